@@ -1,0 +1,208 @@
+"""Trials, what is recorded of them, and the files of a run: the schema that results/README.md describes.
+
+Only the format lives here. Nothing is measured and no statistic is derived in this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bench.errors import BadInputError
+
+SCHEMA = 1
+TRIALS_FILE = "trials.jsonl"
+MANIFEST_FILE = "manifest.json"
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The definition of one measurement: one server process, one load, one window."""
+
+    strategy: str
+    transport: str
+    connections: int
+    message_bytes: int
+    workload: str
+    warmup_s: float
+    duration_s: float
+    repeat: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits derived from the definition: the same trial has the same id in every run."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+
+class Load(msgspec.Struct, kw_only=True):
+    """What the load generator saw in the measured window. Times are nanoseconds of CLOCK_MONOTONIC."""
+
+    opened_ns: int  # when the window opened and closed
+    closed_ns: int
+    connections: int  # connected and not yet failed when the window opened
+    planned: int  # messages = completed + sum(errors) + timed_out + unsent + in_flight
+    completed: int  # echoes verified within the window
+    errors: dict[str, int]  # by kind: refused, reset, closed, corrupt, short, ...
+    timed_out: int
+    unsent: int
+    in_flight: int
+    bytes_echoed: int
+    interval_ns: int
+    intervals: list[int]  # completions in each interval of the window
+    service_hdr: str  # HdrHistogram V2, compressed, base64: ns from the actual send to the last byte of the echo
+    cpu_user_ns: int  # of the load generator's process, within the window
+    cpu_system_ns: int
+    worker_busy: list[float]  # for each load thread, the share of the window that it was on a CPU
+
+
+class Server(msgspec.Struct, kw_only=True):
+    """What the probes saw of the server's processes, from outside."""
+
+    pid: int
+    implementation: str
+    version: str
+    gil: bool
+    cpus: list[int]  # that it was allowed to run on
+    opened_ns: int  # when the probes were read, at the window's start and at its end
+    closed_ns: int
+    metrics: dict[str, float]  # cpu_ns, cpu_user_ns, cpu_system_ns, switches_voluntary, ...
+    missing: dict[str, str]  # metric -> why it could not be read
+    refused: dict[str, int]  # reason -> connections that the server refused
+    exit_code: int | None = None
+    stderr_tail: str = ""
+
+
+class Timing(msgspec.Struct, kw_only=True):
+    """Where the wall time of a trial went, in seconds."""
+
+    spawn_s: float
+    connect_s: float
+    warmup_s: float
+    window_s: float
+    teardown_s: float
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """One line of trials.jsonl. A failed or unavailable trial is a record with a reason, not a hole."""
+
+    id: str
+    trial: Trial
+    status: Literal["ok", "failed", "unavailable"]
+    reason: str = ""
+    schema: int = SCHEMA
+    order: int = 0  # place in the order of execution
+    started: str = ""  # UTC, ISO 8601
+    bottleneck: Literal["", "server", "client", "latency"] = ""
+    flags: list[str] = []
+    load: Load | None = None
+    server: Server | None = None
+    timing: Timing | None = None
+
+
+class StrategyInfo(msgspec.Struct, kw_only=True):
+    """What a strategy says of itself (`python -m servers --list`)."""
+
+    name: str
+    module: str
+    summary: str
+    model: str
+    transports: list[str]
+    concurrent: bool
+    available: bool
+    reason: str
+    doc: str
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """What was run, where, and on which machine: manifest.json."""
+
+    sweep: dict[str, Any]  # the sweep as it was planned, defaults included
+    strategies: list[StrategyInfo]
+    host: dict[str, Any]
+    versions: dict[str, str]
+    created: str  # UTC, ISO 8601
+    command: list[str]
+    schema: int = SCHEMA
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """A run folder as read back. `notes` says what had to be left out and why."""
+
+    folder: Path
+    manifest: Manifest
+    records: list[Record]
+    notes: list[str] = []
+
+
+def append(path: Path, record: Record) -> None:
+    """Add one line and flush it to the file system: whatever is killed afterwards, this record stays.
+
+    A cut last line, left by a run that was killed, is ended first, so that it spoils no line but itself.
+    """
+    line = msgspec.json.encode(record) + b"\n"
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json in one step: a reader sees the whole of it or none."""
+    part = folder / (MANIFEST_FILE + ".part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    part.replace(folder / MANIFEST_FILE)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder. Raises BadInputError where it is none.
+
+    A line that is not a whole record is left out, with a warning and a note. Where a trial was run twice, the later
+    record counts.
+    """
+    if not folder.is_dir():
+        raise BadInputError(f"There is no run folder {folder}.", "ls results/ shows the runs that there are")
+    manifest = _read_manifest(folder / MANIFEST_FILE)
+    trials = folder / TRIALS_FILE
+    try:
+        lines = trials.read_bytes().split(b"\n") if trials.exists() else []
+    except OSError as error:
+        raise BadInputError(f"{trials} can't be read: {error.strerror}.", f"ls -l {trials}") from None
+    decoder = msgspec.json.Decoder(Record)
+    records: dict[str, Record] = {}
+    notes: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            cut = number == len(lines)  # the file does not end in a newline: the writer was killed
+            notes.append(f"{trials}:{number} is left out: {'the line was cut off' if cut else error}")
+            continue
+        if record.schema > SCHEMA:
+            notes.append(f"{trials}:{number} is left out: schema {record.schema} is newer than this iobench knows")
+            continue
+        records[record.id] = record
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return Run(folder=folder, manifest=manifest, records=list(records.values()), notes=notes)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise BadInputError(
+            f"{path.parent} is not a run folder: it has no {MANIFEST_FILE}.", "iobench sweep makes a new run"
+        ) from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} can't be read: {error}.", "iobench sweep makes a new run") from None

@@ -1,0 +1,169 @@
+"""Run one server, or list them all.
+
+    python -m servers --list                                    JSON lines: what there is and what can run here
+    python -m servers epoll_lt tcp:127.0.0.1:9000               bind and serve
+    python -m servers epoll_lt tcp --listen-fd 3 --status-fd 4  serve on an inherited listener (socket activation)
+
+The status descriptor, where given, gets JSON lines: {"event": "ready"} once SIGTERM is handled and the server is about to
+accept, {"event": "refused"} at the first connection refused for a reason, {"event": "stopped"} at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import platform
+import socket
+import sys
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import servers
+from servers.contract import Stop, Strategy, stop_on_sigterm
+from servers.transport import TRANSPORTS, AddressError, listen, listener, parse
+
+
+class Found(NamedTuple):
+    """A strategy, the module it was found in, and that module's docstring."""
+
+    strategy: Strategy
+    module: str
+    doc: str
+
+
+def discover(only: Optional[str] = None) -> Tuple[Dict[str, Found], Dict[str, str]]:
+    """Find every strategy: each module of this package that has STRATEGIES, or the `only` one named.
+
+    Returns ({name: what was found}, {module that can't be imported: reason}).
+    """
+    found: Dict[str, Found] = {}
+    broken: Dict[str, str] = {}
+    modules = [info.name for info in pkgutil.iter_modules(servers.__path__) if not info.name.startswith("_")]
+    for name in [only] if only else modules:
+        try:
+            module = importlib.import_module(f"servers.{name}")
+        except ImportError as error:
+            broken[name] = str(error)
+            continue
+        for strategy in getattr(module, "STRATEGIES", ()):
+            found[strategy.name] = Found(strategy, name, module.__doc__ or "")
+    return found, broken
+
+
+def why_unavailable(strategy: Strategy) -> Optional[str]:
+    """The reason why this interpreter on this machine can't run the strategy, or None."""
+    if strategy.probe is None:
+        return None
+    try:
+        strategy.probe()
+    except Exception as error:  # found by trying: whatever it raises is the reason
+        return str(error) or type(error).__name__
+    return None
+
+
+def describe_interpreter() -> Dict[str, object]:
+    """Which interpreter runs this server; `gil` is False on a free-threaded build that runs without it."""
+    return {
+        "implementation": platform.python_implementation(),
+        "version": platform.python_version(),
+        "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
+    }
+
+
+def list_strategies() -> None:
+    """Print a JSON line for each strategy, in order of name."""
+    found, broken = discover()
+    for name, (strategy, module, doc) in sorted(found.items()):
+        reason = why_unavailable(strategy)
+        line = {
+            "name": name,
+            "module": module,
+            "summary": strategy.summary,
+            "model": strategy.model,
+            "transports": strategy.transports,
+            "concurrent": strategy.concurrent,
+            "available": reason is None,
+            "reason": reason or "",
+            "doc": doc,
+        }
+        print(json.dumps(line))
+    for module, trouble in sorted(broken.items()):
+        print(f"servers/{module}.py can't be imported: {trouble}", file=sys.stderr)
+
+
+def serve(strategy: Strategy, sock: socket.socket, transport: str, status_fd: Optional[int]) -> None:
+    """Serve until SIGTERM."""
+
+    def say(event: str, **facts: object) -> None:
+        if status_fd is not None:
+            os.write(status_fd, json.dumps({"event": event, **facts}).encode() + b"\n")
+
+    source = listener(sock, transport, lambda reason: say("refused", reason=reason))
+    stop_on_sigterm()
+    try:
+        if status_fd is None:
+            print(f"{strategy.name} listens on {source.address}", flush=True)
+        say("ready", pid=os.getpid(), address=source.address, **describe_interpreter())
+        strategy.serve(source)
+    except Stop:
+        say("stopped", refused=source.refused)
+    place = source.address.partition(":")[2]
+    if transport != "tcp" and status_fd is None and not place.startswith("@"):
+        os.unlink(place)
+
+
+def main(argv: List[str]) -> int:
+    """Read the command line and obey it; the exit code is 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m servers", description="Echo servers, one for each I/O strategy.")
+    parser.add_argument("strategy", nargs="?", help="which one to run")
+    parser.add_argument("address", nargs="?", help="tcp:HOST:PORT, unix:PATH or pipe:PATH; with --listen-fd just tcp, ...")
+    parser.add_argument("--list", action="store_true", help="list the strategies as JSON lines")
+    parser.add_argument("--module", help="look in this file of servers/ alone, so that no other is in memory")
+    parser.add_argument("--listen-fd", type=int, metavar="FD", help="an inherited descriptor that already listens")
+    parser.add_argument("--status-fd", type=int, metavar="FD", help="an inherited pipe for status lines")
+    options = parser.parse_args(argv)
+    if options.list:
+        list_strategies()
+        return 0
+    if not options.strategy or not options.address:
+        parser.error("name a strategy and an address, or use --list")
+
+    found, broken = discover(options.module)
+    if options.strategy not in found:
+        trouble = "".join(f"\n  servers/{module}.py can't be imported: {reason}" for module, reason in broken.items())
+        parser.error(f"there is no strategy {options.strategy!r}; there are: {', '.join(sorted(found))}{trouble}")
+    strategy = found[options.strategy].strategy
+    reason = why_unavailable(strategy)
+    if reason is not None:
+        parser.error(f"{strategy.name} can't run here: {reason}")
+    if options.status_fd is not None:
+        os.set_inheritable(options.status_fd, False)  # a child of this server must not hold it open
+
+    if options.listen_fd is not None:
+        if options.address not in TRANSPORTS:
+            parser.error(f"{options.address!r} is no transport; there are: {', '.join(TRANSPORTS)}")
+        transport = options.address
+        sock = socket.socket(fileno=options.listen_fd)
+        os.set_inheritable(options.listen_fd, False)
+    else:
+        try:
+            address = parse(options.address)
+            sock = listen(address)
+        except AddressError as error:
+            parser.error(str(error))
+        except OSError as error:
+            parser.error(f"can't listen on {options.address}: {error.strerror or error}")
+        transport = address.transport
+    if transport not in strategy.transports:
+        parser.error(f"{strategy.name} does not serve {transport}; it serves: {', '.join(strategy.transports)}")
+    serve(strategy, sock, transport, options.status_fd)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    # Threads that sleep in a system call would be woken by nothing: leave without waiting for them.
+    os._exit(code)

@@ -1,0 +1,172 @@
+"""What every echo server agrees on: the channel it echoes on, the listener it accepts from, how it is described and stopped.
+
+Buffer size, backlog and the treatment of a connection that can't be served are set here, once, so that two strategies
+differ in nothing but their I/O. No strategy's own mechanism belongs in this file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, NamedTuple, NoReturn, Optional, Tuple
+
+# One read takes at most this much. 64 KiB is below glibc's mmap threshold (128 KiB), so a buffer of this size comes
+# from the heap; a larger one may cost an mmap and a munmap for every read.
+RECV_SIZE = 64 * 1024
+
+# Connections the kernel completes while the server is busy elsewhere. The kernel caps it at net.core.somaxconn.
+BACKLOG = 4096
+
+# What accept() says when there is no descriptor, or no memory, left for one more connection.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Stop(SystemExit):
+    """Raised in the main thread by SIGTERM: it ends `serve` wherever it is.
+
+    A SystemExit, because event loops let that through where they log and swallow any other exception of a callback.
+    """
+
+
+class Channel(NamedTuple):
+    """One connection: bytes come in on `rfd` and go out on `wfd`. The same descriptor twice for a socket."""
+
+    rfd: int
+    wfd: int
+
+    def close(self) -> None:
+        """Close both directions."""
+        os.close(self.rfd)
+        if self.wfd != self.rfd:
+            os.close(self.wfd)
+
+
+class Listener:
+    """A listening socket whose `accept` yields a Channel, on every transport.
+
+    A connection for which there is no descriptor left is refused in an orderly way: it is taken out of the queue and
+    closed, so that its client learns of it at once, and the listener and all other connections live on. Refusals are
+    counted by reason in `refused`; `on_refused` is told of the first one of each reason.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: str,
+        open_channel: Callable[[socket.socket], Channel],
+        on_refused: Optional[Callable[[str], None]] = None,
+    ) -> None:
+        self.fd = sock.fileno()
+        self.address = address
+        self.refused: Dict[str, int] = {}
+        self._sock = sock
+        self._open_channel = open_channel
+        self._on_refused = on_refused
+        self._blocking = True
+        self._reserve = _reserve_descriptor()
+
+    def set_blocking(self, blocking: bool) -> None:
+        """Choose whether `accept` waits, and whether the channels that it yields do."""
+        self._blocking = blocking
+        self._sock.setblocking(blocking)
+
+    def accept(self) -> Optional[Channel]:
+        """Take one connection out of the queue.
+
+        Returns None when there is nothing to serve now: no connection is waiting (non-blocking only), or it was
+        gone or had to be refused. A strategy simply goes back to waiting.
+        """
+        try:
+            conn, _ = self._sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        except OSError as error:
+            self._refuse_unaccepted(error)
+            return None
+        try:
+            channel = self._open_channel(conn)
+        except OSError as error:
+            conn.close()
+            if error.errno in EXHAUSTED:
+                self._count(_reason(error))
+            return None
+        os.set_blocking(channel.rfd, self._blocking)
+        os.set_blocking(channel.wfd, self._blocking)
+        return channel
+
+    def refuse(self, channel: Channel, reason: str) -> None:
+        """Close a connection that the strategy can't serve, and count it."""
+        channel.close()
+        self._count(reason)
+
+    def _refuse_unaccepted(self, error: OSError) -> None:
+        """Give up the reserved descriptor for as long as it takes to accept one connection and close it.
+
+        Without this, the connection would stay in the queue, the listener would stay readable, and a level-triggered
+        loop would spin on it.
+        """
+        if error.errno not in EXHAUSTED:
+            raise error
+        if self._reserve is None:
+            time.sleep(0.01)  # another thread was quicker to take the reserve: do not spin until there is one again
+        else:
+            os.close(self._reserve)
+            try:
+                self._sock.accept()[0].close()
+                self._count(_reason(error))
+            except OSError:
+                pass  # the client has gone, or the reserve was snatched away: nothing is accepted, nothing is lost
+        self._reserve = _reserve_descriptor()
+
+    def _count(self, reason: str) -> None:
+        first = reason not in self.refused
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        if first and self._on_refused is not None:
+            self._on_refused(reason)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way of doing I/O, as `python -m servers --list` describes it.
+
+    `model` is blocking, nonblocking, multiplexing, signal, completion or coroutine. `concurrent` is False for a server
+    that serves one connection at a time. `probe` raises, with the reason, where the machine or the interpreter can't
+    run the strategy.
+    """
+
+    name: str
+    summary: str
+    serve: Callable[[Listener], None]
+    model: str
+    transports: Tuple[str, ...] = ("tcp", "unix", "pipe")
+    concurrent: bool = True
+    probe: Optional[Callable[[], None]] = None
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM raise Stop in the main thread.
+
+    Python's handler runs between two byte codes, or when the signal interrupts a system call (signal(7), EINTR): a
+    server that sleeps in the kernel is woken by it.
+    """
+
+    def stop(signum: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; a second one must not interrupt the ending
+        raise Stop(0)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _reserve_descriptor() -> Optional[int]:
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _reason(error: OSError) -> str:
+    return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {os.strerror(error.errno or 0)}"

@@ -1,0 +1,159 @@
+"""Addresses and the transports behind them: tcp:HOST:PORT, unix:PATH, pipe:PATH.
+
+`listen` and `dial` are the two ends. Whatever the transport, both sides see a Channel: a descriptor to read from and
+one to write to. A pipe is one-way, so a pipe channel is two of them; they are handed over a UNIX socket.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Callable, NamedTuple, Optional
+
+from servers.contract import BACKLOG, Channel, Listener
+
+TRANSPORTS = ("tcp", "unix", "pipe")
+
+
+class AddressError(ValueError):
+    """The text is not an address; the message says what one looks like."""
+
+
+class Address(NamedTuple):
+    """`place` is a path (a leading @ for Linux's abstract namespace) or a host; `port` is 0 but for tcp."""
+
+    transport: str
+    place: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.transport != "tcp":
+            return f"{self.transport}:{self.place}"
+        host = f"[{self.place}]" if ":" in self.place else self.place
+        return f"tcp:{host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """Read tcp:HOST:PORT (an IPv6 HOST in brackets), unix:PATH or pipe:PATH. Raises AddressError."""
+    transport, _, rest = text.partition(":")
+    if transport in ("unix", "pipe") and rest:
+        return Address(transport, rest)
+    if transport == "tcp":
+        host, _, port = rest.rpartition(":")
+        if host and port.isascii() and port.isdigit() and int(port) < 65536:
+            return Address("tcp", host.strip("[]"), int(port))
+    raise AddressError(f"{text!r} is not an address: expected tcp:HOST:PORT, unix:PATH or pipe:PATH")
+
+
+def listen(address: Address) -> socket.socket:
+    """Bind and listen. Port 0 lets the kernel choose a free one. Raises OSError where the address is taken."""
+    if address.transport == "tcp":
+        family = socket.AF_INET6 if ":" in address.place else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # An accepted socket inherits it from its listener: no system call for each connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        where: object = (address.place, address.port)
+    else:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _remove_stale_socket(address.place)
+        where = _unix_name(address.place)
+    try:
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bound_address(sock: socket.socket, transport: str) -> Address:
+    """Where a listening socket can be reached."""
+    name = sock.getsockname()
+    if transport == "tcp":
+        return Address("tcp", name[0], name[1])
+    return Address(transport, "@" + name[1:].decode() if isinstance(name, bytes) else name)
+
+
+def listener(sock: socket.socket, transport: str, on_refused: Optional[Callable[[str], None]] = None) -> Listener:
+    """Wrap a listening socket, own or inherited, for a strategy to accept from."""
+    open_channel = _hand_over_pipes if transport == "pipe" else _socket_channel
+    return Listener(sock, str(bound_address(sock, transport)), open_channel, on_refused)
+
+
+def dial(address: Address, timeout: Optional[float] = None) -> Channel:
+    """Connect, waiting at most `timeout` seconds. The channel is blocking. Raises OSError (TimeoutError, ...)."""
+    if address.transport == "tcp":
+        sock = socket.create_connection((address.place, address.port), timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    else:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(_unix_name(address.place))
+            if address.transport == "pipe":
+                return _take_pipes(sock)
+        except OSError:
+            sock.close()
+            raise
+    sock.settimeout(None)
+    return _socket_channel(sock)
+
+
+def _socket_channel(sock: socket.socket) -> Channel:
+    fd = sock.detach()
+    return Channel(fd, fd)
+
+
+def _hand_over_pipes(conn: socket.socket) -> Channel:
+    """Make two pipes and pass the client its ends as ancillary data (SCM_RIGHTS, unix(7)).
+
+    The server must not keep a copy of the client's ends: as long as any process holds a write end, the reader never
+    sees end-of-file.
+    """
+    from_client, client_writes = os.pipe()  # close-on-exec, as is every descriptor that Python makes (PEP 446)
+    try:
+        client_reads, to_client = os.pipe()
+    except OSError:
+        os.close(from_client)
+        os.close(client_writes)
+        raise
+    try:
+        socket.send_fds(conn, [b"p"], [client_reads, client_writes])
+    except OSError:
+        os.close(from_client)
+        os.close(to_client)
+        raise
+    finally:
+        os.close(client_reads)
+        os.close(client_writes)
+    conn.close()
+    return Channel(from_client, to_client)
+
+
+def _take_pipes(sock: socket.socket) -> Channel:
+    # The kernel makes them close-on-exec on arrival; recv_fds alone would leave them inheritable.
+    data, fds, _, _ = socket.recv_fds(sock, 1, 2, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    if len(fds) != 2:
+        for fd in fds:
+            os.close(fd)
+        raise ConnectionRefusedError("the server closed the connection before it handed over its pipes")
+    sock.close()
+    return Channel(*fds)
+
+
+def _unix_name(path: str) -> str:
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def _remove_stale_socket(path: str) -> None:
+    """A socket file outlives its server; one that nobody listens on is in the way of the next bind."""
+    if path.startswith("@") or not os.path.exists(path):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
