@@ -4,8 +4,8 @@
     python -m servers epoll_lt tcp:127.0.0.1:9000               bind and serve
     python -m servers epoll_lt tcp --listen-fd 3 --status-fd 4  serve on an inherited listener (socket activation)
 
-The status descriptor, where given, gets JSON lines: {"event": "ready"} once SIGTERM is handled and the server is about to
-accept, {"event": "refused"} at the first connection refused for a reason, {"event": "stopped"} at the end.
+The status descriptor, where given, gets JSON lines: {"event": "ready"} once SIGTERM is handled and the server is
+about to accept, {"event": "refused"} at the first connection refused for a reason, {"event": "stopped"} at the end.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def main(argv: List[str]) -> int:
     """Read the command line and obey it; the exit code is 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m servers", description="Echo servers, one for each I/O strategy.")
     parser.add_argument("strategy", nargs="?", help="which one to run")
-    parser.add_argument("address", nargs="?", help="tcp:HOST:PORT, unix:PATH or pipe:PATH; with --listen-fd just tcp, ...")
+    parser.add_argument(
+        "address", nargs="?", help="tcp:HOST:PORT, unix:PATH or pipe:PATH; with --listen-fd just tcp, ..."
+    )
     parser.add_argument("--list", action="store_true", help="list the strategies as JSON lines")
     parser.add_argument("--module", help="look in this file of servers/ alone, so that no other is in memory")
     parser.add_argument("--listen-fd", type=int, metavar="FD", help="an inherited descriptor that already listens")

@@ -1,4 +1,4 @@
-"""What every echo server agrees on: the channel it echoes on, the listener it accepts from, how it is described and stopped.
+"""What every echo server agrees on: the channel, the listener, how a strategy is described and how it is stopped.
 
 Buffer size, backlog and the treatment of a connection that can't be served are set here, once, so that two strategies
 differ in nothing but their I/O. No strategy's own mechanism belongs in this file.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from servers.contract import BACKLOG, Channel, Listener
 
@@ -54,7 +54,7 @@ def listen(address: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # An accepted socket inherits it from its listener: no system call for each connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        where: object = (address.place, address.port)
+        where: Any = (address.place, address.port)
     else:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         _remove_stale_socket(address.place)
@@ -134,7 +134,7 @@ def _hand_over_pipes(conn: socket.socket) -> Channel:
 
 def _take_pipes(sock: socket.socket) -> Channel:
     # The kernel makes them close-on-exec on arrival; recv_fds alone would leave them inheritable.
-    data, fds, _, _ = socket.recv_fds(sock, 1, 2, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    _, fds, _, _ = socket.recv_fds(sock, 1, 2, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     if len(fds) != 2:
         for fd in fds:
             os.close(fd)
