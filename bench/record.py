@@ -61,7 +61,15 @@ class Load(msgspec.Struct, kw_only=True):
 
 
 class Server(msgspec.Struct, kw_only=True):
-    """What the probes saw of the server's processes, from outside."""
+    """What the probes saw of the server's processes, from outside.
+
+    `metrics` holds, summed over the process and its children,
+
+    over the window: cpu_ns (exact, from the process CPU clock), cpu_user_ns and cpu_system_ns (in whole clock ticks, so
+    their sum is not exactly cpu_ns: use them as a split), switches_voluntary, switches_involuntary;
+
+    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes.
+    """
 
     pid: int
     implementation: str
@@ -70,7 +78,7 @@ class Server(msgspec.Struct, kw_only=True):
     cpus: list[int]  # that it was allowed to run on
     opened_ns: int  # when the probes were read, at the window's start and at its end
     closed_ns: int
-    metrics: dict[str, float]  # cpu_ns, cpu_user_ns, cpu_system_ns, switches_voluntary, ...
+    metrics: dict[str, float]
     missing: dict[str, str]  # metric -> why it could not be read
     refused: dict[str, int]  # reason -> connections that the server refused
     exit_code: int | None = None
