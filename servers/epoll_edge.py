@@ -20,57 +20,54 @@ from __future__ import annotations
 import select
 from typing import Dict, List
 
-from servers.contract import Channel, Listener, Strategy
-from servers.polling import echo_some
+from servers.contract import Listener, Strategy
+from servers.polling import Connection
 
 # Reads in one turn: few enough that others wait for a millisecond at most, enough that the list is seldom used.
 TURN = 16
 
 
 def serve(listener: Listener) -> None:
-    """Give a turn to each channel that has an edge, and to each whose last turn ended before EAGAIN."""
+    """Give a turn to each connection that has an edge, and to each whose last turn ended before EAGAIN."""
     listener.set_blocking(False)
+    listening = listener.fd
     epoll = select.epoll()
-    epoll.register(listener.fd, select.EPOLLIN)  # level-triggered: one accept for each report loses nobody
-    channels: Dict[int, Channel] = {}  # by each of its descriptors
-    unsent: Dict[Channel, bytes] = {}
+    epoll.register(listening, select.EPOLLIN)  # level-triggered: one accept for each report loses nobody
+    connections: Dict[int, Connection] = {}  # by each of their descriptors
     unfinished: List[int] = []
     while True:
         edges = epoll.poll(0 if unfinished else -1)
         due = unfinished + [fd for fd, _ in edges]
         unfinished = []
         for fd in due:
-            if fd == listener.fd:
-                welcome(listener, epoll, channels, unsent)
+            if fd == listening:
+                welcome(listener, epoll, connections)
                 continue
-            channel = channels.get(fd)
-            if channel is None:
-                continue  # it was on both lists, or both of its descriptors had an edge, and its first turn ended it
+            connection = connections.get(fd)
+            if connection is None:
+                continue  # due twice, and its first turn ended it
             try:
-                if take_turn(channel, unsent):
+                if not take_turn(connection):
                     unfinished.append(fd)
             except (OSError, EOFError):
-                del unsent[channel]
-                channels.pop(channel.rfd)
-                channels.pop(channel.wfd, None)
-                channel.close()  # takes it off the interest list as well: nobody else holds a copy
+                del connections[connection.rfd]
+                connections.pop(connection.wfd, None)
+                connection.channel.close()  # takes it off the interest list: no other process has a copy
 
 
-def take_turn(channel: Channel, unsent: Dict[Channel, bytes]) -> bool:
-    """Echo until EAGAIN on either side, when an edge will follow; True if the turn ended first, and no edge is due."""
+def take_turn(connection: Connection) -> bool:
+    """Echo until EAGAIN on either side: an edge will follow. False if the turn is over first, and none is due."""
     for _ in range(TURN):
         try:
-            unsent[channel] = echo_some(channel, unsent[channel])
+            connection.echo_some()
         except BlockingIOError:
-            return False
-        if unsent[channel]:
-            return False
-    return True
+            return True
+        if connection.unsent:
+            return True
+    return False
 
 
-def welcome(
-    listener: Listener, epoll: select.epoll, channels: Dict[int, Channel], unsent: Dict[Channel, bytes]
-) -> None:
+def welcome(listener: Listener, epoll: select.epoll, connections: Dict[int, Connection]) -> None:
     """Accept one connection and register it, once, for everything that it will ever wait for."""
     channel = listener.accept()
     if channel is None:
@@ -84,8 +81,7 @@ def welcome(
     except OSError as error:
         listener.refuse(channel, str(error))
         return
-    channels[channel.rfd] = channels[channel.wfd] = channel
-    unsent[channel] = b""
+    connections[channel.rfd] = connections[channel.wfd] = Connection(channel)
 
 
 STRATEGIES = (

@@ -15,47 +15,60 @@ quickly.
 from __future__ import annotations
 
 import os
-from typing import Dict
+from typing import List
 
 from servers.contract import RECV_SIZE, Channel, Listener, Strategy
 
 
-def echo_some(channel: Channel, unsent: bytes) -> bytes:
-    """Do one step of an echo without waiting: write what is still unsent or else what can be read now.
+class Connection:
+    """A non-blocking channel, and the bytes read from it for which there was no room yet.
 
-    Returns the bytes for which there was no room. While there are any nothing more is read, so a peer that never reads
-    costs one buffer, and TCP's flow control then stops it from sending. Raises BlockingIOError when there was nothing
-    to read, EOFError when the peer has closed, any other OSError when the connection is broken.
+    While any are `unsent` nothing more is read, so a peer that never reads costs one buffer, and flow control then
+    stops it from sending.
     """
-    rfd, wfd = channel
-    data = unsent or os.read(rfd, RECV_SIZE)
-    if not data:
-        raise EOFError
-    try:
-        return data[os.write(wfd, data) :]
-    except BlockingIOError:
-        return data
+
+    __slots__ = ("channel", "rfd", "unsent", "wfd")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.rfd, self.wfd = channel
+        self.unsent = b""
+
+    def echo_some(self) -> None:
+        """Write what is unsent, or else what can be read now, without waiting for either.
+
+        Raises BlockingIOError (EAGAIN) when there was nothing to read, EOFError when the peer has closed, and any other
+        OSError when the connection is broken.
+        """
+        data = self.unsent or os.read(self.rfd, RECV_SIZE)
+        if not data:
+            raise EOFError
+        try:
+            sent = os.write(self.wfd, data)
+        except BlockingIOError:
+            sent = 0
+        self.unsent = data[sent:] if sent < len(data) else b""
 
 
 def serve(listener: Listener) -> None:
     """Sweep over the listener and all connections for ever."""
     listener.set_blocking(False)
-    unsent: Dict[Channel, bytes] = {}
+    connections: List[Connection] = []
     while True:
-        newcomer = listener.accept()
-        if newcomer is not None:
-            unsent[newcomer] = b""
+        channel = listener.accept()
+        if channel is not None:
+            connections.append(Connection(channel))
         ended = []
-        for channel, rest in unsent.items():
+        for connection in connections:
             try:
-                unsent[channel] = echo_some(channel, rest)
+                connection.echo_some()
             except BlockingIOError:
                 continue
             except (OSError, EOFError):
-                ended.append(channel)
-        for channel in ended:
-            del unsent[channel]
-            channel.close()
+                ended.append(connection)
+        for connection in ended:
+            connections.remove(connection)
+            connection.channel.close()
 
 
 STRATEGIES = (

@@ -21,88 +21,39 @@ come back.
 from __future__ import annotations
 
 import select
-from typing import Dict, Iterable, List, Protocol, Set
+from typing import Any, Dict, List, Protocol, Set, Tuple
 
 from servers.contract import Channel, Listener, Strategy
-from servers.polling import echo_some
+from servers.polling import Connection
 
 
 class Interest(Protocol):
-    """An interest list: the descriptors being waited for, each either for reading or for writing."""
+    """An interest list: the descriptors that are waited for, each either until it has bytes or until it has room."""
 
-    def watch(self, channel: Channel) -> None:
-        """Begin with a new channel: wait for it to be readable. Raises ValueError or OSError if that can't be done."""
+    def admit(self, channel: Channel) -> None:
+        """Begin with a new channel: wait for bytes. Raises ValueError or OSError if it can't be watched."""
 
     def await_room(self, channel: Channel) -> None:
-        """Wait for the channel to be writable instead."""
+        """Wait for room to write, where bytes were waited for until now."""
 
     def await_bytes(self, channel: Channel) -> None:
-        """Wait for the channel to be readable again."""
+        """Wait for bytes to read, where room was waited for until now."""
 
-    def forget(self, channel: Channel, writing: bool) -> None:
-        """Stop waiting for the channel, before it is closed."""
+    def forget(self, fd: int) -> None:
+        """Stop waiting for a descriptor, before it is closed."""
 
-    def wait(self) -> Iterable[int]:
-        """Sleep until something is ready; return the descriptors that are."""
-
-
-def serve(listener: Listener, interest: Interest) -> None:
-    """Echo on every channel that `interest` reports.
-
-    A channel waits either for bytes or, while some are unsent, for room: never for both.
-    """
-    listener.set_blocking(False)
-    channels: Dict[int, Channel] = {}  # by the descriptor that is waited for
-    unsent: Dict[int, bytes] = {}  # likewise; present while the channel waits for room
-    interest.watch(Channel(listener.fd, listener.fd))
-    while True:
-        for fd in interest.wait():
-            if fd == listener.fd:
-                welcome(listener, interest, channels)
-                continue
-            channel = channels[fd]
-            try:
-                rest = echo_some(channel, unsent.get(fd, b""))
-            except BlockingIOError:
-                continue  # readiness is a hint: what was there may be gone
-            except (OSError, EOFError):
-                interest.forget(channel, writing=fd in unsent)
-                del channels[fd]
-                unsent.pop(fd, None)
-                channel.close()
-                continue
-            if rest:
-                if fd not in unsent:
-                    interest.await_room(channel)
-                    channels[channel.wfd] = channels.pop(fd)
-                unsent[channel.wfd] = rest
-            elif fd in unsent:
-                del unsent[fd]
-                interest.await_bytes(channel)
-                channels[channel.rfd] = channels.pop(fd)
+    def wait(self) -> List[Tuple[int, int]]:
+        """Sleep until something is ready; return (descriptor, events) for all that is."""
 
 
-def welcome(listener: Listener, interest: Interest, channels: Dict[int, Channel]) -> None:
-    """Accept one connection. If more are waiting, the listener is simply reported again."""
-    channel = listener.accept()
-    if channel is None:
-        return
-    try:
-        interest.watch(channel)
-    except (ValueError, OSError) as error:
-        listener.refuse(channel, str(error))
-    else:
-        channels[channel.rfd] = channel
-
-
-class Select:
-    """Two sets, handed to the kernel whole at every wait."""
+class SelectInterest:
+    """Two sets, made into bit masks and handed to the kernel whole at every wait."""
 
     def __init__(self) -> None:
         self.readers: Set[int] = set()
         self.writers: Set[int] = set()
 
-    def watch(self, channel: Channel) -> None:
+    def admit(self, channel: Channel) -> None:
         try:
             select.select(channel, (), (), 0)
         except ValueError:
@@ -117,88 +68,104 @@ class Select:
         self.writers.remove(channel.wfd)
         self.readers.add(channel.rfd)
 
-    def forget(self, channel: Channel, writing: bool) -> None:
-        if writing:
-            self.writers.remove(channel.wfd)
-        else:
-            self.readers.remove(channel.rfd)
+    def forget(self, fd: int) -> None:
+        self.readers.discard(fd)
+        self.writers.discard(fd)
 
-    def wait(self) -> Iterable[int]:
+    def wait(self) -> List[Tuple[int, int]]:
         readable, writable, _ = select.select(self.readers, self.writers, ())
-        return readable + writable
+        return [(fd, select.POLLIN) for fd in readable] + [(fd, select.POLLOUT) for fd in writable]
 
 
-class Poll:
-    """An array of (descriptor, events), kept by CPython and handed to the kernel whole at every wait."""
+class RegisteredInterest:
+    """The list of a poll or an epoll object, which Python gives the same methods.
 
-    def __init__(self) -> None:
-        self.array = select.poll()
+    For poll, CPython keeps the array, and `register` is no system call: the array goes to the kernel at every wait. For
+    epoll, the kernel keeps the list, and each of register, modify and unregister is an epoll_ctl(2).
+    """
 
-    def watch(self, channel: Channel) -> None:
-        self.array.register(channel.rfd, select.POLLIN)
+    def __init__(self, poller: Any) -> None:
+        self.poller = poller
+        self.forget = poller.unregister
+        self.wait = poller.poll
 
-    def await_room(self, channel: Channel) -> None:
-        self.array.unregister(channel.rfd)
-        self.array.register(channel.wfd, select.POLLOUT)
-
-    def await_bytes(self, channel: Channel) -> None:
-        self.array.unregister(channel.wfd)
-        self.array.register(channel.rfd, select.POLLIN)
-
-    def forget(self, channel: Channel, writing: bool) -> None:
-        self.array.unregister(channel.wfd if writing else channel.rfd)
-
-    def wait(self) -> Iterable[int]:
-        return [fd for fd, _ in self.array.poll()]
-
-
-class EpollLevelTriggered:
-    """A list in the kernel. Only a change of it is a system call of its own, epoll_ctl(2)."""
-
-    def __init__(self) -> None:
-        self.epoll = select.epoll()
-
-    def watch(self, channel: Channel) -> None:
-        self.epoll.register(channel.rfd, select.EPOLLIN)
+    def admit(self, channel: Channel) -> None:
+        self.poller.register(channel.rfd, select.POLLIN)
 
     def await_room(self, channel: Channel) -> None:
-        self._rearm(channel.rfd, channel.wfd, select.EPOLLOUT)
+        self._replace(channel.rfd, channel.wfd, select.POLLOUT)
 
     def await_bytes(self, channel: Channel) -> None:
-        self._rearm(channel.wfd, channel.rfd, select.EPOLLIN)
+        self._replace(channel.wfd, channel.rfd, select.POLLIN)
 
-    def forget(self, channel: Channel, writing: bool) -> None:
-        # Closing the descriptor would do, but only while no other process holds a copy of it (epoll(7), Q6).
-        self.epoll.unregister(channel.wfd if writing else channel.rfd)
-
-    def wait(self) -> List[int]:
-        return [fd for fd, _ in self.epoll.poll()]
-
-    def _rearm(self, old_fd: int, fd: int, events: int) -> None:
+    def _replace(self, old_fd: int, fd: int, events: int) -> None:
         if fd == old_fd:
-            self.epoll.modify(fd, events)
+            self.poller.modify(fd, events)
         else:
-            self.epoll.unregister(old_fd)
-            self.epoll.register(fd, events)
+            self.poller.unregister(old_fd)
+            self.poller.register(fd, events)
+
+
+def serve(listener: Listener, interest: Interest) -> None:
+    """Echo on every connection that `interest` reports."""
+    listener.set_blocking(False)
+    listening = listener.fd
+    connections: Dict[int, Connection] = {}  # by the descriptor that is waited for
+    interest.admit(Channel(listening, listening))
+    while True:
+        for fd, _ in interest.wait():
+            if fd == listening:
+                welcome(listener, interest, connections)
+                continue
+            connection = connections[fd]
+            awaited_room = connection.unsent
+            try:
+                connection.echo_some()
+            except BlockingIOError:
+                continue  # readiness is a hint: what was there may be gone by now
+            except (OSError, EOFError):
+                interest.forget(fd)
+                connections.pop(fd).channel.close()
+                continue
+            # Wait for room while anything is unsent, else for bytes: never for both, or a flood would fill our memory.
+            if connection.unsent and not awaited_room:
+                interest.await_room(connection.channel)
+                connections[connection.wfd] = connections.pop(fd)
+            elif awaited_room and not connection.unsent:
+                interest.await_bytes(connection.channel)
+                connections[connection.rfd] = connections.pop(fd)
+
+
+def welcome(listener: Listener, interest: Interest, connections: Dict[int, Connection]) -> None:
+    """Accept one connection. If more are waiting, the listener is simply reported again."""
+    channel = listener.accept()
+    if channel is None:
+        return
+    try:
+        interest.admit(channel)
+    except (ValueError, OSError) as error:
+        listener.refuse(channel, str(error))
+    else:
+        connections[channel.rfd] = Connection(channel)
 
 
 STRATEGIES = (
     Strategy(
         name="select",
-        summary="select(2): all descriptors below 1,024 passed and scanned at every wait",
-        serve=lambda listener: serve(listener, Select()),
+        summary="select(2): all descriptors, below 1,024, passed and scanned at every wait",
+        serve=lambda listener: serve(listener, SelectInterest()),
         model="multiplexing",
     ),
     Strategy(
         name="poll",
         summary="poll(2): all descriptors passed and scanned at every wait",
-        serve=lambda listener: serve(listener, Poll()),
+        serve=lambda listener: serve(listener, RegisteredInterest(select.poll())),
         model="multiplexing",
     ),
     Strategy(
         name="epoll_lt",
         summary="epoll(7), level-triggered: the kernel keeps the list and reports what is ready",
-        serve=lambda listener: serve(listener, EpollLevelTriggered()),
+        serve=lambda listener: serve(listener, RegisteredInterest(select.epoll())),
         model="multiplexing",
     ),
 )
