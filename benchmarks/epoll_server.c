@@ -5,6 +5,7 @@
  * Serves on an inherited listener until SIGTERM. It reads as much at once as the Python servers do, and keeps what could
  * not be written until the socket has room again, so that both do the same work.
  */
+#define _GNU_SOURCE /* accept4 */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
