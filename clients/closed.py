@@ -1,0 +1,101 @@
+"""The closed loop: each connection keeps a fixed number of messages outstanding and sends the next when one has returned.
+
+Its send times follow from the server's answers, so it offers a slow server less: it measures capacity and service time, not
+how a server copes with arrivals that don't wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from clients import wire
+from clients.compiled import compiled, inlined
+from clients.connections import (
+    CHUNK_BYTES,
+    EAGAIN,
+    EINTR,
+    END_OF_FILE,
+    IDLE,
+    INTERRUPTED,
+    REACHED,
+    RUNNING,
+    WRONG,
+    begin_message,
+    give_up,
+    verify,
+    want_room,
+    write_message,
+)
+from clients.table import Table
+
+
+def closed(table: Table) -> Callable[[int], int]:
+    """Return the function that runs the closed loop on a table until a time, and says why it came back."""
+    return partial(
+        advance,
+        table.shared,
+        table.connections,
+        table.sent_ns,
+        table.counts,
+        table.events,
+        table.inbound,
+        table.words,
+        table.timespec,
+        table.event,
+    )
+
+
+@inlined
+def _send(shared, connection, row, sent_ns, words, timespec, event):  # type: ignore[no-untyped-def]
+    """Send until `depth` messages are outstanding or there is no room."""
+    if connection.written < shared.message_bytes and not write_message(shared, connection, row, words, event):
+        return
+    while shared.stopping == 0 and connection.begun - connection.echoed < shared.depth:
+        begin_message(shared, connection, row, sent_ns, timespec)
+        if not write_message(shared, connection, row, words, event):
+            return
+    want_room(shared, connection, row, 0, event)
+
+
+@compiled
+def advance(shared_row, connections, sent_ns, counts, events, inbound, words, timespec, event, until_ns):  # type: ignore[no-untyped-def]
+    """Run the workload until `until_ns` (CLOCK_MONOTONIC); returns why it came back. Call again to go on."""
+    shared = shared_row[0]
+    now_ns = wire.monotonic_ns(timespec)
+    while now_ns < until_ns:
+        if shared.running == 0 or (shared.stopping == 1 and shared.outstanding == 0):
+            return IDLE
+        wait_ms = min((until_ns - now_ns + 999_999) // 1_000_000, 1_000)
+        ready = wire.epoll_wait(shared.epoll_fd, events, wait_ms)
+        if ready <= 0:
+            now_ns = wire.monotonic_ns(timespec)
+            if ready < 0:
+                return INTERRUPTED
+        for k in range(ready):
+            row = np.int64(events[k, wire.EVENT_DATA])
+            connection = connections[row]
+            if connection.ended != RUNNING:
+                continue  # its other descriptor had an event in the same batch
+            if events[k, 0] != wire.EPOLLOUT:  # bytes, end-of-file or an error: read(2) tells
+                count = wire.read(connection.rfd, wire.address(inbound), CHUNK_BYTES)
+                now_ns = wire.monotonic_ns(timespec)
+                if count > 0:
+                    if not verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event):
+                        return WRONG
+                elif count == 0:
+                    give_up(shared, connection, END_OF_FILE, event)
+                    continue
+                else:
+                    error = wire.last_error()
+                    if error not in (EAGAIN, EINTR):
+                        give_up(shared, connection, error, event)
+                        continue
+            else:
+                now_ns = wire.monotonic_ns(timespec)
+            _send(shared, connection, row, sent_ns, words, timespec, event)
+            if now_ns >= until_ns:
+                break  # epoll reports the rest of the batch again
+    return REACHED

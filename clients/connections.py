@@ -1,0 +1,193 @@
+"""The connections of one load thread: their state, and what compiled code does with one of them: send, receive, give up.
+
+When a message is due is the workload's business, not this file's. A connection is one row of a table (64 bytes or less, so
+that an event touches one cache line), everything they share is the single row of another, and nothing is allocated here.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import numpy as np
+
+from clients import wire
+from clients.compiled import compiled, inlined
+from clients.histogram import bucket_of
+from clients.payload import prepare
+
+CHUNK_BYTES = 256 * 1024  # at most so much is read or written at once
+EVENTS = 512  # at most so many are taken from one epoll_wait
+
+CONNECTION = np.dtype(
+    [
+        ("rfd", np.int32),
+        ("wfd", np.int32),
+        ("base", np.uint64),  # what its messages are generated from
+        ("begun", np.int64),  # messages whose sending began: 0 ... begun - 1
+        ("echoed", np.int64),  # messages whose echo is complete and right: 0 ... echoed - 1
+        ("written", np.int64),  # bytes that have gone out of message begun - 1
+        ("echo", np.int64),  # bytes that have come back of message echoed
+        ("ended", np.int32),  # RUNNING, or why it was given up
+        ("writable", np.int32),  # 1 while epoll is asked to say when there is room to write
+    ],
+    align=True,
+)
+
+SHARED = np.dtype(
+    [
+        ("epoll_fd", np.int64),
+        ("message_bytes", np.int64),
+        ("depth", np.int64),  # messages outstanding on each connection
+        ("slots", np.int64),  # a power of two >= depth: the send time of message n is in slot n % slots
+        ("stopping", np.int64),  # 1: begin no further message
+        ("running", np.int64),  # connections not given up
+        ("begun", np.int64),
+        ("completed", np.int64),
+        ("outstanding", np.int64),  # begun and not completed, on the running connections
+        ("suspect", np.int64),  # the connection whose bytes were wrong, -1 if none
+        ("suspect_from", np.int64),  # where in `inbound` the unverified bytes begin, and where they end
+        ("suspect_to", np.int64),
+    ],
+    align=True,
+)
+
+# Why a connection was given up; an errno is its own number.
+RUNNING = 0
+END_OF_FILE = -1
+WRONG_BYTES = -2
+TIMED_OUT = -3
+
+# Why a workload came back to Python.
+REACHED = 0  # the time was reached
+IDLE = 1  # nothing is left to do: no connection is running, or all have stopped
+WRONG = 2  # wrong bytes came: SHARED.suspect says where they are in `inbound`, until the next call
+INTERRUPTED = 3  # a signal came: let Python run its handler
+
+EAGAIN, EINTR = errno.EAGAIN, errno.EINTR
+
+Rows = np.ndarray[Any, np.dtype[np.void]]
+Words = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@inlined
+def give_up(shared, connection, reason, event):  # type: ignore[no-untyped-def]
+    """Take a connection out of the interest list and note why. Python closes it and counts what was outstanding."""
+    wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_DEL, connection.rfd, 0, 0, event)
+    if connection.writable == 1 and connection.wfd != connection.rfd:
+        wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_DEL, connection.wfd, 0, 0, event)
+    connection.ended = reason
+    shared.running -= 1
+    shared.outstanding -= connection.begun - connection.echoed
+
+
+@inlined
+def want_room(shared, connection, row, wanted, event):  # type: ignore[no-untyped-def]
+    """Ask epoll to say when there is room to write, or to say so no longer."""
+    if connection.writable == wanted:
+        return
+    connection.writable = wanted
+    if connection.wfd == connection.rfd:
+        interest = wire.EPOLLIN | wire.EPOLLOUT if wanted == 1 else wire.EPOLLIN
+        wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_MOD, connection.rfd, interest, row, event)
+    elif wanted == 1:
+        wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_ADD, connection.wfd, wire.EPOLLOUT, row, event)
+    else:
+        wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_DEL, connection.wfd, 0, 0, event)
+
+
+@inlined
+def begin_message(shared, connection, row, sent_ns, timespec):  # type: ignore[no-untyped-def]
+    """Begin the next message: note the moment. `write_message` sends it."""
+    sent_ns[row, connection.begun & (shared.slots - 1)] = wire.monotonic_ns(timespec)
+    connection.begun += 1
+    connection.written = 0
+    shared.begun += 1
+    shared.outstanding += 1
+
+
+@inlined
+def write_message(shared, connection, row, words, event):  # type: ignore[no-untyped-def]
+    """Write the newest message, or go on writing it; returns whether all of it has gone.
+
+    One write a call: a long message takes turns with the other connections, at the pace of its EPOLLOUT events.
+    """
+    size = min(shared.message_bytes - connection.written, CHUNK_BYTES)
+    source = prepare(words, connection.base, connection.begun - 1, connection.written, size)
+    count = wire.write(connection.wfd, source, size)
+    if count < 0:
+        error = wire.last_error()
+        if error not in (EAGAIN, EINTR):
+            give_up(shared, connection, error, event)
+            return False
+        count = 0
+    connection.written += count
+    if connection.written == shared.message_bytes:
+        return True
+    want_room(shared, connection, row, 1, event)
+    return False
+
+
+@inlined
+def _suspect(shared, connection, row, start, end, event):  # type: ignore[no-untyped-def]
+    shared.suspect = row
+    shared.suspect_from = start
+    shared.suspect_to = end
+    give_up(shared, connection, WRONG_BYTES, event)
+
+
+@inlined
+def verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
+    """Check `count` bytes at the start of `inbound` and record each message they complete; False if a byte is wrong.
+
+    A byte is wrong that differs from the one sent, and so is one that comes before any was sent that it could echo.
+    """
+    start = 0
+    while start < count:
+        outstanding = connection.begun - connection.echoed
+        gone = connection.written if outstanding == 1 else shared.message_bytes
+        size = min(count - start, gone - connection.echo)
+        if outstanding == 0 or size <= 0:
+            _suspect(shared, connection, row, start, count, event)
+            return False
+        expected = prepare(words, connection.base, connection.echoed, connection.echo, size)
+        if not wire.same(expected, wire.address(inbound) + start, size):
+            _suspect(shared, connection, row, start, count, event)
+            return False
+        start += size
+        connection.echo += size
+        if connection.echo == shared.message_bytes:
+            took_ns = now_ns - sent_ns[row, connection.echoed & (shared.slots - 1)]
+            counts[bucket_of(took_ns)] += 1
+            connection.echoed += 1
+            connection.echo = 0
+            shared.completed += 1
+            shared.outstanding -= 1
+    return True
+
+
+@compiled
+def register(shared_row, connections, event):  # type: ignore[no-untyped-def]
+    """Put every connection into the interest list, for reading and for writing; returns 0 or an errno.
+
+    There is room to write at once, so the first epoll_wait is what makes each connection send.
+    """
+    shared = shared_row[0]
+    for row in range(len(connections)):
+        connection = connections[row]
+        connection.writable = 1
+        both = connection.wfd == connection.rfd
+        interest = wire.EPOLLIN | wire.EPOLLOUT if both else wire.EPOLLIN
+        if wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_ADD, connection.rfd, interest, row, event) < 0:
+            return wire.last_error()
+        if not both:
+            interest = wire.EPOLLOUT
+            if wire.epoll_ctl(shared.epoll_fd, wire.EPOLL_CTL_ADD, connection.wfd, interest, row, event) < 0:
+                return wire.last_error()
+    return 0
+
+
+@compiled
+def withdraw(shared_row, connections, row, reason, event):  # type: ignore[no-untyped-def]
+    """`give_up` for Python."""
+    give_up(shared_row[0], connections[row], reason, event)

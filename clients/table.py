@@ -1,0 +1,142 @@
+"""The connections as Python sees them: made from open channels, reaped when they end, closed at last.
+
+Compiled code works on the arrays (clients.connections says what is in them); which messages it sends and when is a workload's
+business.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from clients import histogram
+from clients.connections import (
+    CHUNK_BYTES,
+    CONNECTION,
+    EVENTS,
+    RUNNING,
+    SHARED,
+    TIMED_OUT,
+    WRONG_BYTES,
+    Rows,
+    register,
+    withdraw,
+)
+from clients.faults import name_ending, name_wrong_bytes
+from clients.payload import bases
+from clients.wire import EVENT_WORDS
+from servers.contract import Channel
+
+# Wrong bytes are named by what comes after them; so much is looked at, and so long waited for if nothing else is left to do.
+_EVIDENCE_BYTES = 64 * 1024
+_EVIDENCE_MS = 20
+
+
+class Table:
+    """The state of one load thread. Takes the channels over: `close` ends them all, however far things got."""
+
+    def __init__(self, channels: Sequence[Channel], message_bytes: int, depth: int, seed: int) -> None:
+        self.channels = dict(enumerate(channels))
+        slots = 1 << (depth - 1).bit_length()
+        self.connections: Rows = np.zeros(len(channels), CONNECTION)
+        self.connections["rfd"] = [channel.rfd for channel in channels]
+        self.connections["wfd"] = [channel.wfd for channel in channels]
+        self.connections["base"] = bases(seed, len(channels))
+        self.connections["written"] = message_bytes  # nothing is half written
+        self.sent_ns = np.zeros((len(channels), slots), np.int64)
+        self.counts = histogram.empty()
+        self.inbound = np.empty(CHUNK_BYTES, np.uint8)
+        self.words = np.empty(CHUNK_BYTES // 8 + 2, np.uint64)
+        self.events = np.empty((EVENTS, EVENT_WORDS), np.int32)
+        self.event = np.zeros(EVENT_WORDS, np.int32)
+        self.timespec = np.zeros(2, np.int64)
+        self.failed_unbegun = 0  # connections that failed with nothing outstanding
+        self._wrong: dict[int, bytes] = {}
+        self._epoll = select.epoll()
+        self.shared: Rows = np.zeros(1, SHARED)
+        self.shared["epoll_fd"] = self._epoll.fileno()
+        self.shared["message_bytes"] = message_bytes
+        self.shared["depth"] = depth
+        self.shared["slots"] = slots
+        self.shared["running"] = len(channels)
+        try:
+            for fd in {fd for channel in channels for fd in channel}:
+                os.set_blocking(fd, False)
+            error = register(self.shared, self.connections, self.event)
+            if error:
+                raise OSError(error, os.strerror(error))
+        except OSError:
+            self.close()
+            raise
+
+    def total(self, name: str) -> int:
+        """Return one of the SHARED figures."""
+        return int(self.shared[name][0])
+
+    def stop_sending(self) -> None:
+        """Begin no further message; those begun are still written and their echoes awaited."""
+        self.shared["stopping"] = 1
+
+    def keep_wrong_bytes(self) -> None:
+        """After WRONG: put the unverified bytes by, before the buffer is used again."""
+        start, end = self.total("suspect_from"), self.total("suspect_to")
+        self._wrong[self.total("suspect")] = self.inbound[start:end].tobytes()
+
+    def reap(self, now_ns: int, timeout_ns: int) -> Counter[str]:
+        """End what has been given up or waited `timeout_ns` for an echo; returns messages by what became of them.
+
+        A connection that failed with nothing outstanding counts for one message, the next.
+        """
+        self._give_up_overdue(now_ns - timeout_ns)
+        ended = Counter[str]()
+        for row in np.flatnonzero(self.connections["ended"] != RUNNING).tolist():
+            if row in self.channels:
+                outstanding = int(self.connections[row]["begun"] - self.connections[row]["echoed"])
+                ended[self._name(row)] += max(1, outstanding)
+                self.failed_unbegun += outstanding == 0
+                self.channels.pop(row).close()
+        return ended
+
+    def _give_up_overdue(self, sent_before_ns: int) -> None:
+        table = self.connections
+        oldest_ns = self.sent_ns[np.arange(len(table)), table["echoed"] & (self.total("slots") - 1)]
+        waiting = (table["ended"] == RUNNING) & (table["begun"] > table["echoed"])
+        for row in np.flatnonzero(waiting & (oldest_ns < sent_before_ns)).tolist():
+            withdraw(self.shared, self.connections, row, TIMED_OUT, self.event)
+
+    def _name(self, row: int) -> str:
+        connection = self.connections[row]
+        due, offset = int(connection["echoed"]), int(connection["echo"])
+        reason = int(connection["ended"])
+        if reason != WRONG_BYTES:
+            return name_ending(reason, due, offset)
+        arrived = self._wrong.pop(row) + self._what_follows(self.channels[row].rfd)
+        return name_wrong_bytes(
+            int(connection["base"]), self.total("message_bytes"), due, int(connection["begun"]), offset, arrived
+        )
+
+    def _what_follows(self, fd: int) -> bytes:
+        """Read what else has come on a connection that is given up."""
+        parts: list[bytes] = []
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        wait_ms = 0 if self.total("running") else _EVIDENCE_MS
+        with suppress(OSError):
+            while sum(map(len, parts)) < _EVIDENCE_BYTES and poll.poll(wait_ms):
+                part = os.read(fd, _EVIDENCE_BYTES)
+                if not part:
+                    break
+                parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Close every descriptor. A second call does nothing."""
+        while self.channels:
+            with suppress(OSError):
+                self.channels.popitem()[1].close()
+        self._epoll.close()

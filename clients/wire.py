@@ -1,0 +1,92 @@
+"""The system calls of the load generator, for compiled code: epoll, read, write and the monotonic clock, straight on libc.
+
+No connection, message or workload is known here. Addresses are passed as integers (`address`), results and errors are
+those of libc: -1, and the reason in `last_error()`.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+
+import numpy as np
+from numba import types
+
+from clients.compiled import inlined
+
+EPOLLIN = 0x001
+EPOLLOUT = 0x004
+EPOLL_CTL_ADD = 1
+EPOLL_CTL_DEL = 2
+EPOLL_CTL_MOD = 3
+
+# struct epoll_event is 32 bits of events and 64 bits of the user's data. On x86-64 alone it is packed, so that 32-bit
+# programs can share it (<sys/epoll.h>): 12 bytes there, 16 wherever a 64-bit number is aligned to 8.
+PACKED = platform.machine() in ("x86_64", "i386", "i486", "i586", "i686")
+EVENT_WORDS = 3 if PACKED else 4
+EVENT_DATA = 1 if PACKED else 2  # the word that holds the lower half of the data
+
+_MONOTONIC = int(time.CLOCK_MONOTONIC)
+
+# Called by symbol, not through a ctypes pointer: an address would be another one in the next process, and Numba refuses
+# to cache a function that contains one.
+_read = types.ExternalFunction("read", types.int64(types.int32, types.int64, types.int64))
+_write = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
+_memcmp = types.ExternalFunction("memcmp", types.int32(types.int64, types.int64, types.int64))
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
+_epoll_ctl = types.ExternalFunction("epoll_ctl", types.int32(types.int32, types.int32, types.int32, types.int64))
+_epoll_wait = types.ExternalFunction("epoll_wait", types.int32(types.int32, types.int64, types.int32, types.int32))
+_errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
+
+
+@inlined
+def address(array):  # type: ignore[no-untyped-def]
+    """Return where an array's memory begins."""
+    return np.int64(array.ctypes.data)
+
+
+@inlined
+def last_error():  # type: ignore[no-untyped-def]
+    """Return errno of this thread."""
+    return np.int64(_errno()[0])
+
+
+@inlined
+def read(fd, into, size):  # type: ignore[no-untyped-def]
+    """read(2): the number of bytes, 0 at end-of-file, -1 on error."""
+    return _read(fd, into, size)
+
+
+@inlined
+def write(fd, source, size):  # type: ignore[no-untyped-def]
+    """write(2): the number of bytes taken, -1 on error. Python ignores SIGPIPE, so a vanished reader is EPIPE."""
+    return _write(fd, source, size)
+
+
+@inlined
+def same(left, right, size):  # type: ignore[no-untyped-def]
+    """Return whether two stretches of memory hold the same bytes."""
+    return _memcmp(left, right, size) == 0
+
+
+@inlined
+def monotonic_ns(timespec):  # type: ignore[no-untyped-def]
+    """CLOCK_MONOTONIC in ns, the clock of time.monotonic_ns(). `timespec` is scratch: two int64."""
+    _clock_gettime(_MONOTONIC, address(timespec))
+    return timespec[0] * 1_000_000_000 + timespec[1]
+
+
+@inlined
+def epoll_ctl(epoll_fd, operation, fd, interest, token, event):  # type: ignore[no-untyped-def]
+    """epoll_ctl(2); `token` comes back with each event. `event` is scratch: EVENT_WORDS of int32."""
+    event[0] = interest
+    event[1] = 0
+    event[EVENT_WORDS - 1] = 0
+    event[EVENT_DATA] = token
+    return _epoll_ctl(epoll_fd, operation, fd, address(event))
+
+
+@inlined
+def epoll_wait(epoll_fd, events, timeout_ms):  # type: ignore[no-untyped-def]
+    """epoll_wait(2) into `events`, int32 of shape (most, EVENT_WORDS); the number of events, -1 on error."""
+    return _epoll_wait(epoll_fd, address(events), np.int32(events.shape[0]), np.int32(timeout_ms))

@@ -1,0 +1,130 @@
+"""The warm load process that serves a whole sweep: jobs come in as JSON lines, events go out as JSON lines.
+
+    {"job": "ID", "address": "tcp:127.0.0.1:4000", "connections": 64, "message_bytes": 64, "duration_s": 0.8, ...}
+    {"stop": "ID"}
+
+    {"event": "ready", "pid": 1}                                              everything is compiled
+    {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "connect_ns": 1}
+    {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
+    {"event": "window_closed", "job": "ID", "monotonic_ns": 1}                the load stays on until the stop, 1 s at most
+    {"event": "result", "job": "ID", "load": {...}}                           all connections are closed
+    {"event": "failed", "job": "ID", "reason": "..."}                         in place of whatever should have come next
+
+A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and so does SIGTERM. SIGINT is
+ignored: in a terminal it reaches the whole group, and what is to be done about it is the runner's decision.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from clients.job import JobError, read_job
+from clients.session import connect, run, warm_up_code
+
+HOLD_S = 1.0
+
+
+class Inbox:
+    """Lines from a descriptor. Raises SystemExit at its end."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._part = b""
+        self._lines: deque[bytes] = deque()
+        self._stopped = False
+
+    def next_job(self) -> dict[str, Any] | str:
+        """Wait for a job: its fields, or what is wrong with the line. Stops of jobs that are over are dropped."""
+        self._stopped = False
+        while True:
+            while not self._lines:
+                self._receive()
+            line = self._lines.popleft()
+            try:
+                fields = json.loads(line)
+            except ValueError as error:
+                return f"a line is not JSON: {error}"
+            if not isinstance(fields, dict):
+                return "a line is not a JSON object"
+            if "stop" not in fields:
+                return fields
+
+    def told_to_stop(self, job: str) -> bool:
+        """Look, without waiting, whether the job is to stop. Other lines are kept for `next_job`."""
+        while select.select([self._fd], [], [], 0)[0]:
+            self._receive()
+        for line in list(self._lines):
+            with suppress(ValueError):  # next_job will report it
+                if json.loads(line) == {"stop": job}:
+                    self._lines.remove(line)
+                    self._stopped = True
+        return self._stopped
+
+    def _receive(self) -> None:
+        data = os.read(self._fd, 65536)
+        if not data:
+            raise SystemExit(0)
+        *lines, self._part = (self._part + data).split(b"\n")
+        self._lines.extend(line for line in lines if line.strip())
+
+
+def say(event: str, **facts: object) -> None:
+    """Print one event. Raises SystemExit if nobody reads any more."""
+    try:
+        print(json.dumps({"event": event, **facts}), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere, quietly
+        raise SystemExit(0) from None
+
+
+def work() -> None:
+    """Serve jobs until end-of-file or SIGTERM. SIGINT is to be ignored already when this is called."""
+    signal.signal(signal.SIGTERM, _leave)
+    inbox = Inbox(sys.stdin.fileno())
+    warm_up_code()
+    say("ready", pid=os.getpid())
+    while True:
+        fields = inbox.next_job()
+        if isinstance(fields, str):
+            say("failed", job="", reason=fields)
+            continue
+        job_id = str(fields.pop("job", ""))
+        try:
+            _serve(job_id, fields, inbox)
+        except JobError as error:
+            say("failed", job=job_id, reason=str(error))
+
+
+def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox) -> None:
+    job = read_job(fields)
+    connected = connect(job)
+    if not connected.channels:
+        raise JobError(f"no connection could be opened to {job.address}: {connected.reason}")
+    say(
+        "connected",
+        job=job_id,
+        connections=len(connected.channels),
+        refused=connected.failed.total(),
+        connect_ns=connected.connect_ns,
+    )
+    load = run(
+        job,
+        connected,
+        say=lambda event, at_ns: say(event, job=job_id, monotonic_ns=at_ns),
+        ended=lambda: inbox.told_to_stop(job_id),
+        hold_s=HOLD_S,
+    )
+    say("result", job=job_id, load=asdict(load))
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; a second one must not interrupt the ending
+    raise SystemExit(0)
