@@ -75,52 +75,60 @@ class Listener:
         self._sock.setblocking(blocking)
 
     def accept(self) -> Optional[Channel]:
-        """Take one connection out of the queue.
+        """Take one connection out of the queue; None if none is waiting (non-blocking only).
 
-        Returns None when there is nothing to serve now: no connection is waiting (non-blocking only), or it was
-        gone or had to be refused. A strategy simply goes back to waiting.
+        Those that have gone again, and those that must be refused, are passed over.
         """
-        try:
-            conn, _ = self._sock.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return None
-        except OSError as error:
-            self._refuse_unaccepted(error)
-            return None
-        try:
-            channel = self._open_channel(conn)
-        except OSError as error:
-            conn.close()
-            if error.errno in EXHAUSTED:
+        for _ in range(BACKLOG):
+            try:
+                conn = self._accept_socket()
+                if conn is None:
+                    continue
+                channel = self._open_channel(conn)
+            except BlockingIOError:
+                return None
+            except ConnectionError:
+                continue  # it was in the queue, and has gone
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
                 self._count(_reason(error))
-            return None
-        os.set_blocking(channel.rfd, self._blocking)
-        os.set_blocking(channel.wfd, self._blocking)
-        return channel
+                continue
+            os.set_blocking(channel.rfd, self._blocking)
+            os.set_blocking(channel.wfd, self._blocking)
+            return channel
+        return None
 
     def refuse(self, channel: Channel, reason: str) -> None:
         """Close a connection that the strategy can't serve, and count it."""
         channel.close()
         self._count(reason)
 
-    def _refuse_unaccepted(self, error: OSError) -> None:
-        """Give up the reserved descriptor for as long as it takes to accept one connection and close it.
+    def _accept_socket(self) -> Optional[socket.socket]:
+        """Accept; with no descriptor left, on the reserved one. None if the connection had to be closed again.
 
-        Without this, the connection would stay in the queue, the listener would stay readable, and a level-triggered
-        loop would spin on it.
+        A connection that is left in the queue would keep the listener readable, and a level-triggered loop would spin.
         """
-        if error.errno not in EXHAUSTED:
-            raise error
-        if self._reserve is None:
-            time.sleep(0.01)  # another thread was quicker to take the reserve: do not spin until there is one again
-        else:
+        try:
+            return self._sock.accept()[0]
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            if self._reserve is None:
+                time.sleep(0.01)  # a thread took it when it was free for a moment: do not spin until there is one
+                self._reserve = _reserve_descriptor()
+                return None
             os.close(self._reserve)
             try:
-                self._sock.accept()[0].close()
-                self._count(_reason(error))
-            except OSError:
-                pass  # the client has gone, or the reserve was snatched away: nothing is accepted, nothing is lost
-        self._reserve = _reserve_descriptor()
+                conn = self._sock.accept()[0]
+            finally:
+                self._reserve = _reserve_descriptor()
+            if self._reserve is not None:
+                return conn  # the kernel wants a descriptor before it looks at the queue: one has become free meanwhile
+            conn.close()
+            self._count(_reason(error))
+            self._reserve = _reserve_descriptor()
+            return None
 
     def _count(self, reason: str) -> None:
         first = reason not in self.refused

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from servers.contract import BACKLOG, Channel, Listener
 
@@ -112,23 +112,19 @@ def _hand_over_pipes(conn: socket.socket) -> Channel:
     The server must not keep a copy of the client's ends: as long as any process holds a write end, the reader never
     sees end-of-file.
     """
-    from_client, client_writes = os.pipe()  # close-on-exec, as is every descriptor that Python makes (PEP 446)
-    try:
-        client_reads, to_client = os.pipe()
-    except OSError:
-        os.close(from_client)
-        os.close(client_writes)
-        raise
-    try:
-        socket.send_fds(conn, [b"p"], [client_reads, client_writes])
-    except OSError:
-        os.close(from_client)
-        os.close(to_client)
-        raise
-    finally:
-        os.close(client_reads)
-        os.close(client_writes)
-    conn.close()
+    made: List[int] = []
+    with conn:
+        try:
+            made += os.pipe()  # close-on-exec, as is every descriptor that Python makes (PEP 446)
+            made += os.pipe()
+            from_client, client_writes, client_reads, to_client = made
+            socket.send_fds(conn, [b"p"], [client_reads, client_writes])
+        except OSError:
+            for fd in made:
+                os.close(fd)
+            raise
+    os.close(client_reads)
+    os.close(client_writes)
     return Channel(from_client, to_client)
 
 
