@@ -1,0 +1,52 @@
+"""The cases of the contract suite, and the server that the tests of one case share.
+
+Which strategies there are is asked of `python -m servers --list`: a new file in servers/ is tested with no edit here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from peer import Client
+from spawn import Case, Server, asleep, cases, eventually, spawned, stop
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run whatever asks for a `case` once for every strategy on every transport."""
+    if "case" in metafunc.fixturenames:
+        # In scope "session" pytest orders the tests by case, so that no two shared servers run at once.
+        metafunc.parametrize("case", [as_parameter(case) for case in cases()], scope="session")
+
+
+def as_parameter(case: Case) -> object:
+    marks = [pytest.mark.skip(reason=f"{case.strategy}: {case.unavailable}")] if case.unavailable else []
+    return pytest.param(case, id=str(case), marks=marks)
+
+
+@pytest.fixture(scope="session")
+def shared_server(case: Case) -> Iterator[Server]:
+    """One server for all the tests of a case; at their end it stops as the contract says."""
+    with spawned(case) as server:
+        yield server
+        if case.model != "nonblocking":
+            assert eventually(lambda: asleep(server)), f"{case} has no connections, and does not sleep"
+        assert stop(server) == 0
+        assert server.complaints() == ""
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Iterator[Server]:
+    """The shared server, which the test must leave alive and echoing."""
+    assert shared_server.process.poll() is None, "it died in an earlier test"
+    yield shared_server
+    assert shared_server.process.poll() is None, f"the test killed it: {shared_server.complaints()}"
+    with Client(shared_server.address) as client:
+        assert client.echo(b"still here") == b"still here"
+
+
+@pytest.fixture
+def several_at_once(case: Case) -> None:
+    """Skip a strategy that serves one connection at a time."""
+    if not case.concurrent:
+        pytest.skip(f"{case.strategy} serves one connection at a time (concurrent=False)")

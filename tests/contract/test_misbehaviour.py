@@ -1,0 +1,89 @@
+"""The contract of every strategy, second part: one client's misbehaviour is no other client's trouble."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+from peer import Client, flood, noise
+from spawn import Case, Server, cpu_share, resident_bytes
+
+MEGABYTE = 1024 * 1024
+
+
+def test_a_reset_in_the_middle_of_a_message_harms_nobody_else(server: Server, case: Case) -> None:
+    with ExitStack() as stack:
+        if case.concurrent:
+            bystander = stack.enter_context(Client(server.address))
+            assert bystander.echo(b"before") == b"before"
+        for number in range(20):
+            rude = Client(server.address)
+            rude.send_until_stuck(noise(MEGABYTE), patience_s=0.0)
+            rude.receive(number * 100)
+            rude.reset()
+        if case.concurrent:
+            assert bystander.echo(b"after") == b"after"
+
+
+@pytest.mark.usefixtures("several_at_once")
+def test_a_reset_of_a_client_that_never_read_harms_nobody_else(server: Server, case: Case) -> None:
+    with Client(server.address) as bystander:
+        rude = Client(server.address)
+        rude.send_until_stuck(noise(8 * MEGABYTE))
+        rude.reset()
+        assert bystander.echo(b"after") == b"after"
+        if case.model != "nonblocking":
+            assert cpu_share(server) < 0.25, "it spins on a connection that was reset"
+
+
+@pytest.mark.usefixtures("several_at_once")
+def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_service(server: Server, case: Case) -> None:
+    with Client(server.address) as deaf, Client(server.address) as other:
+        assert deaf.echo(b"both are open") == other.echo(b"both are open")
+        before_bytes = resident_bytes(server)
+        sent_bytes = deaf.send_until_stuck(bytes(64 * MEGABYTE))
+        for number in range(1, 50):
+            assert other.echo(noise(number)) == noise(number)
+        assert resident_bytes(server) - before_bytes < 16 * MEGABYTE
+        if case.model != "nonblocking":
+            assert cpu_share(server) < 0.25, "it spins while it waits for the client to read"
+        assert deaf.receive(sent_bytes) == bytes(sent_bytes)
+
+
+@pytest.mark.usefixtures("several_at_once")
+def test_clients_that_send_nothing_keep_nobody_else_from_being_served(server: Server, case: Case) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(Client(server.address)) for _ in range(20)]
+        with Client(server.address) as client:
+            assert client.echo(noise(5000)) == noise(5000)
+        if case.model != "nonblocking":
+            assert cpu_share(server) < 0.25, "it spins while nobody sends"
+        for client in silent:
+            assert client.echo(b"at last") == b"at last"
+
+
+def test_clients_that_connect_and_leave_harm_nobody(server: Server) -> None:
+    for _ in range(100):
+        Client(server.address).close()
+
+
+def test_clients_that_send_and_leave_without_reading_harm_nobody(server: Server) -> None:
+    for number in range(1, 100):
+        with Client(server.address) as client:
+            client.send(noise(number))
+
+
+@pytest.mark.usefixtures("several_at_once")
+@pytest.mark.parametrize("flooding", [1, 4])
+def test_flooding_clients_do_not_starve_a_quiet_one(server: Server, flooding: int) -> None:
+    with Client(server.address) as quiet, flood(server.address, flooding):
+        for number in range(1, 100):
+            assert quiet.echo(noise(number)) == noise(number)
+
+
+@pytest.mark.usefixtures("several_at_once")
+def test_a_new_client_is_accepted_while_others_flood(server: Server) -> None:
+    with flood(server.address, 4):
+        for number in range(1, 20):
+            with Client(server.address) as client:
+                assert client.echo(noise(number)) == noise(number)

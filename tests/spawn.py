@@ -1,0 +1,199 @@
+"""Start servers as the runner does, and watch them from outside.
+
+The test listens first and hands the listening descriptor down, so a server is ready when it says so on its status
+pipe: no free port is guessed and no connect is retried. What a server must do is asserted in the tests, not here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import psutil
+
+from servers.transport import Address, bound_address, listen
+
+ROOT = Path(__file__).resolve().parent.parent
+WAIT_S = 15.0  # the bound of every wait: far more than a busy machine needs, less than pytest's own timeout
+STOP_S = 1.0  # the contract: a server has ended this soon after SIGTERM
+
+
+class Case(NamedTuple):
+    """One strategy on one transport, as `python -m servers --list` describes it."""
+
+    strategy: str
+    module: str
+    transport: str
+    model: str
+    concurrent: bool
+    unavailable: str  # why this machine can't run it; empty where it can
+
+    def __str__(self) -> str:
+        return f"{self.strategy}-{self.transport}"
+
+
+@dataclass
+class Server:
+    """A running server: `status` is the end of its status pipe to read from, `stderr` the file that it complains to."""
+
+    address: Address
+    process: subprocess.Popen[bytes]
+    status: int
+    stderr: IO[bytes]
+
+    def complaints(self) -> str:
+        """Return everything that it has written to stderr."""
+        self.stderr.seek(0)
+        return self.stderr.read().decode()
+
+    def next_status(self) -> dict[str, Any]:
+        """Return the next status line. Raises TimeoutError, or EOFError where the server ended instead."""
+        line = b""
+        while not line.endswith(b"\n"):
+            if not select.select([self.status], [], [], WAIT_S)[0]:
+                raise TimeoutError(f"no status line within {WAIT_S:g} s; stderr: {self.complaints()!r}")
+            byte = os.read(self.status, 1)  # byte by byte: what follows the line stays in the pipe
+            if not byte:
+                raise EOFError(f"the server closed its status pipe; stderr: {self.complaints()!r}")
+            line += byte
+        return dict(json.loads(line))
+
+
+def list_strategies() -> list[dict[str, Any]]:
+    """Ask `python -m servers --list` what there is."""
+    command = [sys.executable, "-m", "servers", "--list"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=WAIT_S)
+    return [json.loads(line) for line in shown.stdout.splitlines()]
+
+
+def cases() -> list[Case]:
+    """Return every strategy with every transport that it serves."""
+    return [
+        Case(
+            strategy=found["name"],
+            module=found["module"],
+            transport=transport,
+            model=found["model"],
+            concurrent=found["concurrent"],
+            unavailable=found["reason"],
+        )
+        for found in list_strategies()
+        for transport in found["transports"]
+    ]
+
+
+@contextmanager
+def spawned(case: Case) -> Iterator[Server]:
+    """Run a server that is ready; whatever the test did to it, nothing of it is left afterwards."""
+    with tempfile.TemporaryDirectory(prefix="iobench-") as folder, tempfile.TemporaryFile() as stderr:
+        place = Address("tcp", "127.0.0.1") if case.transport == "tcp" else Address(case.transport, f"{folder}/echo")
+        status, its_status = os.pipe()
+        with listen(place) as sock:  # closed here once the server has its copy, so that the address dies with it
+            address = bound_address(sock, case.transport)
+            process = start(case, sock.fileno(), its_status, stderr)
+        os.close(its_status)
+        server = Server(address, process, status, stderr)
+        try:
+            ready = server.next_status()
+            assert ready["event"] == "ready", ready
+            yield server
+        finally:
+            kill(process)
+            os.close(status)
+
+
+def start(case: Case, listen_fd: int, status_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start `python -m servers` on an inherited listener."""
+    what = [case.strategy, case.transport, "--module", case.module]
+    fds = ["--listen-fd", str(listen_fd), "--status-fd", str(status_fd)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "servers", *what, *fds],
+        cwd=ROOT,
+        pass_fds=[listen_fd, status_fd],
+        stdin=subprocess.DEVNULL,
+        stderr=stderr,
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a server that has not ended, and the processes that it started."""
+    if process.poll() is None:
+        for one in processes(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
+
+
+def stop(server: Server, signals: int = 1) -> int:
+    """Send SIGTERM and return the exit code. Raises subprocess.TimeoutExpired where it takes longer than STOP_S."""
+    for _ in range(signals):
+        server.process.send_signal(signal.SIGTERM)
+    return server.process.wait(STOP_S)
+
+
+def processes(pid: int) -> list[psutil.Process]:
+    """Return the server's process and its descendants."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    return []  # it has ended
+
+
+def total(server: Server, measure: Callable[[psutil.Process], float]) -> float:
+    """Add up a measure over the processes of the server."""
+    return sum(measure(process) for process in processes(server.process.pid))
+
+
+def descriptors(server: Server) -> int:
+    """Count the open descriptors of the server's processes."""
+    return int(total(server, lambda process: process.num_fds()))
+
+
+def threads(server: Server) -> int:
+    """Count the threads of the server's processes."""
+    return int(total(server, lambda process: process.num_threads()))
+
+
+def resident_bytes(server: Server) -> int:
+    """Add up the resident memory of the server's processes."""
+    return int(total(server, lambda process: process.memory_info().rss))
+
+
+def cpu_s(server: Server) -> float:
+    """Add up the CPU time that the server's processes have used."""
+    return total(server, lambda process: process.cpu_times().user + process.cpu_times().system)
+
+
+def cpu_share(server: Server, window_s: float = 0.15) -> float:
+    """Return the share of a CPU that the server uses while the test does nothing."""
+    before_s, opened = cpu_s(server), time.monotonic()
+    time.sleep(window_s)
+    return (cpu_s(server) - before_s) / (time.monotonic() - opened)
+
+
+def asleep(server: Server) -> bool:
+    """Tell whether all of the server's threads sleep in the kernel."""
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/stat")
+    # The state follows the command's name, which is in brackets and may hold anything (proc(5)).
+    return all(task.read_text().rpartition(") ")[2].startswith("S") for task in tasks)
+
+
+def eventually(condition: Callable[[], object]) -> bool:
+    """Look until the condition holds; False where it does not within WAIT_S."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
