@@ -1,0 +1,1 @@
+"""Comparisons with plain C, run by hand: python -m pytest benchmarks. Nothing that users install."""
