@@ -1,0 +1,129 @@
+"""The command line: what each command takes. What it does is in commands.py.
+
+Exit codes: 0 fine, 1 failed trials, 2 bad input, 130 and 143 ended by SIGINT and SIGTERM. Heavy imports stay inside the
+commands: `iobench --help` must be quick.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, NoReturn, TextIO
+
+import typer
+
+from bench.errors import BadInputError
+from bench.say import WIDTH, complain
+
+app = typer.Typer(
+    name="iobench",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
+PASSED_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+SweepArgument = Annotated[
+    str | None, typer.Argument(metavar="[NAME|FILE]", help='A sweep by name ("quick"), or a file.')
+]
+StrategiesOption = Annotated[str | None, typer.Option("--strategies", metavar="A,B", help="These strategies only.")]
+ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder for run folders.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """Show which I/O strategy a Python server should use, prove the figure, and explain it."""
+    if version:
+        from bench.host import own_version  # noqa: PLC0415
+
+        typer.echo(f"iobench {own_version()}")
+        raise typer.Exit
+
+
+@app.command()
+def sweep(
+    name: SweepArgument = None,
+    results: ResultsOption = Path("results"),
+    strategies: StrategiesOption = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
+) -> None:
+    """Run a sweep and write its report."""
+    from bench import commands  # noqa: PLC0415
+
+    if resume is None:
+        raise typer.Exit(commands.sweep(name, strategies, results))
+    raise typer.Exit(commands.resume(resume, name, strategies, results))
+
+
+@app.command()
+def plan(
+    name: SweepArgument = None,
+    strategies: StrategiesOption = None,
+    trials: Annotated[bool, typer.Option("--trials", help="List every trial, in order of execution.")] = False,
+) -> None:
+    """Show a sweep's trials and how long they take; run nothing."""
+    from bench import commands  # noqa: PLC0415
+
+    commands.plan(name, strategies, trials)
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the strategies and whether they can run here."""
+    from bench import commands  # noqa: PLC0415
+
+    commands.list_()
+
+
+@app.command()
+def serve(
+    strategy: Annotated[str, typer.Argument(help="As iobench list shows it.", show_default=False)],
+    address: Annotated[str, typer.Argument(help="tcp:HOST:PORT, unix:PATH or pipe:PATH.", show_default=False)],
+) -> None:
+    """Run one echo server until SIGTERM or Ctrl-C."""
+    from bench import commands  # noqa: PLC0415
+
+    commands.serve(strategy, address)
+
+
+@app.command(context_settings=PASSED_THROUGH, add_help_option=False)
+def load(context: typer.Context) -> None:
+    """Put load on an echo server, ours or not (iobench load --help)."""
+    from bench import commands  # noqa: PLC0415
+
+    commands.load(context.args)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Make a run's report again from its raw data."""
+    from bench import commands  # noqa: PLC0415
+
+    commands.report(run, results)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except BadInputError as error:
+        complain(f"error: {error}")
+        typer.echo(f"next: {error.next_step}", err=True)
+    sys.exit(2)
+
+
+def _show_warning(  # noqa: PLR0917 - the signature of warnings.showwarning
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    complain(f"warning: {message}")

@@ -1,0 +1,257 @@
+"""What the commands do: tie the parts together and tell the user.
+
+Results go to standard output, progress and complaints to standard error. Nothing is measured, planned or derived here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench import run as runs
+from bench import sweep as sweeps
+from bench.catalogue import list_strategies
+from bench.errors import BadInputError
+from bench.host import CpuLayout, choose_cpus
+from bench.plan import Plan, choose, expected_s, make_plan
+from bench.processes import environment
+from bench.progress import duration, for_console, name
+from bench.record import Record, Run, StrategyInfo, read_run
+from bench.say import complain, say
+from bench.sweep import Sweep
+from servers.transport import AddressError, listen, parse
+
+MAX_GROUPS = 12
+
+
+def sweep(name_or_file: str | None, strategies: str | None, results: Path) -> int:
+    """Run a sweep from its beginning; returns the exit code."""
+    layout = choose_cpus()
+    chosen = _choose_sweep(name_or_file, strategies)
+    planned = make_plan(chosen, _known())
+    folder = runs.start_run(results, chosen, planned, layout)
+    return _run(planned, folder, [], layout)
+
+
+def resume(run: str, name_or_file: str | None, strategies: str | None, results: Path) -> int:
+    """Run what is missing of an earlier run; returns the exit code. A failed trial counts as done."""
+    layout = choose_cpus()
+    earlier = _open_run(run, results)
+    chosen = _sweep_of(earlier)
+    if name_or_file or strategies:
+        _refuse_another_sweep(earlier, chosen, _choose_sweep(name_or_file or chosen.name, strategies))
+    changed = runs.differences(earlier, layout)
+    if changed:
+        raise BadInputError(
+            f"{earlier.folder} can't be continued here, for its figures would not compare: {'; '.join(changed)}.",
+            f"iobench sweep {chosen.name} makes a new run",
+        )
+    planned = make_plan(chosen, _as_planned(earlier.manifest.strategies, _known()))
+    return _run(planned, earlier.folder, earlier.records, layout)
+
+
+def plan(name_or_file: str | None, strategies: str | None, every_trial: bool) -> None:
+    """Print what a sweep would do."""
+    chosen = _choose_sweep(name_or_file, strategies)
+    planned = make_plan(chosen, _known())
+    if every_trial:
+        for trial in planned.trials:
+            print(f"{trial.id}  {name(trial)}")
+        return
+    if chosen.description:
+        say(f"{chosen.name}: {chosen.description}")
+    Console().print(_plan_table(planned))
+    say(
+        f"{len(planned.trials)} trials, {duration(expected_s(planned.runnable))} or so: {chosen.repeats} repeats in "
+        f"blocks, each shuffled (seed {chosen.seed}); {chosen.warmup_s:g} s of warm-up and {chosen.duration_s:g} s "
+        "measured in each trial."
+    )
+    for note in [*planned.notes, *_unavailable_notes(planned)]:
+        say(f"- {note}", indent="  ")
+
+
+def list_() -> None:
+    """Print the strategies."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("strategy", "model", "transports"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("runs here")
+    for info in _known():
+        here = "yes" if info.available else f"no: {info.reason}"
+        table.add_row(info.name, info.model, " ".join(info.transports), here)
+    Console(markup=False, highlight=False).print(table)
+
+
+def serve(strategy: str, address: str) -> NoReturn:
+    """Become the server. The address is bound here, so that trouble with it is told in one voice."""
+    info = choose(Sweep(name="serve", strategies=(strategy,)), _known())[0]
+    if not info.available:
+        raise BadInputError(f"{info.name} can't run here: {info.reason}.", "iobench list shows those that can")
+    example = f"iobench serve {info.name} tcp:127.0.0.1:9000"
+    try:
+        where = parse(address)
+        if where.transport not in info.transports:
+            raise BadInputError(f"{info.name} does not serve {where.transport}.", "iobench list shows what it serves")
+        listener = listen(where)
+    except AddressError as error:
+        raise BadInputError(f"{error}.", example) from None
+    except OSError as error:
+        free = f"iobench serve {info.name} tcp:127.0.0.1:0 takes a free port" if where.transport == "tcp" else example
+        raise BadInputError(f"Can't listen on {address}: {error.strerror or error}.", free) from None
+    listener.set_inheritable(True)
+    argv = [sys.executable, "-m", "servers", info.name, where.transport]
+    argv += ["--module", info.module, "--listen-fd", str(listener.fileno())]
+    os.execve(sys.executable, argv, environment())
+
+
+def load(arguments: Sequence[str]) -> NoReturn:
+    """Become the load generator."""
+    os.execve(sys.executable, [sys.executable, "-m", "clients", *arguments], environment())
+
+
+def report(run: str, results: Path) -> None:
+    """Write a run's report and print its path."""
+    print(_write_report(_find_run(run, results)))
+
+
+def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> int:
+    """Run what is left, sum up, write the report; returns the exit code."""
+    finished = {record.id for record in done}
+    left = [trial for trial in planned.trials if trial.id not in finished]
+    runnable = [trial for trial in left if planned.strategies[trial.strategy].available]
+    for note in [*planned.notes, *_unavailable_notes(planned)]:
+        complain(f"note: {note}")
+    if layout.shared:
+        complain("note: server and load share one core here; every trial is flagged shared_core")
+    already = f"{len(finished)} of {len(planned.trials)} trials are done, {len(left)} missing. " if done else ""
+    complain(f"{already}{len(left)} trials into {folder}, {duration(expected_s(runnable))} or so.")
+    progress = for_console(Console(stderr=True, highlight=False), left)
+    outcome = runs.run_trials(planned, folder, done, layout, progress)
+    _sum_up(outcome, len(planned.trials))
+    if outcome.interrupted:
+        complain(f"Interrupted. What there is, is in {folder}; to go on: iobench sweep --resume {folder}")
+    if outcome.trials:
+        print(_write_report(folder), flush=True)
+    if outcome.interrupted:
+        return 128 + outcome.interrupted
+    return 1 if outcome.failed else 0
+
+
+def _sum_up(outcome: runs.Outcome, planned: int) -> None:
+    if outcome.wall_s:
+        say(
+            f"{outcome.trials} of {planned} trials: {outcome.ok} ok, {len(outcome.failed)} failed, "
+            f"{len(outcome.unavailable)} unavailable. {duration(outcome.wall_s)}, of which {outcome.overhead:.1%} "
+            "went into starting servers, connecting and ending."
+        )
+    for status, records in (("failed", outcome.failed), ("unavailable", outcome.unavailable)):
+        groups = Counter((_without_repeat(record), record.reason) for record in records)
+        for (what, reason), times in list(groups.items())[:MAX_GROUPS]:
+            say(f"{status} {times}x: {what}: {reason}", indent="    ")
+        if len(groups) > MAX_GROUPS:
+            say(f"{status}: {len(groups) - MAX_GROUPS} more kinds, all in the report")
+
+
+def _without_repeat(record: Record) -> str:
+    return name(record.trial).rpartition(" #")[0]
+
+
+def _write_report(folder: Path) -> Path:
+    import report as reports  # noqa: PLC0415 - pandas and matplotlib take longer to import than most commands to run
+
+    return Path(reports.write(folder))
+
+
+def _known() -> list[StrategyInfo]:
+    known, complaints = list_strategies()
+    for complaint in complaints:
+        complain(f"warning: {complaint}")
+    return known
+
+
+def _choose_sweep(name_or_file: str | None, strategies: str | None) -> Sweep:
+    chosen = sweeps.load_sweep(name_or_file or sweeps.DEFAULT)
+    return sweeps.with_strategies(chosen, strategies) if strategies is not None else chosen
+
+
+def _find_run(run: str, results: Path) -> Path:
+    """A run folder by path, or by its name in the results folder. Raises BadInputError."""
+    for folder in (Path(run), results / run):
+        if folder.is_dir():
+            return folder
+    there = sorted(path.parent.name for path in results.glob("*/manifest.json")) if results.is_dir() else []
+    latest = f"; the latest is {results / there[-1]}" if there else ""
+    raise BadInputError(
+        f"There is no run folder {run}{sweeps.did_you_mean(Path(run).name, there)}{latest}.", f"ls {results}"
+    )
+
+
+def _open_run(run: str, results: Path) -> Run:
+    return read_run(_find_run(run, results))
+
+
+def _sweep_of(run: Run) -> Sweep:
+    try:
+        return msgspec.convert(run.manifest.sweep, Sweep)
+    except msgspec.ValidationError as error:
+        raise BadInputError(
+            f"{run.folder} was made by a sweep that this iobench does not know: {error}.",
+            "iobench sweep makes a new run",
+        ) from None
+
+
+def _refuse_another_sweep(run: Run, made_with: Sweep, asked_for: Sweep) -> None:
+    then, now = msgspec.to_builtins(made_with), msgspec.to_builtins(asked_for)
+    changed = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in then if then[key] != now[key]]
+    if changed:
+        raise BadInputError(
+            f"{run.folder} was made with another sweep: {'; '.join(changed)}.", f"iobench sweep --resume {run.folder}"
+        )
+
+
+def _as_planned(then: Iterable[StrategyInfo], now: Iterable[StrategyInfo]) -> list[StrategyInfo]:
+    """The strategies of a run as they were planned, but available or not as they are now."""
+    current = {info.name: info for info in now}
+    gone = "it is not there any more"
+    return [
+        msgspec.structs.replace(
+            info,
+            module=current[info.name].module if info.name in current else info.module,
+            available=info.name in current and current[info.name].available,
+            reason=current[info.name].reason if info.name in current else gone,
+        )
+        for info in then
+    ]
+
+
+def _unavailable_notes(planned: Plan) -> list[str]:
+    return [
+        f"{info.name} can't run here: {info.reason}; recorded as unavailable"
+        for info in planned.strategies.values()
+        if not info.available
+    ]
+
+
+def _plan_table(planned: Plan) -> Table:
+    """How often each strategy is measured at which points."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("strategy", "transports", "connections", "message bytes"):
+        table.add_column(column)
+    table.add_column("trials", justify="right")
+    for strategy in planned.strategies:
+        trials = [trial for trial in planned.trials if trial.strategy == strategy]
+        axes: list[set[str] | set[int]] = [
+            {trial.transport for trial in trials},
+            {trial.connections for trial in trials},
+            {trial.message_bytes for trial in trials},
+        ]
+        table.add_row(strategy, *(", ".join(map(str, sorted(axis))) for axis in axes), str(len(trials)))
+    return table

@@ -1,0 +1,204 @@
+"""The load generator as a run uses it: one warm worker process (`python -m clients --worker`) for all trials.
+
+One job a line goes to its standard input, events come back from its standard output:
+
+    {"event": "ready", "pid": ...}                              warm: everything is compiled
+    -> {"job": ID, "address": "tcp:127.0.0.1:4000", "workload": "closed", "connections": 64, "message_bytes": 64,
+        "warmup_s": 0.2, "duration_s": 0.8, "timeout_s": 10.0, "seed": 1}
+    {"event": "connected", "job": ID, "connections": n, "refused": n, "connect_ns": ...}
+    {"event": "window_opened", "job": ID, "monotonic_ns": ...}
+    {"event": "window_closed", "job": ID, "monotonic_ns": ...}  the load stays on, so that the probes see it
+    -> {"stop": ID}
+    {"event": "result", "job": ID, "load": {...}}
+    {"event": "failed", "job": ID, "reason": ...}               in place of whatever should have come next
+
+No load is generated in this file and no server is known here, but for the death of one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bench import processes
+from bench.events import Event, ProtocolError, Stream, wait
+from bench.processes import Guard
+from bench.record import Load, Trial
+from bench.server import RunningServer
+
+WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
+CONNECT_TIMEOUT_S = 10.0
+MARGIN_S = 5.0  # beyond what a step should take
+END_PATIENCE_S = 1.0
+TICK_S = 1.0
+
+
+class LoadFailedError(Exception):
+    """The load generator has no result for a trial; the message says why. `fatal`: the worker must be replaced."""
+
+    def __init__(self, reason: str, fatal: bool) -> None:
+        super().__init__(reason)
+        self.fatal = fatal
+
+
+@dataclass
+class LoadWorker:
+    """A warm load generator."""
+
+    child: processes.Child
+    events: Stream
+    cpus: list[int]
+    usable: bool = True
+
+    def send(self, line: dict[str, Any]) -> None:
+        """Write one line to it. Raises LoadFailedError where it has gone."""
+        pipe = self.child.process.stdin
+        assert pipe is not None
+        try:
+            pipe.write(json.dumps(line).encode() + b"\n")
+        except BrokenPipeError:
+            raise LoadFailedError("the load generator has ended", fatal=True) from None
+
+
+@dataclass
+class Watch:
+    """What a run does at the steps of a trial; each is called as soon as the worker has told of the step."""
+
+    connected: Callable[[], None]
+    opened: Callable[[], None]
+    closed: Callable[[], None]
+    tick: Callable[[], None]  # about once a second while the window is open
+
+
+class Measured(NamedTuple):
+    """What a trial's load came to; `refused`: connections that could not be made."""
+
+    load: Load
+    refused: int
+
+
+def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()) -> LoadWorker:
+    """Start a load generator and wait until it is warm. Raises LoadFailedError, and Interrupted after it has ended."""
+    argv = [*(command or [sys.executable, "-m", "clients"]), "--worker", "--cpus", ",".join(map(str, cpus))]
+    child = processes.start(argv, guard, cpus, piped=True)
+    assert child.process.stdout is not None
+    worker = LoadWorker(child, Stream(child.process.stdout.fileno()), list(cpus))
+    try:
+        _expect(worker, "ready", None, WARM_PATIENCE_S)
+    except BaseException:
+        processes.end(child, terminate=True, patience_s=END_PATIENCE_S)
+        raise
+    return worker
+
+
+def end_worker(worker: LoadWorker) -> processes.Ending:
+    """End it: by the end of its standard input, or by a signal where it does not heed that."""
+    assert worker.child.process.stdin is not None
+    worker.child.process.stdin.close()
+    return processes.end(worker.child, terminate=False, patience_s=END_PATIENCE_S)
+
+
+def measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watch) -> Measured:
+    """Put the trial's load on the server and return what came of it.
+
+    Every wait is bounded. Raises LoadFailedError (also when the server dies meanwhile) and Interrupted; after the latter,
+    and where the error is fatal, the worker is not `usable` any more and must be ended.
+    """
+    worker.usable = False
+    try:
+        measured = _measure(worker, trial, server, watch)
+    except TimeoutError as error:
+        raise LoadFailedError(f"the load generator hangs: {error}", fatal=True) from None
+    except (ProtocolError, KeyError, msgspec.ValidationError) as error:
+        raise LoadFailedError(f"the load generator is not understood: {error}", fatal=True) from None
+    except LoadFailedError as error:
+        worker.usable = not error.fatal
+        raise
+    worker.usable = True
+    return measured
+
+
+def _measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watch) -> Measured:
+    worker.send(job(trial, server.address))
+    connected = _expect(worker, "connected", trial, CONNECT_TIMEOUT_S + MARGIN_S, server=server)
+    watch.connected()
+    _expect(worker, "window_opened", trial, trial.warmup_s + MARGIN_S, server=server)
+    watch.opened()
+    _expect(worker, "window_closed", trial, trial.duration_s + MARGIN_S, server=server, tick=watch.tick)
+    watch.closed()
+    worker.send({"stop": trial.id})
+    result = _expect(worker, "result", trial, MARGIN_S, server=server)
+    return Measured(msgspec.convert(result["load"], Load), int(connected["refused"]))
+
+
+def job(trial: Trial, address: str) -> dict[str, Any]:
+    """The line that tells the worker what to do."""
+    return {
+        "job": trial.id,
+        "address": address,
+        "workload": trial.workload,
+        "connections": trial.connections,
+        "message_bytes": trial.message_bytes,
+        "warmup_s": trial.warmup_s,
+        "duration_s": trial.duration_s,
+        "timeout_s": CONNECT_TIMEOUT_S,
+        "seed": trial.seed,
+    }
+
+
+def _expect(
+    worker: LoadWorker,
+    kind: str,
+    trial: Trial | None,
+    seconds: float,
+    *,
+    server: RunningServer | None = None,
+    tick: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Wait for one kind of event about one trial; what the server says meanwhile is noted with the server."""
+    deadline = time.monotonic() + seconds
+    streams = [worker.events] + ([server.status] if server else [])
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            event = wait(streams, min(left, TICK_S) if tick else left)
+        except TimeoutError:
+            if tick is None or time.monotonic() > deadline:
+                raise TimeoutError(f"no {kind!r} event within {seconds:g} s") from None
+            tick()
+            continue
+        if server and event.sender is server.status:
+            server.hear(event)
+            if server.ended:
+                raise LoadFailedError("the server died", fatal=not _called_off(worker, trial))
+        elif _is_about(event, kind, trial):
+            return event.fields or {}
+
+
+def _is_about(event: Event, kind: str, trial: Trial | None) -> bool:
+    """Whether this is the event that is waited for. Raises LoadFailedError where the worker reports failure or ends."""
+    if event.fields is None:
+        raise LoadFailedError("the load generator died", fatal=True)
+    if trial and event.fields.get("job") != trial.id:
+        return False  # a belated word about a trial that was called off
+    if event.fields.get("event") == "failed":
+        raise LoadFailedError(str(event.fields.get("reason")), fatal=False)
+    return event.fields.get("event") == kind
+
+
+def _called_off(worker: LoadWorker, trial: Trial | None) -> bool:
+    """Stop a job whose server has gone; False where the worker does not come to an end of it."""
+    try:
+        worker.send({"stop": trial.id if trial else ""})
+        _expect(worker, "result", trial, MARGIN_S)
+    except LoadFailedError as error:
+        return not error.fatal
+    except (TimeoutError, ProtocolError):
+        return False
+    return True

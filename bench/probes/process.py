@@ -1,0 +1,210 @@
+"""What a process costs: CPU time, context switches, memory, threads, descriptors; summed over it and its children.
+
+The CPU time is read from the process's own CPU clock, which counts nanoseconds; everything else comes from /proc or,
+where there is none, from psutil. The clocks are read first and at one go: at the window's start and end they are what
+must be timely, while a server with ten thousand threads takes a while to be read in full.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+PROC = Path("/proc")
+THREADS_ENDED = "threads ended within the window and took their counts with them"
+
+
+class Clocks(NamedTuple):
+    """CPU time used up to a moment, by process."""
+
+    at_ns: int
+    cpu_ns: dict[int, int]
+    user_s: dict[int, float]
+    system_s: dict[int, float]
+
+
+class Switches(NamedTuple):
+    """Context switches of one thread since it began."""
+
+    voluntary: int
+    involuntary: int
+
+
+class ProcessProbe:
+    """CPU, switches, memory, threads and descriptors of processes (see bench.record.Server for the metrics)."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+        self.opened_ns = 0
+        self.closed_ns = 0
+        self._roots: list[int] = []
+        self._clocks = Clocks(0, {}, {}, {})
+        self._switches: dict[int, Switches] = {}
+
+    def unavailable(self) -> str | None:
+        """It runs wherever psutil does."""
+        return None
+
+    def start(self, pids: Sequence[int]) -> None:
+        """Take the first reading."""
+        self.missing = {}
+        self._roots = list(pids)
+        family = with_children(pids)
+        self._clocks = self._read_clocks(family)
+        self.opened_ns = self._clocks.at_ns
+        self._switches = self._read_switches(family)
+
+    def stop(self) -> dict[str, float]:
+        """Take the second reading; CPU and switches are the differences, the rest is as found now."""
+        family = with_children(self._roots)
+        clocks = self._read_clocks(family)
+        self.closed_ns = clocks.at_ns
+        metrics: dict[str, float] = {}
+        used = {
+            "cpu_ns": growth(self._clocks.cpu_ns, clocks.cpu_ns),
+            "cpu_user_ns": growth(self._clocks.user_s, clocks.user_s) * 1e9,
+            "cpu_system_ns": growth(self._clocks.system_s, clocks.system_s) * 1e9,
+        }
+        metrics.update({name: float(round(value)) for name, value in used.items()})
+        self._count_switches(family, metrics)
+        self._take_stock(family, metrics)
+        return {name: value for name, value in metrics.items() if name not in self.missing}
+
+    def _read_clocks(self, family: Sequence[int]) -> Clocks:
+        cpu_ns: dict[int, int] = {}
+        times = {}
+        before = time.monotonic_ns()
+        for pid in family:
+            try:
+                cpu_ns[pid] = process_cpu_ns(pid)
+            except OSError as error:
+                self.missing["cpu_ns"] = f"the CPU clock of process {pid} can't be read: {error.strerror}"
+        at_ns = (before + time.monotonic_ns()) // 2
+        for pid in family:
+            try:
+                times[pid] = psutil.Process(pid).cpu_times()
+            except psutil.Error as error:
+                self.missing["cpu_user_ns"] = self.missing["cpu_system_ns"] = str(error)
+        return Clocks(
+            at_ns,
+            cpu_ns,
+            {pid: read.user for pid, read in times.items()},
+            {pid: read.system for pid, read in times.items()},
+        )
+
+    def _read_switches(self, family: Sequence[int]) -> dict[int, Switches]:
+        """By thread; by process where there is no /proc."""
+        try:
+            if (PROC / "self").exists():
+                return {tid: found for pid in family for tid, found in thread_switches(pid).items()}
+            return {pid: Switches(*psutil.Process(pid).num_ctx_switches()) for pid in family}
+        except (OSError, psutil.Error, ValueError) as error:
+            self._miss_switches(str(error))
+            return {}
+
+    def _count_switches(self, family: Sequence[int], metrics: dict[str, float]) -> None:
+        now = self._read_switches(family)
+        if self._switches.keys() - now.keys():
+            self._miss_switches(THREADS_ENDED)
+        started = self._switches
+        metrics["switches_voluntary"] = growth(
+            {tid: read.voluntary for tid, read in started.items()}, {tid: read.voluntary for tid, read in now.items()}
+        )
+        metrics["switches_involuntary"] = growth(
+            {tid: read.involuntary for tid, read in started.items()},
+            {tid: read.involuntary for tid, read in now.items()},
+        )
+
+    def _miss_switches(self, reason: str) -> None:
+        self.missing["switches_voluntary"] = self.missing["switches_involuntary"] = reason
+
+    def _take_stock(self, family: Sequence[int], metrics: dict[str, float]) -> None:
+        """Memory, threads and descriptors as they are now."""
+        metrics["processes"] = float(len(family))
+        readers: dict[str, Callable[[psutil.Process], int]] = {
+            "rss_bytes": lambda process: process.memory_info().rss,
+            "rss_peak_bytes": lambda process: peak_rss_bytes(process.pid),
+            "threads": lambda process: process.num_threads(),
+            "descriptors": lambda process: process.num_fds(),
+        }
+        for metric, read in readers.items():
+            try:
+                metrics[metric] = float(sum(read(psutil.Process(pid)) for pid in family))
+            except (psutil.Error, OSError, ValueError) as error:
+                self.missing[metric] = str(error)
+
+
+def process_cpu_ns(pid: int) -> int:
+    """The CPU time that all threads of a process have used, in nanoseconds. Raises OSError.
+
+    The clock id is made of the process id as clock_getcpuclockid(3) does it: bits inverted, shifted by three, the type
+    (2: scheduler time, CPUCLOCK_SCHED) in the lowest two and the bit for a single thread left clear.
+    """
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def thread_switches(pid: int) -> dict[int, Switches]:
+    """Context switches of each thread of a process. Raises OSError.
+
+    /proc/PID/status counts the main thread alone, hence the tour of /proc/PID/task.
+    """
+    found = {}
+    for task in (PROC / str(pid) / "task").iterdir():
+        try:
+            status = (task / "status").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended just now
+        found[int(task.name)] = Switches(
+            _status_field(status, b"voluntary_ctxt_switches"), _status_field(status, b"nonvoluntary_ctxt_switches")
+        )
+    return found
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most memory that a process has had resident (VmHWM in /proc/PID/status, proc_pid_status(5)).
+
+    Raises OSError, and ValueError where the line is missing, as it is for a process that has just ended."""
+    return _status_field((PROC / str(pid) / "status").read_bytes(), b"VmHWM") * 1024
+
+
+def with_children(pids: Iterable[int]) -> list[int]:
+    """The processes and all that descend from them; those that have gone are left out."""
+    family = [pid for pid in pids if psutil.pid_exists(pid)]
+    for pid in family:  # grows as it is read
+        family += children(pid)
+    return family
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, none if it has gone.
+
+    The kernel lists them by the thread that forked them, in /proc/PID/task/TID/children (proc_tid_children(5)), if it
+    was built so. psutil looks at every process of the machine instead, which takes milliseconds.
+    """
+    found = []
+    try:
+        for task in (PROC / str(pid) / "task").iterdir():
+            found += [int(child) for child in (task / "children").read_bytes().split()]
+        return found
+    except ProcessLookupError:
+        return found
+    except FileNotFoundError:
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return []
+
+
+def growth(before: dict[int, float] | dict[int, int], after: dict[int, float] | dict[int, int]) -> float:
+    """How much the sum has grown; who is new began at nothing, who has gone is left out."""
+    return sum(value - before.get(key, 0) for key, value in after.items())
+
+
+def _status_field(status: bytes, name: bytes) -> int:
+    """The number in a line such as "VmHWM:      1234 kB"."""
+    start = status.index(b"\n" + name + b":") + len(name) + 2
+    return int(status[start : status.index(b"\n", start)].split()[0])

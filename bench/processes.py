@@ -1,0 +1,174 @@
+"""Start and end other processes: pinned to CPUs, each in a process group of its own, never left behind.
+
+What they do, and what is read from them, is no concern of this file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+# The folder that holds bench, servers and clients, in a checkout and where they are installed.
+HOME = Path(__file__).resolve().parent.parent
+GUARD = Path(__file__).with_name("guard.py")
+TAIL_BYTES = 2000
+
+
+def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment in which `python -m servers` is ours, whatever folder it is started in.
+
+    PYTHONSAFEPATH (Python 3.11) keeps a folder called `servers` in the working directory from coming first.
+    """
+    path = os.pathsep.join([str(HOME), *filter(None, [base.get("PYTHONPATH")])])
+    return {**base, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+class Guard:
+    """The process that ends ours when iobench itself is killed (see guard.py)."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(GUARD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in a terminal goes to the whole foreground process group
+        )
+
+    def watch(self, group: int) -> None:
+        """End this process group should iobench be killed."""
+        self._say(f"+{group}\n")
+
+    def forget(self, group: int) -> None:
+        """The group has ended; its number may be used again by a stranger."""
+        self._say(f"-{group}\n")
+
+    def close(self) -> None:
+        """End the guard."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        with suppress(BrokenPipeError):
+            pipe.close()
+        self._process.wait()
+
+    def _say(self, line: str) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        with suppress(BrokenPipeError):  # somebody killed the guard: runs go on, only less well guarded
+            os.write(pipe.fileno(), line.encode())
+
+
+@dataclass
+class Child:
+    """A process we started, its standard error, and the pipes to it where there are any."""
+
+    process: subprocess.Popen[bytes]
+    stderr: IO[bytes]
+    guard: Guard
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its process group."""
+        return self.process.pid
+
+
+def start(
+    argv: Sequence[str],
+    guard: Guard,
+    cpus: Sequence[int] = (),
+    pass_fds: Sequence[int] = (),
+    piped: bool = False,
+) -> Child:
+    """Start `argv` in a session of its own, allowed on `cpus` only. `piped`: with pipes to its stdin and stdout.
+
+    The affinity is inherited across fork and exec (sched_setaffinity(2)), so it holds from the first instruction on.
+    Raises OSError.
+    """
+    stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+    stream = subprocess.PIPE if piped else subprocess.DEVNULL
+    try:
+        with pinned(cpus):
+            process = subprocess.Popen(
+                argv,
+                stdin=stream,
+                stdout=stream,
+                stderr=stderr,
+                bufsize=0,
+                pass_fds=pass_fds,
+                cwd=HOME,
+                env=environment(),
+                start_new_session=True,
+            )
+    except OSError:
+        stderr.close()
+        raise
+    guard.watch(process.pid)
+    return Child(process, stderr, guard)
+
+
+class Ending(NamedTuple):
+    """How a process ended. `killed`: it did not end by itself in time. `stderr_tail`: the last that it wrote there."""
+
+    exit_code: int
+    killed: bool
+    stderr_tail: str
+
+
+def end(child: Child, terminate: bool, patience_s: float) -> Ending:
+    """End the whole process group and close all that belongs to it.
+
+    `terminate` sends SIGTERM first; with or without it the process has `patience_s` to end by itself.
+    """
+    if terminate:
+        _signal_group(child, signal.SIGTERM)
+    killed = not _has_ended(child.pid, patience_s)
+    # Until it is reaped, its number can't be given to another process; what is left of the group can be killed safely.
+    _signal_group(child, signal.SIGKILL)
+    exit_code = child.process.wait()
+    child.guard.forget(child.pid)
+    for pipe in (child.process.stdin, child.process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
+    with child.stderr as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return Ending(exit_code, killed, file.read().decode(errors="replace").strip())
+
+
+@contextmanager
+def pinned(cpus: Sequence[int]) -> Iterator[None]:
+    """Restrict the calling thread, and what it starts meanwhile, to `cpus`; no change where that is impossible."""
+    if not cpus or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _signal_group(child: Child, signum: int) -> None:
+    if child.process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
+            os.killpg(child.pid, signum)
+
+
+def _has_ended(pid: int, patience_s: float) -> bool:
+    """Wait for the end of the process without reaping it."""
+    deadline = time.monotonic() + patience_s
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True

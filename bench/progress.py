@@ -1,0 +1,255 @@
+"""What the user sees while trials run: a live display on a terminal, plain lines elsewhere.
+
+Drawing costs CPU time next to a measurement. So a display is drawn between two windows, and within a window once a
+second at most, which short windows never see. All of it goes to standard error.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from bench.plan import OVERHEAD_S
+from bench.record import Record, Trial
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+WIDTH = 80
+MAX_COLUMNS = 5
+NS_PER_S = 1e9
+
+
+class Progress(Protocol):
+    """What a run tells of itself."""
+
+    def note(self, text: str) -> None:
+        """Say something before the first trial."""
+
+    def trial_starts(self, trial: Trial) -> None:
+        """A trial is about to run."""
+
+    def tick(self) -> None:
+        """The window is still open; about once a second."""
+
+    def trial_ended(self, record: Record) -> None:
+        """A trial has its record."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+class Clock:
+    """How many trials there are, and how long the rest will take: windows as planned, the rest as seen so far."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self.total = len(trials)
+        self.ended = 0
+        self._left_s = sum(trial.warmup_s + trial.duration_s for trial in trials)
+        self._overhead_s = 0.0
+        self._trial_began = time.monotonic()
+
+    def start_trial(self) -> None:
+        """A trial starts now."""
+        self._trial_began = time.monotonic()
+
+    def end_trial(self, trial: Trial) -> None:
+        """It has ended."""
+        planned_s = trial.warmup_s + trial.duration_s
+        self.ended += 1
+        self._left_s -= planned_s
+        self._overhead_s += max(0.0, self.in_trial_s - planned_s)
+
+    @property
+    def in_trial_s(self) -> float:
+        """Time since the trial under way began."""
+        return time.monotonic() - self._trial_began
+
+    @property
+    def left_s(self) -> float:
+        """The time that the trials which have not ended will take."""
+        mean_overhead_s = self._overhead_s / self.ended if self.ended else OVERHEAD_S
+        return max(0.0, self._left_s) + (self.total - self.ended) * mean_overhead_s
+
+
+class Figure(NamedTuple):
+    """The two figures of a trial that are shown at once."""
+
+    messages_per_s: float
+    server_us_per_message: float | None
+
+
+def figure(record: Record) -> Figure | None:
+    """Throughput and the server's CPU time per message, for a trial that has them."""
+    load, server = record.load, record.server
+    if record.status != "ok" or load is None or server is None or load.closed_ns <= load.opened_ns:
+        return None
+    rate = load.completed / (load.closed_ns - load.opened_ns) * NS_PER_S
+    cpu_ns, window_ns = server.metrics.get("cpu_ns"), server.closed_ns - server.opened_ns
+    if cpu_ns is None or window_ns <= 0 or not rate:
+        return Figure(rate, None)
+    return Figure(rate, cpu_ns / window_ns / rate * 1e6)
+
+
+class Lines:
+    """One line a trial: for logs, pipes and CI."""
+
+    def __init__(self, console: Console, trials: Sequence[Trial]) -> None:
+        self._console = console
+        self._clock = Clock(trials)
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        self._print(text)
+
+    def trial_starts(self, _: Trial) -> None:
+        """Nothing to print: the line comes when the trial has ended."""
+        self._clock.start_trial()
+
+    def tick(self) -> None:
+        """Nothing to print."""
+
+    def trial_ended(self, record: Record) -> None:
+        """Print its figures, or what was wrong."""
+        self._clock.end_trial(record.trial)
+        width = len(str(self._clock.total))
+        place = f"[{self._clock.ended:{width}}/{self._clock.total}]"
+        self._print(f"{place} {name(record.trial)}  {outcome(record)}  {duration(self._clock.left_s)} left")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveDisplay:
+    """A display that is redrawn in place: the trial under way, figures so far, the time left."""
+
+    def __init__(self, console: Console, trials: Sequence[Trial]) -> None:
+        from rich.live import Live  # noqa: PLC0415 - wanted on a terminal only
+
+        self._clock = Clock(trials)
+        self._rates: dict[tuple[str, str, int, int, str], list[float]] = defaultdict(list)
+        self._strategies = sorted({trial.strategy for trial in trials})
+        self._connections = sorted({trial.connections for trial in trials})[:MAX_COLUMNS]
+        self._trial: Trial | None = None
+        self._note = ""
+        self._troubles: list[str] = []
+        # No thread of its own, hence no drawing at a moment that is not ours to choose.
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def note(self, text: str) -> None:
+        """Show it until the first trial starts."""
+        self._note = text
+        self._draw()
+
+    def trial_starts(self, trial: Trial) -> None:
+        """Show what is about to run."""
+        self._clock.start_trial()
+        self._trial, self._note = trial, ""
+        self._draw()
+
+    def tick(self) -> None:
+        """Let the time move."""
+        self._draw()
+
+    def trial_ended(self, record: Record) -> None:
+        """Take its figures in; they are drawn together with the next trial's start."""
+        self._clock.end_trial(record.trial)
+        found = figure(record)
+        if found:
+            self._rates[_cell(record.trial)].append(found.messages_per_s)
+        elif record.status == "failed":
+            self._troubles.append(f"{name(record.trial)}  {outcome(record)}")
+
+    def close(self) -> None:
+        """Take the display away; what it said is said again by what follows."""
+        self._live.stop()
+
+    def _draw(self) -> None:
+        self._live.update(self.picture(), refresh=True)
+
+    def picture(self) -> RenderableType:
+        """All that is shown, at most 80 columns wide."""
+        from rich.console import Group  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        parts: list[RenderableType] = [self._status()]  # first: a terminal that is too low cuts the end off
+        parts += [Text(text, style="red", overflow="ellipsis", no_wrap=True) for text in self._troubles[-3:]]
+        if self._trial is not None:
+            parts += [Text(""), self._table(self._trial)]
+        return Group(*parts)
+
+    def _table(self, now: Trial) -> RenderableType:
+        """Median throughput so far, of the transport and message size that are being measured."""
+        from rich.table import Table  # noqa: PLC0415
+
+        measured = f"{now.workload}, {now.transport}, {now.message_bytes} B"
+        title = f"median messages/s so far ({measured}), over connections"
+        table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1))
+        table.add_column("strategy", no_wrap=True, max_width=26)
+        for connections in self._connections:
+            table.add_column(f"{connections:,}", justify="right", no_wrap=True, min_width=9)
+        for strategy in self._strategies:
+            cells = []
+            for connections in self._connections:
+                rates = self._rates[strategy, now.transport, connections, now.message_bytes, now.workload]
+                under_way = strategy == now.strategy and connections == now.connections
+                value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
+                cells.append(f"[reverse]{value}[/reverse]" if under_way else value)
+            table.add_row(strategy, *cells)
+        return table
+
+    def _status(self) -> RenderableType:
+        from rich.text import Text  # noqa: PLC0415
+
+        if self._trial is None:
+            return Text(self._note)
+        share = self._clock.ended / max(1, self._clock.total)
+        bar = "━" * round(share * 20)
+        line = Text()
+        line.append(bar, style="green")
+        line.append("━" * (20 - len(bar)), style="dim")
+        line.append(f" {self._clock.ended}/{self._clock.total}, {duration(self._clock.left_s)} left: ")
+        line.append(name(self._trial))
+        line.truncate(WIDTH, overflow="ellipsis")
+        return line
+
+
+def for_console(console: Console, trials: Sequence[Trial]) -> Progress:
+    """A live display where the console is a terminal that can be redrawn, lines where it isn't."""
+    live = console.is_terminal and not console.is_dumb_terminal
+    return LiveDisplay(console, trials) if live else Lines(console, trials)
+
+
+def name(trial: Trial) -> str:
+    """A trial in a few words."""
+    return f"{trial.strategy} {trial.transport} x{trial.connections} {trial.message_bytes} B #{trial.repeat}"
+
+
+def outcome(record: Record) -> str:
+    """What came of a trial, in a few words."""
+    found = figure(record)
+    if found is None:
+        return f"{record.status}: {record.reason}"
+    cpu = f"{found.server_us_per_message:.2f} us CPU/msg" if found.server_us_per_message is not None else ""
+    return "  ".join(filter(None, [f"{found.messages_per_s:,.0f} msg/s", cpu, *record.flags]))
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes and hours as people say them."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def _cell(trial: Trial) -> tuple[str, str, int, int, str]:
+    return (trial.strategy, trial.transport, trial.connections, trial.message_bytes, trial.workload)

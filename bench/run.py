@@ -1,0 +1,231 @@
+"""A run: its folder, the loop over its trials, and going on with one that was cut short.
+
+How one trial is run is in trial.py, what the user sees meanwhile in progress.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import host
+from bench.errors import BadInputError
+from bench.events import Interrupted, ProtocolError, signals_interrupt_waits
+from bench.load import LoadFailedError, LoadWorker, end_worker, start_worker
+from bench.plan import Plan
+from bench.processes import Guard, pinned
+from bench.progress import Progress
+from bench.record import TRIALS_FILE, Manifest, Record, Run, Trial, append, write_manifest
+from bench.server import RunningServer, start_server
+from bench.sweep import Sweep
+from bench.trial import run_trial, utc_now
+
+# Facts that must not change between the parts of one run: figures from two machines do not belong into one chart.
+SAME_HOST = ("cpu_model", "cpus", "kernel", "machine", "interpreter", "pinned")
+
+
+@dataclass
+class Outcome:
+    """How a run went. `interrupted` is the signal that ended it early, 0 if none did. Times are seconds.
+
+    The counts include trials of an earlier part of the run, the times don't.
+    """
+
+    ok: int = 0
+    failed: list[Record] = field(default_factory=list)
+    unavailable: list[Record] = field(default_factory=list)
+    measuring_s: float = 0.0
+    wall_s: float = 0.0  # of all trials, from the first one's start to the last one's end
+    interrupted: int = 0
+
+    @property
+    def trials(self) -> int:
+        """All that have a record."""
+        return self.ok + len(self.failed) + len(self.unavailable)
+
+    def add(self, record: Record) -> None:
+        """Count one trial."""
+        if record.status == "ok":
+            self.ok += 1
+        elif record.status == "failed":
+            self.failed.append(record)
+        else:
+            self.unavailable.append(record)
+
+    @property
+    def overhead(self) -> float:
+        """The share of the wall time that was neither warm-up nor window."""
+        return 1 - self.measuring_s / self.wall_s if self.wall_s else 0.0
+
+
+def make_folder(results: Path, sweep: Sweep) -> Path:
+    """Make results/SWEEP-TIME, with a number behind it where that exists. Raises BadInputError."""
+    name = f"{sweep.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = results / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise BadInputError(
+            f"No run folder can be made in {results}: {error.strerror}.",
+            f"iobench sweep {sweep.name} --results DIR, with a DIR that you may write to",
+        ) from None
+    raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
+
+
+def make_manifest(sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Manifest:
+    """Write down what is about to be run, and where."""
+    return Manifest(
+        sweep=msgspec.to_builtins(sweep),
+        strategies=list(plan.strategies.values()),
+        host=host.describe(layout),
+        versions=host.versions(),
+        created=utc_now(),
+        command=host.command(),
+    )
+
+
+def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
+    """Make the run's folder with its manifest in it. Raises BadInputError."""
+    manifest = make_manifest(sweep, plan, layout)
+    folder = make_folder(results, sweep)
+    write_manifest(folder, manifest)
+    return folder
+
+
+def differences(run: Run, layout: host.CpuLayout) -> list[str]:
+    """What about this machine is not as it was when the run was begun."""
+    now: dict[str, Any] = msgspec.to_builtins(host.describe(layout))
+    then = run.manifest.host
+    return [f"{fact} was {then.get(fact)}, is {now.get(fact)}" for fact in SAME_HOST if then.get(fact) != now.get(fact)]
+
+
+def run_trials(
+    plan: Plan,
+    folder: Path,
+    done: Iterable[Record],
+    layout: host.CpuLayout,
+    progress: Progress,
+    *,
+    server_command: Sequence[str] = (),
+    worker_command: Sequence[str] = (),
+) -> Outcome:
+    """Run what the plan has and `done` hasn't; append each record as its trial ends.
+
+    SIGINT and SIGTERM end the run: the trial under way is dropped, every process ended, the outcome so far returned.
+    The commands stand in for `python -m servers` and `python -m clients`. Raises BadInputError where the load generator
+    can't be started or a record can't be written.
+    """
+    outcome = Outcome()
+    finished = {}
+    for record in done:
+        outcome.add(record)
+        finished[record.id] = record.order
+    guard = Guard()
+    crew = Crew(guard, layout, worker_command)
+
+    def start(trial: Trial) -> RunningServer:
+        return start_server(plan.strategies[trial.strategy], trial.transport, layout.server, guard, server_command)
+
+    try:
+        with signals_interrupt_waits(), pinned(layout.harness):
+            progress.note("Warming up the load generator; the very first time it is compiled, which takes a while.")
+            crew.start()
+            began = time.monotonic()
+            order = max(finished.values(), default=0)
+            try:
+                for trial in plan.trials:
+                    if trial.id in finished:
+                        continue
+                    order += 1
+                    progress.trial_starts(trial)
+                    record = _attempt(trial, plan, start, crew, progress.tick)
+                    record.order = order
+                    _keep(folder, record)
+                    outcome.add(record)
+                    if record.timing:
+                        outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
+                    progress.trial_ended(record)
+            finally:
+                outcome.wall_s = time.monotonic() - began
+    except Interrupted as interruption:
+        outcome.interrupted = interruption.signum
+    finally:
+        progress.close()
+        crew.end()
+        guard.close()
+    return outcome
+
+
+class Crew:
+    """The load generator of a run, replaced where it has died or hangs."""
+
+    def __init__(self, guard: Guard, layout: host.CpuLayout, command: Sequence[str]) -> None:
+        self._guard = guard
+        self.layout = layout
+        self._command = command
+        self._worker: LoadWorker | None = None
+
+    def start(self) -> None:
+        """Start it for the first time. Raises BadInputError."""
+        try:
+            self.worker()
+        except LoadFailedError as error:
+            raise BadInputError(f"The load generator can't be started: {error}.", "iobench load --help") from None
+
+    def worker(self) -> LoadWorker:
+        """A load generator that is warm and fit for work. Raises LoadFailedError, Interrupted."""
+        if self._worker and not self._worker.usable:
+            self.end()
+        if self._worker is None:
+            try:
+                self._worker = start_worker(self.layout.load, self._guard, self._command)
+            except (TimeoutError, ProtocolError) as error:
+                raise LoadFailedError(str(error), fatal=True) from None
+        return self._worker
+
+    def end(self) -> None:
+        """End it, if it runs."""
+        worker, self._worker = self._worker, None
+        if worker:
+            end_worker(worker)
+
+
+def _attempt(
+    trial: Trial,
+    plan: Plan,
+    start: Callable[[Trial], RunningServer],
+    crew: Crew,
+    tick: Callable[[], None],
+) -> Record:
+    """The record of a trial, whatever became of it. Raises Interrupted."""
+    info = plan.strategies[trial.strategy]
+    if not info.available:
+        return Record(id=trial.id, trial=trial, status="unavailable", reason=info.reason, started=utc_now())
+    try:
+        worker = crew.worker()
+    except LoadFailedError as error:
+        reason = f"the load generator could not be started again: {error}"
+        return Record(id=trial.id, trial=trial, status="failed", reason=reason, started=utc_now())
+    return run_trial(trial, start, worker, shared_cpus=crew.layout.shared, tick=tick)
+
+
+def _keep(folder: Path, record: Record) -> None:
+    try:
+        append(folder / TRIALS_FILE, record)
+    except OSError as error:
+        raise BadInputError(
+            f"{folder / TRIALS_FILE} can't be written: {error.strerror}. What is in it stays.",
+            f"make room, then: iobench sweep --resume {folder}",
+        ) from None

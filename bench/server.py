@@ -1,0 +1,136 @@
+"""One server process: the listener it is given, its start, what it says of itself, its end.
+
+The listener is made here, before the server starts, and handed down (socket activation): a client can connect from the
+first moment on, no port is raced for, and nothing is retried. Nothing is measured in this file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from bench import processes
+from bench.events import Event, Interrupted, ProtocolError, Stream, wait
+from bench.processes import Guard
+from bench.record import StrategyInfo
+from servers.transport import Address, bound_address, listen
+
+READY_PATIENCE_S = 10.0
+STOP_PATIENCE_S = 2.0
+LAST_WORDS_PATIENCE_S = 1.0
+
+_numbers = count()
+
+
+class ServerFailedError(Exception):
+    """The server did not start; the message is the reason. `ending` says how it ended, if it was started at all."""
+
+    def __init__(self, reason: str, ending: processes.Ending | None = None) -> None:
+        super().__init__(reason)
+        self.ending = ending
+
+
+@dataclass
+class RunningServer:
+    """A server that accepts connections on `address`."""
+
+    child: processes.Child
+    address: str
+    cpus: list[int]
+    status: Stream
+    spawn_s: float
+    implementation: str = ""
+    version: str = ""
+    gil: bool = True
+    refused: dict[str, int] = field(default_factory=dict)
+    ended: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server; its children, if any, have others."""
+        return self.child.pid
+
+    def hear(self, event: Event) -> None:
+        """Take note of a status line."""
+        if event.fields is None:
+            self.ended = True
+        elif event.fields.get("event") == "ready":
+            self.implementation = str(event.fields["implementation"])
+            self.version = str(event.fields["version"])
+            self.gil = bool(event.fields["gil"])
+        elif event.fields.get("event") == "refused":
+            self.refused.setdefault(str(event.fields["reason"]), 1)
+        elif event.fields.get("event") == "stopped":
+            self.refused = dict(event.fields["refused"])
+
+
+def start_server(
+    strategy: StrategyInfo, transport: str, cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()
+) -> RunningServer:
+    """Start one server on a fresh loopback address and wait until it says that it is ready.
+
+    `command` stands in for `python -m servers`. Raises ServerFailedError, and Interrupted after the server has ended.
+    """
+    began = time.monotonic()
+    listener = listen(_fresh_address(transport))
+    reading, writing = os.pipe()
+    argv = [
+        *(command or [sys.executable, "-m", "servers"]),
+        *[strategy.name, transport, "--module", strategy.module],
+        *["--listen-fd", str(listener.fileno()), "--status-fd", str(writing)],
+    ]
+    try:
+        child = processes.start(argv, guard, cpus, pass_fds=[listener.fileno(), writing])
+    except OSError as error:
+        os.close(reading)
+        raise ServerFailedError(f"{argv[0]} can't be started: {error.strerror}") from None
+    finally:
+        address = str(bound_address(listener, transport))
+        # Our copies would keep the queue of connections open after the server's death, and its status pipe too.
+        listener.close()
+        os.close(writing)
+    server = RunningServer(child, address, list(cpus), Stream(reading), 0.0)
+    try:
+        server.hear(wait([server.status], READY_PATIENCE_S))
+    except (TimeoutError, ProtocolError) as error:
+        ending = stop_server(server)
+        raise ServerFailedError(f"the server never said that it was ready: {error}", ending) from None
+    except Interrupted:
+        stop_server(server)
+        raise
+    if server.ended:
+        ending = stop_server(server)
+        raise ServerFailedError(f"the server ended at its start, {how_it_ended(ending)}", ending)
+    server.spawn_s = time.monotonic() - began
+    return server
+
+
+def stop_server(server: RunningServer) -> processes.Ending:
+    """End the server by SIGTERM, or SIGKILL where it takes too long, and read its last words."""
+    ending = processes.end(server.child, terminate=not server.ended, patience_s=STOP_PATIENCE_S)
+    try:
+        while not server.ended:
+            server.hear(wait([server.status], LAST_WORDS_PATIENCE_S))
+    except (TimeoutError, ProtocolError, Interrupted):
+        pass  # it was killed in the middle of a line; what came before has been noted
+    server.status.close()
+    return ending
+
+
+def how_it_ended(ending: processes.Ending) -> str:
+    """Exit code or signal, and the last line of standard error, in words."""
+    code = ending.exit_code
+    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+    last_line = ending.stderr_tail.splitlines()[-1:] or ["nothing on standard error"]
+    return f"{how}: {last_line[0].strip()}"
+
+
+def _fresh_address(transport: str) -> Address:
+    """Loopback, port chosen by the kernel; otherwise a name in the abstract namespace (unix(7)): no file to remove."""
+    if transport == "tcp":
+        return Address("tcp", "127.0.0.1", 0)
+    return Address(transport, f"@iobench-{os.getpid()}-{next(_numbers)}")
