@@ -3,8 +3,8 @@
     python -m clients tcp:127.0.0.1:9000 -c 64 -s 64 -d 5    drive an echo server and print a summary
     python -m clients --worker                               serve jobs (clients.worker says how)
 
-Exit codes: 0 fine; 1 echoes were wrong, lost or late, or connections failed; 2 bad input; 130 interrupted before anything was
-measured.
+Exit codes: 0 fine; 1 echoes were wrong, lost or late, or connections failed; 2 bad input; 130 interrupted before
+anything was measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def main(argv: list[str]) -> int:
         try:
             os.sched_setaffinity(0, options.cpus)
         except OSError as error:
-            _refuse(f"Can't run on CPUs {sorted(options.cpus)}: {error.strerror}.", "nproc and taskset -p $$ show which there are")
+            _refuse(
+                f"Can't run on CPUs {sorted(options.cpus)}: {error.strerror}.",
+                "nproc and taskset -p $$ show which there are",
+            )
     if options.worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Numba takes a good part of a second to import: only once signals are seen to.
@@ -45,7 +48,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--connections", type=int, default=64, metavar="N", help="connections (64)")
     parser.add_argument("-s", "--size", type=int, default=64, metavar="BYTES", help="bytes in each message (64)")
     parser.add_argument("-d", "--duration", type=float, default=5.0, metavar="S", help="seconds measured (5)")
-    parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="seconds before that, not recorded (0.5)")
+    parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="unrecorded seconds before that (0.5)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds to wait for an echo (10)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="what the payload is derived from (1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the summary")
@@ -99,6 +102,8 @@ def _load(options: argparse.Namespace) -> int:
     except JobError as error:
         print(textwrap.fill(f"{job.address}: {error}.", 80), file=sys.stderr)
         return 1
+    if ended and not load.completed:
+        return 130
     if options.json:
         print(json.dumps({"job": asdict(job), "load": asdict(load), **figures(job, load)}))
     else:

@@ -1,8 +1,9 @@
-"""The closed loop: each connection keeps a fixed number of messages outstanding and sends the next when one has returned.
+"""The closed loop: each connection keeps a fixed number of messages outstanding, and sends another when one returns.
 
-Its send times follow from the server's answers, so it offers a slow server less: it measures capacity and service time, not
-how a server copes with arrivals that don't wait.
+Its send times follow from the server's answers, so it offers a slow server less: it measures capacity and service time,
+not how a server copes with arrivals that don't wait.
 """
+# ruff: noqa: PLR0917 - compiled code takes its state as arguments
 
 from __future__ import annotations
 
@@ -14,18 +15,14 @@ import numpy as np
 from clients import wire
 from clients.compiled import compiled, inlined
 from clients.connections import (
-    CHUNK_BYTES,
-    EAGAIN,
-    EINTR,
-    END_OF_FILE,
     IDLE,
     INTERRUPTED,
     REACHED,
     RUNNING,
     WRONG,
+    WRONG_BYTES,
     begin_message,
-    give_up,
-    verify,
+    receive,
     want_room,
     write_message,
 )
@@ -61,7 +58,9 @@ def _send(shared, connection, row, sent_ns, words, timespec, event):  # type: ig
 
 
 @compiled
-def advance(shared_row, connections, sent_ns, counts, events, inbound, words, timespec, event, until_ns):  # type: ignore[no-untyped-def]
+def advance(  # type: ignore[no-untyped-def]
+    shared_row, connections, sent_ns, counts, events, inbound, words, timespec, event, until_ns
+):
     """Run the workload until `until_ns` (CLOCK_MONOTONIC); returns why it came back. Call again to go on."""
     shared = shared_row[0]
     now_ns = wire.monotonic_ns(timespec)
@@ -80,21 +79,13 @@ def advance(shared_row, connections, sent_ns, counts, events, inbound, words, ti
             if connection.ended != RUNNING:
                 continue  # its other descriptor had an event in the same batch
             if events[k, 0] != wire.EPOLLOUT:  # bytes, end-of-file or an error: read(2) tells
-                count = wire.read(connection.rfd, wire.address(inbound), CHUNK_BYTES)
-                now_ns = wire.monotonic_ns(timespec)
-                if count > 0:
-                    if not verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event):
-                        return WRONG
-                elif count == 0:
-                    give_up(shared, connection, END_OF_FILE, event)
-                    continue
-                else:
-                    error = wire.last_error()
-                    if error not in (EAGAIN, EINTR):
-                        give_up(shared, connection, error, event)
-                        continue
+                now_ns = receive(shared, connection, row, sent_ns, counts, inbound, words, timespec, event)
             else:
                 now_ns = wire.monotonic_ns(timespec)
+            if connection.ended == WRONG_BYTES:
+                return WRONG
+            if connection.ended != RUNNING:
+                continue
             _send(shared, connection, row, sent_ns, words, timespec, event)
             if now_ns >= until_ns:
                 break  # epoll reports the rest of the batch again

@@ -18,10 +18,10 @@ inlined = njit(nogil=True, error_model="numpy")
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls; what it calls in turn is `inlined` and ends up in the same machine code.
+    """Compile a function that Python calls; what it calls in turn is `inlined` and part of the same machine code.
 
-    Numba stores the machine code in the package's __pycache__, in the user's cache folder where that is read-only, or in
-    NUMBA_CACHE_DIR. Where none can be written the function is compiled anew in every process.
+    Numba stores the machine code in the package's __pycache__, in the user's cache folder where that is read-only, or
+    in NUMBA_CACHE_DIR. Where none can be written the function is compiled anew in every process.
     """
     try:
         dispatcher = njit(nogil=True, error_model="numpy", cache=True)(function)
@@ -29,7 +29,7 @@ def compiled(function: Callable[..., Any]) -> Any:
         return inlined(function)
     # Numba takes a cached function for fresh as long as its own file is unchanged; a change in a file it calls into
     # would be missed. So the stamp is taken over all of them.
-    cache_file = getattr(dispatcher._cache, "_cache_file", None)
+    cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache_file is not None:
         cache_file._source_stamp = _stamp()
     return dispatcher

@@ -1,8 +1,9 @@
-"""The connections of one load thread: their state, and what compiled code does with one of them: send, receive, give up.
+"""The connections of one load thread: their state, and what compiled code does with one: send, receive, give up.
 
-When a message is due is the workload's business, not this file's. A connection is one row of a table (64 bytes or less, so
-that an event touches one cache line), everything they share is the single row of another, and nothing is allocated here.
+When a message is due is the workload's business, not this file's. A connection is one row of a table (64 bytes or less,
+so that an event touches few cache lines), what they share is the single row of another, and nothing is allocated here.
 """
+# ruff: noqa: PLR0917 - compiled code takes its state as arguments
 
 from __future__ import annotations
 
@@ -137,8 +138,8 @@ def _suspect(shared, connection, row, start, end, event):  # type: ignore[no-unt
 
 
 @inlined
-def verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
-    """Check `count` bytes at the start of `inbound` and record each message they complete; False if a byte is wrong.
+def _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
+    """Check `count` bytes at the start of `inbound` and record each message they complete, up to the first wrong one.
 
     A byte is wrong that differs from the one sent, and so is one that comes before any was sent that it could echo.
     """
@@ -149,11 +150,11 @@ def verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, wor
         size = min(count - start, gone - connection.echo)
         if outstanding == 0 or size <= 0:
             _suspect(shared, connection, row, start, count, event)
-            return False
+            return
         expected = prepare(words, connection.base, connection.echoed, connection.echo, size)
         if not wire.same(expected, wire.address(inbound) + start, size):
             _suspect(shared, connection, row, start, count, event)
-            return False
+            return
         start += size
         connection.echo += size
         if connection.echo == shared.message_bytes:
@@ -163,7 +164,21 @@ def verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, wor
             connection.echo = 0
             shared.completed += 1
             shared.outstanding -= 1
-    return True
+
+
+@inlined
+def receive(shared, connection, row, sent_ns, counts, inbound, words, timespec, event):  # type: ignore[no-untyped-def]
+    """Read once and verify what came; returns the moment of the read. `connection.ended` tells whether it went on."""
+    count = wire.read(connection.rfd, wire.address(inbound), CHUNK_BYTES)
+    error = wire.last_error() if count < 0 else 0
+    now_ns = wire.monotonic_ns(timespec)
+    if count > 0:
+        _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event)
+    elif count == 0:
+        give_up(shared, connection, END_OF_FILE, event)
+    elif error not in (EAGAIN, EINTR):
+        give_up(shared, connection, error, event)
+    return now_ns
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Names what went wrong on a connection. Slow and careful: it runs once for each connection that failed, never in the loop.
+"""Names what went wrong on a connection. It runs once for each connection that failed, never in the loop.
 
 - `corrupt`     a byte came back changed, and nothing below explains it
 - `duplicated`  the previous message came again
@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
+from dataclasses import dataclass
 
 from clients.connections import END_OF_FILE, TIMED_OUT
 from clients.payload import message
@@ -39,41 +39,63 @@ def name_ending(reason: int, echoed: int, echo_bytes: int) -> str:
     return errno.errorcode.get(reason, f"errno_{reason}").lower()
 
 
-def name_wrong_bytes(base: int, size: int, due: int, begun: int, offset: int, arrived: bytes) -> str:
-    """Name the fault in `arrived`, bytes that came where byte `offset` of message `due` was expected.
+@dataclass(frozen=True)
+class Mismatch:
+    """Bytes that came where byte `offset` of message `due` was expected; `size` is that of every message.
 
-    `size` is that of every message of the connection, `begun` how many it began to send: if message `due` is not one of
-    them, nothing at all was expected.
+    `begun` is how many messages the connection began to send: if `due` is not one of them, nothing at all was expected.
     """
-    text = partial(_text, base, size)
-    if due >= begun:
-        return "duplicated" if due > 0 and _agree(arrived, text(due - 1)) else "extra"
-    expected = message(base, due, offset, min(size - offset, len(arrived)))
-    good = next((i for i, (a, b) in enumerate(zip(arrived, expected, strict=False)) if a != b), len(expected))
-    at, wrong = offset + good, arrived[good:]  # the first wrong byte, and all that came from there on
-    if at == size:
+
+    base: int
+    size: int
+    due: int
+    begun: int
+    offset: int
+    arrived: bytes
+
+
+def name_wrong_bytes(seen: Mismatch) -> str:
+    """Name the fault by what came instead, and after it."""
+    if seen.due >= seen.begun:
+        return "duplicated" if seen.due > 0 and _agree(seen.arrived, _text(seen, seen.due - 1)) else "extra"
+    expected = message(seen.base, seen.due, seen.offset, min(seen.size - seen.offset, len(seen.arrived)))
+    pairs = zip(seen.arrived, expected, strict=False)
+    good = next((i for i, (byte, right) in enumerate(pairs) if byte != right), len(expected))
+    at, wrong = seen.offset + good, seen.arrived[good:]  # the first wrong byte, and all that came from there on
+    if at == seen.size:
         return "extra"  # right as far as the message went, and then more
-    if at + 1 < size and _agree(wrong[1:], text(due, at + 1)):
+    if at + 1 < seen.size and _agree(wrong[1:], _text(seen, seen.due, at + 1)):
         return "corrupt"  # one byte is wrong and the next is right again
-    later = range(due + 1, begun)
-    if at < 8:  # another message may well share the first bytes
-        whole = text(due)[:at] + wrong
-        if due > 0 and _agree(whole, text(due - 1)):
-            return "duplicated"
-        if any(_agree(whole, text(number)) for number in later):
-            return "reordered" if text(due)[:_ENOUGH] in whole[size:] else "lost"
-    rest = text(due, at + 1)
-    if any(_agree(wrong, text(number)) for number in later) or wrong[:_ENOUGH] in rest and len(wrong) >= _ENOUGH:
+    return _name_other_message(seen, at, wrong) or _name_shift(seen, at, wrong) or "corrupt"
+
+
+def _name_other_message(seen: Mismatch, at: int, wrong: bytes) -> str:
+    """Recognise another message in place of the one that was due, or "". Its first bytes may well be the same."""
+    if at >= 8:
+        return ""
+    due = _text(seen, seen.due)
+    whole = due[:at] + wrong
+    if seen.due > 0 and _agree(whole, _text(seen, seen.due - 1)):
+        return "duplicated"
+    if any(_agree(whole, _text(seen, number)) for number in range(seen.due + 1, seen.begun)):
+        return "reordered" if due[:_ENOUGH] in whole[seen.size :] else "lost"
+    return ""
+
+
+def _name_shift(seen: Mismatch, at: int, wrong: bytes) -> str:
+    """Recognise the right bytes at another place, or "": too early, so that some are missing, or too late."""
+    later = range(seen.due + 1, seen.begun)
+    cut = any(_agree(wrong, _text(seen, number)) for number in later)
+    hole = len(wrong) >= _ENOUGH and wrong[:_ENOUGH] in _text(seen, seen.due, at + 1)
+    missing = seen.size - at - len(wrong)
+    early_end = missing > 0 and message(seen.base, seen.due, at + missing, len(wrong)) == wrong
+    if cut or hole or early_end:
         return "short"
-    if len(wrong) < size - at and message(base, due, size - len(wrong), len(wrong)) == wrong:
-        return "short"  # its end, too early
-    if text(due, at)[:_ENOUGH] in wrong[1:]:
-        return "extra"
-    return "corrupt"
+    return "extra" if _text(seen, seen.due, at)[:_ENOUGH] in wrong[1:] else ""
 
 
-def _text(base: int, size: int, number: int, start: int = 0) -> bytes:
-    return message(base, number, start, min(size - start, _PEEK))
+def _text(seen: Mismatch, number: int, start: int = 0) -> bytes:
+    return message(seen.base, number, start, min(seen.size - start, _PEEK))
 
 
 def _agree(left: bytes, right: bytes) -> bool:

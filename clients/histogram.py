@@ -1,18 +1,16 @@
 """Latency counts in HDR buckets: recorded by compiled code, read by everybody as an HdrHistogram.
 
-The buckets are those of HdrHistogram(1, 1_000_000_000_000, 3): values are nanoseconds up to 1,000 s, and a bucket is at most
-0.1 % of its value wide. No percentile is computed here.
+The buckets are those of HdrHistogram(1, 1_000_000_000_000, 3): values are nanoseconds up to 1,000 s, and a bucket is at
+most 0.1 % of its value wide. No percentile is computed here.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from clients.compiled import compiled, inlined
 
@@ -29,19 +27,12 @@ BUCKETS = (HIGHEST_NS.bit_length() - (_HALF_BITS + 1) + 2) << _HALF_BITS
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _leading_zeros(typing_context, value):  # type: ignore[no-untyped-def]
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), code
-
-
 @inlined
 def bucket_of(value_ns):  # type: ignore[no-untyped-def]
     """Index of the bucket that counts a value; one above HIGHEST_NS is counted as HIGHEST_NS, one below 0 as 0."""
     value = min(max(value_ns, 0), HIGHEST_NS)
-    doublings = 64 - (_HALF_BITS + 1) - _leading_zeros(value | (_LINEAR - 1))
+    bits = math.frexp(float(value | (_LINEAR - 1)))[1]  # exact: HIGHEST_NS is far below 2^53
+    doublings = bits - (_HALF_BITS + 1)
     return (doublings << _HALF_BITS) + (value >> doublings)
 
 

@@ -10,7 +10,7 @@ from servers.transport import AddressError, parse
 
 
 class JobError(Exception):
-    """The job can't be run, or came to nothing; the message is the reason. `errors` counts connections by what ended them."""
+    """The job can't be run, or came to nothing; the message is the reason, `errors` counts messages by what failed."""
 
     def __init__(self, reason: str, errors: Counter[str] | None = None) -> None:
         super().__init__(reason)
@@ -47,7 +47,7 @@ class Job:
 
 def read_job(fields_given: dict[str, Any]) -> Job:
     """Make a Job of parsed JSON. Raises JobError for a key that is missing, unknown, or holds the wrong type."""
-    types = {"str": str, "int": int, "float": (int, float)}
+    types: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
     known = {field.name: types[str(field.type)] for field in fields(Job)}
     for key, value in fields_given.items():
         _require(key in known, f"unknown key {key!r}; there are: {', '.join(known)}")

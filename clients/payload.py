@@ -1,9 +1,9 @@
-"""What each message holds, so that any byte out of place is noticed: generated when sent, generated again when it returns.
+"""What each message holds, so that any byte out of place is noticed: generated when sent, and again when it returns.
 
 Message `number` of a connection is a sequence of 8-byte words that follow from the connection's `base` and the number.
 Word 0 is the stamp: it moves by an odd step from message to message, so that even its lowest byte, which is all of a
-1-byte message, differs between any 256 messages in a row. Word k is a mix of stamp + k * GOLDEN (splitmix64: Steele, Lea
-and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). No message is kept in memory.
+1-byte message, differs between any 256 messages in a row. Word k is a mix of stamp + k * GOLDEN (splitmix64: Steele,
+Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). No message is kept in memory.
 """
 
 from __future__ import annotations

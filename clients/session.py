@@ -96,8 +96,8 @@ def run(
     """Run a job on open channels, which it takes over: they are all closed when it returns.
 
     `say` gets ("window_opened" | "window_closed", its moment). `ended` is asked at every boundary whether to end early;
-    after the window the load stays on, unrecorded, until it says so or `hold_s` has passed. Raises JobError if no connection
-    is left when the window would open.
+    after the window the load stays on, unrecorded, until it says so or `hold_s` has passed. Raises JobError if no
+    connection is left when the window would open.
     """
     session = _Session(job, connected)
     try:
@@ -207,7 +207,7 @@ class _Snapshot(NamedTuple):
 
 
 def warm_up_code() -> None:
-    """Run a job against an echo inside this process, so that all compiled code is loaded before anything is measured."""
+    """Run a job against an echo inside this process: all compiled code is loaded before anything is measured."""
     here, there = socket.socketpair()
     echo = threading.Thread(target=_echo, args=(there,))
     echo.start()

@@ -65,7 +65,8 @@ def describe(job: Job, load: Load) -> str:
         "  service time, from the write to the last byte of the echo",
         *_table(derived["service_ns"]),
         "",
-        f"  client    {busy:.0%} of one CPU" + (f", {cpu_ns / load.completed:,.0f} ns a message" if load.completed else ""),
+        f"  client    {busy:.0%} of one CPU"
+        + (f", {cpu_ns / load.completed:,.0f} ns a message" if load.completed else ""),
         f"            {_verdict(busy)}",
     ]
     return "\n".join(lines)

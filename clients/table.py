@@ -1,7 +1,7 @@
 """The connections as Python sees them: made from open channels, reaped when they end, closed at last.
 
-Compiled code works on the arrays (clients.connections says what is in them); which messages it sends and when is a workload's
-business.
+Compiled code works on the arrays (clients.connections says what is in them); which messages it sends, and when, is a
+workload's business.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from clients.connections import (
     register,
     withdraw,
 )
-from clients.faults import name_ending, name_wrong_bytes
+from clients.faults import Mismatch, name_ending, name_wrong_bytes
 from clients.payload import bases
 from clients.wire import EVENT_WORDS
 from servers.contract import Channel
 
-# Wrong bytes are named by what comes after them; so much is looked at, and so long waited for if nothing else is left to do.
+# Wrong bytes are named by what comes after them: so much is looked at, and so long waited for if nothing else is left
+# to do.
 _EVIDENCE_BYTES = 64 * 1024
 _EVIDENCE_MS = 20
 
@@ -117,7 +118,14 @@ class Table:
             return name_ending(reason, due, offset)
         arrived = self._wrong.pop(row) + self._what_follows(self.channels[row].rfd)
         return name_wrong_bytes(
-            int(connection["base"]), self.total("message_bytes"), due, int(connection["begun"]), offset, arrived
+            Mismatch(
+                base=int(connection["base"]),
+                size=self.total("message_bytes"),
+                due=due,
+                begun=int(connection["begun"]),
+                offset=offset,
+                arrived=arrived,
+            )
         )
 
     def _what_follows(self, fd: int) -> bytes:

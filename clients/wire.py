@@ -1,13 +1,15 @@
-"""The system calls of the load generator, for compiled code: epoll, read, write and the monotonic clock, straight on libc.
+"""The system calls of the load generator, for compiled code: epoll, read, write and the clock, straight on libc.
 
 No connection, message or workload is known here. Addresses are passed as integers (`address`), results and errors are
 those of libc: -1, and the reason in `last_error()`.
 """
+# ruff: noqa: PLR0917 - compiled code takes its state as arguments
 
 from __future__ import annotations
 
 import platform
 import time
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -28,15 +30,24 @@ EVENT_DATA = 1 if PACKED else 2  # the word that holds the lower half of the dat
 
 _MONOTONIC = int(time.CLOCK_MONOTONIC)
 
-# Called by symbol, not through a ctypes pointer: an address would be another one in the next process, and Numba refuses
-# to cache a function that contains one.
-_read = types.ExternalFunction("read", types.int64(types.int32, types.int64, types.int64))
-_write = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
-_memcmp = types.ExternalFunction("memcmp", types.int32(types.int64, types.int64, types.int64))
-_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
-_epoll_ctl = types.ExternalFunction("epoll_ctl", types.int32(types.int32, types.int32, types.int32, types.int64))
-_epoll_wait = types.ExternalFunction("epoll_wait", types.int32(types.int32, types.int64, types.int32, types.int32))
-_errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
+
+def _libc(name: str, result: Any, *arguments: Any) -> Any:
+    """Declare a function of libc, to be called by its symbol.
+
+    Through a ctypes pointer its address would become part of the machine code: another one in the next process, so that
+    Numba refuses to cache it.
+    """
+    return types.ExternalFunction(name, result(*arguments))
+
+
+_INT, _LONG = types.int32, types.int64  # a pointer is passed as a long: on every 64-bit ABI they travel alike
+_read = _libc("read", _LONG, _INT, _LONG, _LONG)
+_write = _libc("write", _LONG, _INT, _LONG, _LONG)
+_memcmp = _libc("memcmp", _INT, _LONG, _LONG, _LONG)
+_clock_gettime = _libc("clock_gettime", _INT, _INT, _LONG)
+_epoll_ctl = _libc("epoll_ctl", _INT, _INT, _INT, _INT, _LONG)
+_epoll_wait = _libc("epoll_wait", _INT, _INT, _LONG, _INT, _INT)
+_errno = _libc("__errno_location", types.CPointer(_INT))  # type: ignore[no-untyped-call]
 
 
 @inlined

@@ -3,14 +3,16 @@
     {"job": "ID", "address": "tcp:127.0.0.1:4000", "connections": 64, "message_bytes": 64, "duration_s": 0.8, ...}
     {"stop": "ID"}
 
-    {"event": "ready", "pid": 1}                                              everything is compiled
+    {"event": "ready", "pid": 1}
     {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "connect_ns": 1}
     {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
-    {"event": "window_closed", "job": "ID", "monotonic_ns": 1}                the load stays on until the stop, 1 s at most
-    {"event": "result", "job": "ID", "load": {...}}                           all connections are closed
-    {"event": "failed", "job": "ID", "reason": "..."}                         in place of whatever should have come next
+    {"event": "window_closed", "job": "ID", "monotonic_ns": 1}
+    {"event": "result", "job": "ID", "load": {...}}
+    {"event": "failed", "job": "ID", "reason": "..."}                in place of whatever should have come next
 
-A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and so does SIGTERM. SIGINT is
+Ready means that everything is compiled. Once the window is closed the load stays on until the stop, for 1 s at most, so
+that whoever watches the server can read its counters under load; a result means that all connections are closed. A stop
+before the window closes ends it early. End-of-file ends the process, in mid-job too, and so does SIGTERM. SIGINT is
 ignored: in a terminal it reaches the whole group, and what is to be done about it is the runner's decision.
 """
 
