@@ -1,0 +1,396 @@
+"""From a run to tables: a row a trial, estimates of each case, percentile curves, and who beats whom.
+
+A case is all of a trial's definition but the repeat. Pure functions of the records: analysing a run twice gives the
+same tables. No figure, no sentence and no file is made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.record import Load, Record, Run, Server, Trial
+from bench.stats import (
+    Interval,
+    hodges_lehmann_ratio,
+    holm,
+    median_interval,
+    samples_needed,
+    welch_p,
+)
+
+if TYPE_CHECKING:
+    from hdrh.histogram import HdrHistogram
+
+# The seed orders the execution and does not change what is measured.
+CASE = tuple(name for name in Trial.__struct_fields__ if name not in ("repeat", "seed"))
+# Where strategies are compared with each other, and (but for the connections) which panel of a figure shows them.
+GROUP = tuple(name for name in CASE if name != "strategy")
+SETTING = tuple(name for name in GROUP if name != "connections")
+
+SIGNIFICANT = 0.05
+# Points of the percentile curve: 1/(1-p) from 1 (the minimum) to a million, 16 a decade, and the median.
+CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(16 * 6 + 1))}))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the trial table that is estimated for each case. `quantile` marks one of the service time."""
+
+    name: str
+    heading: str  # of a column; with the unit
+    title: str
+    unit: str
+    higher_is_better: bool = False
+    quantile: float | None = None
+
+
+RATE = Metric("rate_hz", "messages/s", "throughput", "messages/s", higher_is_better=True)
+CPU = Metric("cpu_us", "CPU µs", "server CPU per message", "us")
+P99 = Metric("p99_us", "p99 µs", "p99 of the service time", "us", quantile=0.99)
+METRICS = (
+    RATE,
+    Metric("messages_per_cpu_s", "messages/CPU-s", "messages per server CPU-second", "", higher_is_better=True),
+    CPU,
+    Metric("cpu_user_us", "user µs", "user CPU of the server per message", "us"),
+    Metric("cpu_system_us", "system µs", "system CPU of the server per message", "us"),
+    Metric("switches", "switches", "context switches of the server per message", ""),
+    Metric("p50_us", "p50 µs", "p50 of the service time", "us", quantile=0.5),
+    Metric("p90_us", "p90 µs", "p90 of the service time", "us", quantile=0.9),
+    P99,
+    Metric("p999_us", "p99.9 µs", "p99.9 of the service time", "us", quantile=0.999),
+    Metric("p9999_us", "p99.99 µs", "p99.99 of the service time", "us", quantile=0.9999),
+    Metric("rss_peak_bytes", "memory MiB", "peak resident memory of the server", "bytes"),
+)
+QUANTILES = tuple(metric for metric in METRICS if metric.quantile is not None)
+CONTESTED = (RATE, CPU, P99)
+
+
+class Standing(NamedTuple):
+    """One strategy's place in a contest. `client_bound` counts its trials in which the client was the limit."""
+
+    strategy: str
+    value: float
+    trials: int
+    client_bound: int
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The strategies of one group, ranked by one metric, the best first.
+
+    `ratio` is by what factor the best is better than the second, None where there is no second or no trial to
+    compare. `level` holds those that can't be told apart from the best, in order of rank: the interval of the ratio
+    contains 1, or Welch's test on the logarithms, adjusted (Holm) for all comparisons with a best by this metric in
+    the run, is not significant.
+    """
+
+    metric: Metric
+    group: dict[str, Any]
+    ranking: tuple[Standing, ...]
+    ratio: Interval | None
+    level: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A run and its tables, each sorted by definition.
+
+    `trials`: a row a trial. `cases`: a row a case, with the number of its trials by status. `estimates`: a row for each
+    case and metric. `curves`: a row for each case and point of the percentile curve.
+    """
+
+    run: Run
+    trials: pd.DataFrame
+    cases: pd.DataFrame
+    estimates: pd.DataFrame
+    curves: pd.DataFrame
+    contests: tuple[Contest, ...]
+
+
+def analyse(run: Run) -> Analysis:
+    """Derive all tables of a run. Records without a measurement are kept in `trials` and counted in `cases`."""
+    records = sorted(run.records, key=_sort_key)
+    trial_rows: list[dict[str, Any]] = []
+    case_rows: list[dict[str, Any]] = []
+    estimate_rows: list[dict[str, Any]] = []
+    curve_rows: list[dict[str, Any]] = []
+    for _, group in groupby(records, key=lambda record: _sort_key(record)[:-2]):
+        same = list(group)
+        times = _service_times(same)
+        rows = [_trial_row(record, times.by_trial.get(record.id)) for record in same]
+        trial_rows += rows
+        case_rows.append(_case_row(rows))
+        estimate_rows += _estimate_rows(rows, times)
+        curve_rows += _curve_rows(rows, times)
+    estimates = pd.DataFrame(estimate_rows, columns=[*CASE, *ESTIMATE_COLUMNS])
+    cases = pd.DataFrame(case_rows, columns=[*CASE, *CASE_COLUMNS])
+    trials = pd.DataFrame(trial_rows, columns=[*CASE, *TRIAL_COLUMNS])
+    curves = pd.DataFrame(curve_rows, columns=[*CASE, *CURVE_COLUMNS])
+    return Analysis(run, trials, cases, estimates, curves, tuple(contests(trials, estimates)))
+
+
+def _sort_key(record: Record) -> tuple[Any, ...]:
+    """Order by setting, connections, strategy, then repeat: groups lie together, and so do cases."""
+    trial = record.trial
+    return (*(getattr(trial, name) for name in GROUP), trial.strategy, trial.repeat, record.id)
+
+
+# --- a row a trial
+
+TRIAL_COLUMNS = (
+    *("id", "repeat", "seed", "order", "started", "status", "reason", "bottleneck", "client_bound", "flags"),
+    *("completed", "errors", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
+    *(metric.name for metric in METRICS),
+)
+
+
+def _trial_row(record: Record, times_us: NDArray[np.float64] | None) -> dict[str, Any]:
+    trial, load, server, timing = record.trial, record.load, record.server, record.timing
+    row: dict[str, Any] = {name: getattr(trial, name) for name in CASE}
+    row |= {
+        "id": record.id,
+        "repeat": trial.repeat,
+        "seed": trial.seed,
+        "order": record.order,
+        "started": record.started,
+        "status": record.status,
+        "reason": record.reason,
+        "bottleneck": record.bottleneck,
+        "client_bound": record.bottleneck == "client" or "client_bound" in record.flags,
+        "flags": ", ".join(sorted(record.flags)),
+        "completed": load.completed if load else 0,
+        "errors": sum(load.errors.values()) + load.timed_out + load.unsent if load else 0,
+        "spawn_s": timing.spawn_s if timing else 0.0,
+        "connect_s": timing.connect_s if timing else 0.0,
+        "warmed_s": timing.warmup_s if timing else 0.0,
+        "window_s": timing.window_s if timing else 0.0,
+        "teardown_s": timing.teardown_s if timing else 0.0,
+    }
+    row |= dict.fromkeys((metric.name for metric in METRICS), math.nan)
+    if record.status == "ok" and load is not None and load.closed_ns > load.opened_ns:
+        rate_hz = load.completed * 1e9 / (load.closed_ns - load.opened_ns)
+        row["rate_hz"] = rate_hz
+        if server is not None and rate_hz > 0:
+            row |= _cost_per_message(server, rate_hz)
+        if times_us is not None:
+            for metric, value in zip(QUANTILES, times_us, strict=True):
+                row[metric.name] = _told(value, metric.quantile or 0, load.completed)
+    return row
+
+
+def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
+    """Divide rates, not amounts: the probes' window and the load's are not the same instants."""
+    window_s = (server.closed_ns - server.opened_ns) / 1e9
+    seen = server.metrics
+    costs = {"rss_peak_bytes": seen.get("rss_peak_bytes", math.nan)}
+    if window_s <= 0:
+        return costs
+
+    def per_message(*names: str) -> float:
+        return sum(seen.get(name, math.nan) for name in names) / window_s / rate_hz
+
+    cpu_s = per_message("cpu_ns") / 1e9
+    return costs | {
+        "messages_per_cpu_s": 1 / cpu_s if cpu_s > 0 else math.nan,
+        "cpu_us": cpu_s * 1e6,
+        "cpu_user_us": per_message("cpu_user_ns") / 1e3,
+        "cpu_system_us": per_message("cpu_system_ns") / 1e3,
+        "switches": per_message("switches_voluntary", "switches_involuntary"),
+    }
+
+
+def _told(value: float, quantile: float, samples: int) -> float:
+    """Withhold a percentile that so few samples can't tell."""
+    return float(value) if samples >= samples_needed(quantile) else math.nan
+
+
+# --- service times: percentiles are never averaged, histograms are added
+
+
+class ServiceTimes(NamedTuple):
+    """Percentiles in us of a case: of each trial, and of the sum of its trials' histograms."""
+
+    by_trial: dict[str, NDArray[np.float64]]  # id -> at QUANTILES
+    curves: list[NDArray[np.float64]]  # of each trial, at CURVE, NaN where too few samples
+    merged: NDArray[np.float64]  # at QUANTILES
+    merged_curve: NDArray[np.float64]
+    samples: int
+
+
+def _service_times(records: Iterable[Record]) -> ServiceTimes:
+    found = ServiceTimes({}, [], np.empty(0), np.empty(0), 0)
+    total: HdrHistogram | None = None
+    at = tuple(metric.quantile or 0.0 for metric in QUANTILES)
+    for record in records:
+        hist = _decode(record.load) if record.status == "ok" else None
+        if hist is None:
+            continue
+        found.by_trial[record.id] = quantiles_us(hist, at)
+        found.curves.append(_curve(hist))
+        if total is None:
+            total = hist
+        else:
+            total.add(hist)
+    if total is None:
+        return found
+    return found._replace(merged=quantiles_us(total, at), merged_curve=_curve(total), samples=int(total.total_count))
+
+
+def _decode(load: Load | None) -> HdrHistogram | None:
+    """Read a histogram; None where there is none, it is empty, or it isn't one."""
+    from hdrh.histogram import HdrHistogram  # noqa: PLC0415 - used here alone
+
+    if load is None or not load.service_hdr:
+        return None
+    try:
+        hist = HdrHistogram.decode(load.service_hdr)
+    except Exception:  # base64, zlib, struct and hdrh's own: whichever part of a damaged text is met first
+        return None
+    return hist if hist.total_count > 0 else None
+
+
+def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> NDArray[np.float64]:
+    """Give the smallest recorded times, in us, that at least these shares of samples don't exceed (nearest rank)."""
+    counts = np.ctypeslib.as_array(hist.counts)
+    recorded = np.flatnonzero(counts)
+    reached = np.cumsum(counts[recorded])
+    ranks = np.maximum(1, np.ceil(np.asarray(at) * float(reached[-1]) - 1e-6))
+    indices = recorded[np.minimum(np.searchsorted(reached, ranks), len(recorded) - 1)]
+    values = {
+        index: hist.get_highest_equivalent_value(hist.get_value_from_index(index))
+        for index in {int(index) for index in indices}
+    }
+    return np.array([values[int(index)] / 1e3 for index in indices])
+
+
+def _curve(hist: HdrHistogram) -> NDArray[np.float64]:
+    values = quantiles_us(hist, CURVE)
+    return np.array([_told(v, p, hist.total_count) for v, p in zip(values, CURVE, strict=True)])
+
+
+CURVE_COLUMNS = ["p", "value_us", "min_us", "max_us", "samples", "client_bound"]
+
+
+def _curve_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Iterable[dict[str, Any]]:
+    case = {name: rows[0][name] for name in CASE}
+    for index, p in enumerate(CURVE[: len(times.merged_curve)]):
+        value = times.merged_curve[index]
+        spread = [curve[index] for curve in times.curves if not math.isnan(curve[index])] or [math.nan]
+        if not math.isnan(value):
+            row = (p, value, min(spread), max(spread), times.samples, _bound(rows))
+            yield case | dict(zip(CURVE_COLUMNS, row, strict=True))
+
+
+# --- estimates: a row a case and metric
+
+CASE_COLUMNS = ["trials", "ok", "failed", "unavailable", "client_bound", "errors", "samples", "flags"]
+ESTIMATE_COLUMNS = ["metric", "value", "low", "high", "confidence", "min", "max", "n", "trials", "client_bound"]
+
+
+def _bound(rows: Iterable[dict[str, Any]]) -> int:
+    """Count the good trials in which the client was the limit."""
+    return sum(row["client_bound"] and row["status"] == "ok" for row in rows)
+
+
+def _case_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    status = Counter(row["status"] for row in rows)
+    flags = {flag for row in rows for flag in row["flags"].split(", ") if flag}
+    return {name: rows[0][name] for name in CASE} | {
+        "trials": len(rows),
+        "ok": status["ok"],
+        "failed": status["failed"],
+        "unavailable": status["unavailable"],
+        "client_bound": _bound(rows),
+        "errors": sum(row["errors"] for row in rows),
+        "samples": sum(row["completed"] for row in rows if row["status"] == "ok"),
+        "flags": ", ".join(sorted(flags)),
+    }
+
+
+def _estimate_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Iterable[dict[str, Any]]:
+    """The median of the trials; for a percentile, that of the merged histogram, with the spread of the trials' own."""
+    case = {name: rows[0][name] for name in CASE}
+    merged = dict(zip((metric.name for metric in QUANTILES), times.merged, strict=False))
+    for metric in METRICS:
+        values = [row[metric.name] for row in rows if not math.isnan(row[metric.name])]
+        interval = median_interval(values) if values else Interval(math.nan, math.nan, math.nan, 0.0)
+        value = interval.estimate
+        if metric.quantile is not None:
+            value = _told(merged.get(metric.name, math.nan), metric.quantile, times.samples)
+        if math.isnan(value):
+            continue
+        yield case | {
+            "metric": metric.name,
+            "value": value,
+            "low": interval.low,
+            "high": interval.high,
+            "confidence": interval.level,
+            "min": min(values, default=math.nan),
+            "max": max(values, default=math.nan),
+            "n": len(values),
+            "trials": sum(row["status"] == "ok" for row in rows),
+            "client_bound": _bound(rows),
+        }
+
+
+# --- contests: who beats whom
+
+
+def contests(trials: pd.DataFrame, estimates: pd.DataFrame) -> list[Contest]:
+    """Rank the strategies of each group by each of CONTESTED, in the order of the metrics, then of the groups."""
+    found: list[Contest] = []
+    for metric in CONTESTED:
+        values = _values(trials, metric)
+        rankings = _rankings(estimates, metric)
+        duels = [_duel(metric, values, key, ranking[0], other) for key, ranking in rankings for other in ranking[1:]]
+        adjusted = iter(holm([p for _, p in duels]))
+        ratios = iter(ratio for ratio, _ in duels)
+        for key, ranking in rankings:
+            against = [(other.strategy, next(ratios), next(adjusted)) for other in ranking[1:]]
+            level = tuple(name for name, ratio, p in against if ratio is None or ratio.contains(1.0) or p > SIGNIFICANT)
+            found.append(Contest(metric, key, ranking, against[0][1] if against else None, level))
+    return found
+
+
+def _group(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in GROUP)
+
+
+def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], list[float]]:
+    values: dict[tuple[Any, ...], list[float]] = {}
+    for row in trials[trials[metric.name] > 0].to_dict("records"):
+        values.setdefault((*_group(row), row["strategy"]), []).append(row[metric.name])
+    return values
+
+
+def _rankings(estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, Any], tuple[Standing, ...]]]:
+    rows = estimates[(estimates["metric"] == metric.name) & (estimates["value"] > 0)].to_dict("records")
+    rankings = []
+    for key, group in groupby(sorted(rows, key=_group), key=_group):
+        standings = [Standing(row["strategy"], row["value"], row["trials"], row["client_bound"]) for row in group]
+        standings.sort(key=lambda it: (-it.value if metric.higher_is_better else it.value, it.strategy))
+        rankings.append((dict(zip(GROUP, key, strict=True)), tuple(standings)))
+    return rankings
+
+
+def _duel(
+    metric: Metric,
+    values: dict[tuple[Any, ...], list[float]],
+    group: dict[str, Any],
+    best: Standing,
+    other: Standing,
+) -> tuple[Interval | None, float]:
+    a, b = (values.get((*group.values(), it.strategy), []) for it in (best, other))
+    if not a or not b:
+        return None, 1.0
+    ratio = hodges_lehmann_ratio(a, b) if metric.higher_is_better else hodges_lehmann_ratio(b, a)
+    return ratio, welch_p(a, b)

@@ -1,0 +1,67 @@
+"""CPU time of the server per message, user and system, a panel a number of connections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bench.analyse import CASE
+from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, panels, shorten
+from bench.words import digits, groups, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PARTS = (("cpu_user_us", "user: the interpreter", USER), ("cpu_system_us", "system: the kernel", SYSTEM))
+
+
+def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw stacked bars, the cheapest at the most connections on top. Takes the table of estimates."""
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    totals = estimates[estimates["metric"] == "cpu_us"].merge(_parts(estimates), on=list(CASE), how="left")
+    found = groups(totals)
+    at_most = totals.sort_values(["connections", "value"]).drop_duplicates("strategy", keep="last")
+    names = list(at_most.sort_values(["connections", "value"], ascending=[False, True])["strategy"])
+    figure, axes = panels(len(found), 3, 0.26 * len(names) + 1.1)
+    for panel, (group, rows) in zip(axes, found, strict=True):
+        _bars(panel, rows, names)
+        panel.set_title(title(group, [other for other, _ in found], always=("connections",)))
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    handles = [Patch(fc=color, lw=0, label=label) for _, label, color in PARTS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _bars(axes: Axes, totals: pd.DataFrame, names: list[str]) -> None:
+    row = {name: place for place, name in enumerate(names)}
+    widest = float(totals["max"].max())
+    for total in totals.to_dict("records"):
+        y, left = row[total["strategy"]], 0.0
+        for metric, _, color in PARTS:
+            part = 0.0 if isnan(total[metric]) else total[metric]
+            axes.barh(y, part, 0.68, left=left, color=color)
+            left += part
+        if left == 0:
+            axes.barh(y, total["value"], 0.68, color=QUIET)
+        axes.plot([total["min"], total["max"]], [y, y], color=INK, lw=1.3, marker="|", ms=6)
+        end = max(left, total["max"])
+        axes.text(end + widest * 0.025, y, digits(total["value"]), va="center", fontsize=8.5)
+    for name in set(names) - set(totals["strategy"]):
+        axes.text(widest * 0.015, row[name], "not run", va="center", fontsize=8.5, color=QUIET)
+    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+    axes.set_xlim(0, widest * 1.16)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("µs per message")
+
+
+def _parts(estimates: pd.DataFrame) -> pd.DataFrame:
+    """A row a case, a column for each of PARTS; NaN where it was not measured."""
+    names = [metric for metric, *_ in PARTS]
+    rows = estimates[estimates["metric"].isin(names)]
+    return rows.pivot(index=list(CASE), columns="metric", values="value").reindex(columns=names).reset_index()

@@ -1,0 +1,54 @@
+"""The percentile curve of the service time, a panel a number of connections, on an axis that opens up the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.figures.style import PAPER, Look, legend, panels
+from bench.words import duration_text, groups, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TICKS = ((2, "50 %"), (10, "90 %"), (100, "99 %"), (1_000, "99.9 %"), (10_000, "99.99 %"), (100_000, "99.999 %"))
+
+
+def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw the merged histogram of each case, and the range of its trials' own. Takes the table of curves."""
+    found = groups(curves)
+    figure, axes = panels(len(found), 3, 3.9)
+    for panel, (group, rows) in zip(axes, found, strict=True):
+        _curves(panel, rows, looks)
+        panel.set_title(title(group, [other for other, _ in found], always=("connections",)))
+    axes[0].set_ylabel("service time")
+    legend(figure, sorted(curves["strategy"].unique()), looks)
+    return figure
+
+
+def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415
+
+    for name, curve in rows.groupby("strategy"):
+        look = looks[str(name)]
+        x = 1 / (1 - curve["p"])
+        face = PAPER if curve["client_bound"].iloc[0] > 0 else look.color
+        axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0)
+        axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
+        marked = x.round(3).isin([place for place, _ in TICKS])
+        style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mfc": face, "mew": 1.2, "ms": 5, "ls": ""}
+        axes.plot(x[marked], curve["value_us"][marked], **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    furthest = float((1 / (1 - rows["p"])).max())
+    shown = [(place, text) for place, text in TICKS if place <= furthest * 1.1]
+    axes.xaxis.set_major_locator(FixedLocator([place for place, _ in shown]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: dict(shown).get(round(value), ""))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value))
+    axes.set_xlabel("percentile")

@@ -1,0 +1,235 @@
+"""How every figure looks: the colours of both themes, one look for each strategy, axes, panels, margin labels, and how
+a figure becomes SVG and PNG.
+
+Matplotlib draws with the light theme's colours. In the SVG these become CSS variables, so that a page can change theme.
+No figure is drawn here, and no data is read.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# CSS variable -> (light, dark). No two light colours are equal: they are found again in the SVG by their value.
+THEME = {
+    "--ink": ("#1c2430", "#e6e9ef"),
+    "--quiet": ("#5b6573", "#a3adba"),
+    "--line": ("#d9dee5", "#343c48"),
+    "--paper": ("#ffffff", "#14181f"),
+    # Nine colours, 3:1 or more against the paper of their theme and as far apart as they go, to trichromats and (by
+    # the model of Machado, Oliveira, Fernandes 2009) to protanopes and deuteranopes. Each keeps its hue in both themes.
+    "--s0": ("#8658e6", "#8759e7"),
+    "--s1": ("#c58121", "#f2a540"),
+    "--s2": ("#264b20", "#a3f196"),
+    "--s3": ("#2592ae", "#b3ebfd"),
+    "--s4": ("#51154e", "#9a6d95"),
+    "--s5": ("#af606c", "#ca969b"),
+    "--s6": ("#2f0f8a", "#8e8eed"),
+    "--s7": ("#6a6617", "#898642"),
+    "--s8": ("#635080", "#ceb3fc"),
+    "--user": ("#2f6fb3", "#6aa9e9"),
+    "--system": ("#e2a04a", "#e6b06a"),
+}
+INK, QUIET, LINE, PAPER, USER, SYSTEM = (
+    THEME[name][0] for name in ("--ink", "--quiet", "--line", "--paper", "--user", "--system")
+)
+SERIES = tuple(light for name, (light, _) in THEME.items() if re.fullmatch(r"--s\d", name))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 2.5)))
+
+RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.parse_math": False,  # a dollar in a name is a dollar
+}
+FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
+WIDTH_IN = 10.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one strategy is drawn in every figure."""
+
+    color: str
+    marker: str
+    dashes: Any
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Give each name a look of its own: colour, marker and dashes, which differ together for the first nine.
+
+    Equal sets of names get equal looks. After nine the colours come again with another marker and other dashes.
+    """
+    found = {}
+    for index, name in enumerate(sorted(set(names))):
+        turn = index // len(SERIES)
+        color = SERIES[index % len(SERIES)]
+        marker = MARKERS[(index + 2 * turn) % len(MARKERS)]
+        found[name] = Look(color, marker, DASHES[turn % len(DASHES)])
+    return found
+
+
+def panels(count: int, columns: int, height_in: float) -> tuple[Figure, list[Axes]]:
+    """Make a figure of `count` equal panels on one scale of y, at most so many side by side."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
+
+    columns = max(1, min(columns, count))
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH_IN, height_in * rows))
+    figure.set_layout_engine(ConstrainedLayoutEngine(wspace=0.04, hspace=0.06))
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    axes = list(grid.ravel())
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def count_axis(axes: Axes, counts: Sequence[int], label: str) -> None:
+    """Make x logarithmic, with a tick at each count there is and nowhere else."""
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
+
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(list(counts)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(min(counts) / 1.25, max(counts) * 1.25)
+    axes.set_xlabel(label)
+
+
+def plain_numbers(axes: Axes, axis: str) -> None:
+    """Label an axis with whole numbers, thousands as k."""
+    which = axes.xaxis if axis == "x" else axes.yaxis
+    which.set_major_formatter(lambda value, _: f"{value / 1000:,.3g}k" if abs(value) >= 1000 else f"{value:.3g}")
+
+
+def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], all_looks: Mapping[str, Look]) -> None:
+    """Write each line's name beside its last point (x, y), in a column right of the axes, none over another."""
+    low, high = axes.get_ylim()
+    height_points = axes.get_figure().get_figheight() * 72 * 0.8  # type: ignore[union-attr]
+    step = 13.5 / height_points
+    right = axes.get_xlim()[1]
+    wanted = sorted(ends, key=lambda name: (ends[name][1], name))
+    places = spread_out([(ends[name][1] - low) / (high - low) for name in wanted], step)
+    furthest = max(x for x, _ in ends.values())
+    for name, place in zip(wanted, places, strict=True):
+        x, y = ends[name]
+        look = all_looks[name]
+        axes.plot(
+            [1.045, 1.075], [place] * 2, transform=axes.transAxes, clip_on=False, color=look.color, ls=look.dashes
+        )
+        axes.plot(1.06, place, transform=axes.transAxes, clip_on=False, color=look.color, marker=look.marker, ms=5.5)
+        if x == furthest:
+            axes.annotate(
+                "",
+                xy=(1.04, place),
+                xycoords="axes fraction",
+                xytext=(right, y),
+                textcoords="data",
+                arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.8, "shrinkA": 2, "shrinkB": 0},
+                annotation_clip=False,
+            )
+        axes.text(1.085, place, shorten(name), transform=axes.transAxes, va="center")
+
+
+def spread_out(wanted: Sequence[float], step: float) -> list[float]:
+    """Move places, given in rising order, as little as need be to keep any two a step apart and none below 0."""
+    groups: list[tuple[float, int]] = []  # (centre, members) of runs of places that touch
+    for place in wanted:
+        centre, size = place, 1
+        while groups and groups[-1][0] + groups[-1][1] * step / 2 > centre - size * step / 2:
+            other, count = groups.pop()
+            centre = (other * count + centre * size) / (count + size)
+            size += count
+            centre = max(centre, size * step / 2)
+        groups.append((centre, size))
+    return [centre + (i - (size - 1) / 2) * step for centre, size in groups for i in range(size)]
+
+
+def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look]) -> None:
+    """Name the lines in columns under the panels."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    handles = [
+        Line2D([], [], color=look.color, marker=look.marker, ls=look.dashes, ms=5.5, label=shorten(name))
+        for name, look in ((name, all_looks[name]) for name in names)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
+
+
+def shorten(name: str, longest: int = 30) -> str:
+    """Keep a long name's beginning and end, on one line."""
+    text = " ".join(name.split())
+    return text if len(text) <= longest else f"{text[: longest - 9]}…{text[-8:]}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: `inline` for a page that sets the theme's variables, `svg` and `png` to stand alone."""
+
+    inline: str
+    svg: str
+    png: bytes
+
+
+def picture(draw: Callable[[], Figure], name: str) -> Picture:
+    """Draw in this style and render what was drawn. The same figure gives the same bytes."""
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import
+
+    rc: Any = RC | {"svg.fonttype": "none", "svg.hashsalt": name}
+    with mpl.rc_context(rc):
+        figure = draw()
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
+    text = svg.getvalue().decode()
+    return Picture(_inline(text, name), _alone(text), png.getvalue())
+
+
+def _body(svg: str) -> str:
+    """The <svg> element itself, without metadata and without rules that would hold for a whole page."""
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>", "", svg)
+    return re.sub(r"<g id=\"[^\"]*\">", "<g>", svg)
+
+
+def _inline(svg: str, name: str) -> str:
+    svg = _body(svg)
+    svg = re.sub(r"font-family:[^;\"]*;?", "", svg)
+    svg = re.sub(r'( id="|"#|url\(#)', rf"\1{name}-", svg)  # several figures share one page, and its ids
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true" focusable="false"', svg, count=1)
+    for variable, (light, _) in THEME.items():
+        svg = svg.replace(light, f"var({variable})")
+    return svg
+
+
+def _alone(svg: str) -> str:
+    svg = re.sub(r"font-family:[^;\"]*", f"font-family: {FONTS}", _body(svg))
+    paper = f'<rect width="100%" height="100%" style="fill: {PAPER}"/>'
+    end = svg.index(">") + 1
+    return f"{svg[:end]}\n<style>*{{stroke-linejoin: round}}</style>{paper}{svg[end:]}"

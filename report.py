@@ -1,0 +1,75 @@
+"""Make the report of a run: `python report.py results/RUN`, the same as `iobench report results/RUN`.
+
+It reads manifest.json and trials.jsonl and writes report.html, report.md and the figures beside them. Nothing is
+measured and nothing is run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bench.errors import BadInputError
+
+
+def write(folder: Path) -> Path:
+    """Write the report of a run into its folder and return the path of report.html.
+
+    Each file appears whole or not at all. A line of trials.jsonl that can't be read is left out with a warning, and the
+    report says so. Raises BadInputError where the folder is no run or can't be written to.
+    """
+    from bench import page  # noqa: PLC0415 - pandas and matplotlib are slow to import
+    from bench.analyse import analyse  # noqa: PLC0415
+    from bench.figures import pictures  # noqa: PLC0415
+    from bench.record import read_run  # noqa: PLC0415
+
+    analysis = analyse(read_run(folder))
+    drawn = list(pictures(analysis))
+    files: dict[str, bytes] = {}
+    for plate, picture in drawn:
+        files[f"{plate.name}.svg"] = picture.svg.encode()
+        files[f"{plate.name}.png"] = picture.png
+    files["report.md"] = page.markdown(analysis, drawn).encode()
+    files["report.html"] = page.html(analysis, drawn).encode()
+    for name, content in files.items():
+        _write_whole(folder / name, content)
+    return folder / "report.html"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise BadInputError(
+            f"{path} can't be written: {error.strerror}.", f"ls -ld {path.parent} shows who may write there"
+        ) from None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the command line and obey it; the exit code is 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="report.py", description="Make the report of a run.")
+    parser.add_argument("folder", type=Path, help="the run: a folder in results/")
+    folder = parser.parse_args(argv).folder
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            written = write(folder)
+        except BadInputError as error:
+            print(f"{error}\n{error.next_step}", file=sys.stderr)
+            return 2
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    print(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

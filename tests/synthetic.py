@@ -1,0 +1,234 @@
+"""Runs made up for the tests of the report: what the real runner and load generator would have recorded, without them.
+
+Every figure follows from its arguments; nothing is drawn at random without a seed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from statistics import NormalDist
+from typing import Any
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+
+from bench.record import (
+    TRIALS_FILE,
+    Load,
+    Manifest,
+    Record,
+    Server,
+    StrategyInfo,
+    Timing,
+    Trial,
+    write_manifest,
+)
+
+SECOND_NS = 1_000_000_000
+# name -> (I/O model, messages/s at 1, 16 and 128 connections, server CPU per message in us there, share of user)
+STRATEGIES: dict[str, tuple[str, tuple[float, ...], tuple[float, ...], float]] = {
+    "asyncio_protocol": ("coroutine", (21e3, 52e3, 61e3), (21.0, 18.4, 16.2), 0.62),
+    "asyncio_streams": ("coroutine", (14e3, 27e3, 29e3), (41.0, 36.5, 34.4), 0.78),
+    "epoll_et": ("multiplexing", (29e3, 118e3, 139e3), (15.1, 8.1, 7.0), 0.36),
+    "epoll_lt": ("multiplexing", (30e3, 121e3, 141e3), (14.9, 7.9, 6.9), 0.33),
+    "iterative": ("blocking", (41e3,), (9.4,), 0.21),
+    "nonblocking_polling": ("nonblocking", (38e3, 63e3, 24e3), (26.2, 15.8, 41.5), 0.18),
+    "poll": ("multiplexing", (28e3, 104e3, 88e3), (16.0, 9.2, 11.2), 0.38),
+    "select": ("multiplexing", (27e3, 99e3, 79e3), (16.4, 9.9, 12.5), 0.41),
+    "thread_per_connection": ("blocking", (39e3, 72e3, 66e3), (10.2, 14.5, 15.9), 0.30),
+}
+
+
+def histogram(median_ns: float, samples: int, spread: float = 0.35) -> str:
+    """A lognormal service time of so many samples, as the load generator stores it."""
+    hist = HdrHistogram(1, 10**12, 3)
+    left = samples
+    normal = NormalDist()
+    edges = [i / 200 for i in range(1, 200)] + [1 - 0.005 * 0.7**i for i in range(1, 40)] + [1.0]
+    for low, high in zip([0.0, *edges], edges, strict=False):
+        count = min(left, round(high * samples) - round(low * samples))
+        if count > 0:
+            z = normal.inv_cdf(min(max((low + high) / 2, 1e-9), 1 - 1e-9))
+            hist.record_value(int(median_ns * 2.718281828 ** (spread * z)), count)
+            left -= count
+    return str(hist.encode().decode())
+
+
+def load(rate_hz: float, connections: int, median_ns: float | None = None, **changes: Any) -> Load:
+    """A measured second at this rate. `changes` replaces fields of the Load."""
+    completed = max(1, int(rate_hz))
+    median_ns = median_ns or connections * SECOND_NS / rate_hz
+    found = Load(
+        opened_ns=5 * SECOND_NS,
+        closed_ns=6 * SECOND_NS,
+        connections=connections,
+        planned=completed + connections,
+        completed=completed,
+        errors={},
+        timed_out=0,
+        unsent=0,
+        in_flight=connections,
+        bytes_echoed=64 * completed,
+        interval_ns=SECOND_NS // 10,
+        intervals=[completed // 10] * 10,
+        service_hdr=histogram(median_ns, completed),
+        cpu_user_ns=SECOND_NS // 5,
+        cpu_system_ns=SECOND_NS // 2,
+        worker_busy=[0.7],
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def server(rate_hz: float, cpu_us: float, user_share: float, threads: int = 1, **changes: Any) -> Server:
+    """What the probes would read, over a window a tenth longer than the load's."""
+    opened_ns, closed_ns = 5 * SECOND_NS - 60_000_000, 6 * SECOND_NS + 40_000_000
+    cpu_ns = cpu_us * 1e3 * rate_hz * (closed_ns - opened_ns) / SECOND_NS
+    found = Server(
+        pid=4242,
+        implementation="CPython",
+        version="3.11.9",
+        gil=True,
+        cpus=[0],
+        opened_ns=opened_ns,
+        closed_ns=closed_ns,
+        metrics={
+            "cpu_ns": cpu_ns,
+            "cpu_user_ns": cpu_ns * user_share,
+            "cpu_system_ns": cpu_ns * (1 - user_share),
+            "switches_voluntary": rate_hz * 0.3 * threads**0.5,
+            "switches_involuntary": rate_hz * 0.01,
+            "rss_peak_bytes": 14e6 + 9e4 * threads,
+            "rss_bytes": 13e6 + 9e4 * threads,
+            "threads": threads,
+            "descriptors": 8,
+        },
+        missing={},
+        refused={},
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def record(
+    strategy: str = "epoll_lt",
+    connections: int = 16,
+    repeat: int = 0,
+    rate_hz: float = 1e5,
+    cpu_us: float = 8.0,
+    user_share: float = 0.4,
+    median_ns: float | None = None,
+    **changes: Any,
+) -> Record:
+    """One good trial. `changes` replaces fields of the Record or, where it has no such field, of the Trial."""
+    trial = Trial(
+        strategy=strategy,
+        transport="tcp",
+        connections=connections,
+        message_bytes=64,
+        workload="closed",
+        warmup_s=0.2,
+        duration_s=1.0,
+        repeat=repeat,
+        seed=1,
+    )
+    of_trial = {name: changes.pop(name) for name in list(changes) if name in Trial.__struct_fields__}
+    trial = msgspec.structs.replace(trial, **of_trial)
+    threads = connections + 1 if strategy == "thread_per_connection" else 1
+    found = Record(
+        id=trial.id,
+        trial=trial,
+        status="ok",
+        started="2025-01-02T03:04:05Z",
+        bottleneck="server",
+        load=load(rate_hz, connections, median_ns),
+        server=server(rate_hz, cpu_us, user_share, threads),
+        timing=Timing(spawn_s=0.06, connect_s=0.01, warmup_s=0.2, window_s=1.0, teardown_s=0.02),
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def unmeasured(strategy: str, connections: int, repeat: int, status: str, reason: str, **changes: Any) -> Record:
+    """A trial that failed or was unavailable."""
+    empty: dict[str, Any] = {"load": None, "server": None, "timing": None, "bottleneck": ""}
+    return record(strategy, connections, repeat, status=status, reason=reason, **empty, **changes)
+
+
+def manifest(names: list[str], **changes: Any) -> Manifest:
+    """The manifest of a run over these strategies."""
+    models = {name: model for name, (model, *_) in STRATEGIES.items()}
+    found = Manifest(
+        sweep={"name": "quick", "seed": 1, "connections": [1, 16, 128], "repeats": 5},
+        strategies=[
+            StrategyInfo(
+                name=name,
+                module=name,
+                summary=f"What {name} does, in one line.",
+                model=models.get(name, "multiplexing"),
+                transports=["tcp"],
+                concurrent=name != "iterative",
+                available=True,
+                reason="",
+                doc=f"How {name} works.",
+            )
+            for name in names
+        ],
+        host={
+            "kernel": "Linux 6.1.0",
+            "cpu": "Example CPU at 3 GHz",
+            "cores": 2,
+            "clock_source": "tsc",
+            "governor": None,
+            "git_commit": "0123abc",
+            "limits": {"nofile": 1024},
+            "sysctls": {"net.core.somaxconn": 4096, "net.ipv4.tcp_rmem": "4096 131072 6291456"},
+        },
+        versions={"python": "3.11.9", "numpy": "2.4.0"},
+        created="2025-01-02T03:04:00Z",
+        command=["iobench", "sweep", "quick"],
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def sweep(repeats: int = 5, counts: tuple[int, ...] = (1, 16, 128), seed: int = 7) -> list[Record]:
+    """A default sweep: nine strategies, with some noise; the two fastest are client-bound at the most connections."""
+    random = Random(seed)
+    records = []
+    for repeat in range(repeats):
+        for name, (_, rates, costs, user) in STRATEGIES.items():
+            for connections, rate_hz, cpu_us in zip(counts, rates, costs, strict=False):
+                noise = random.lognormvariate(0, 0.015)
+                bound = connections == counts[-1] and rate_hz > 130e3
+                records.append(
+                    record(
+                        name,
+                        connections,
+                        repeat,
+                        rate_hz * noise,
+                        cpu_us * random.lognormvariate(0, 0.01),
+                        user,
+                        bottleneck="client" if bound else "latency" if connections == 1 else "server",
+                        flags=["client_bound"] if bound else [],
+                        order=len(records),
+                    )
+                )
+    return records
+
+
+def write_run(folder: Path, records: list[Record], about: Manifest | None = None) -> Path:
+    """Write a run folder: the manifest and a line for each record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({found.trial.strategy for found in records})
+    write_manifest(folder, about or manifest(names))
+    lines = [msgspec.json.encode(found) + b"\n" for found in records]
+    (folder / TRIALS_FILE).write_bytes(b"".join(lines))
+    return folder
+
+
+def write_default(folder: Path) -> Path:
+    """A default sweep in which one trial failed and one strategy was unavailable."""
+    records = sweep()
+    first = next(index for index, found in enumerate(records) if found.trial.strategy == "iterative")
+    records[first] = unmeasured("iterative", 1, 0, "failed", "the server died with SIGSEGV", order=first)
+    records.append(unmeasured("io_uring", 16, 0, "unavailable", "kernel.io_uring_disabled is 2", order=200))
+    names = [*STRATEGIES, "io_uring"]
+    return write_run(folder, records, manifest(names))
