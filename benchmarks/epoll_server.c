@@ -1,13 +1,16 @@
 /* A plain level-triggered epoll echo server: what servers/readiness.py does, without an interpreter.
  *
- *     epoll_server LISTEN_FD
+ *     epoll_server ... --listen-fd N --status-fd M
  *
- * Serves on an inherited listener until SIGTERM. It reads as much at once as the Python servers do, and keeps what could
+ * Takes the options of `python -m servers`, so that the same runner can start it, and serves on the inherited listener
+ * until SIGTERM. It reads as much at once as the Python servers do, and keeps what could
  * not be written until the socket has room again, so that both do the same work.
  */
 #define _GNU_SOURCE /* accept4 */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -76,10 +79,25 @@ static void echo(int epoll, int fd) {
     }
 }
 
+static int option(int argc, char **argv, const char *name) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return atoi(argv[i + 1]);
+    return -1;
+}
+
+static void stop(int signal) {
+    (void)signal;
+    _exit(0);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2)
+    int listener = option(argc, argv, "--listen-fd");
+    int status = option(argc, argv, "--status-fd");
+    if (listener < 0 || status < 0)
         return 2;
-    int listener = atoi(argv[1]);
+    signal(SIGTERM, stop);
+    dprintf(status, "{\"event\": \"ready\", \"implementation\": \"C\", \"version\": \"\", \"gil\": false}\n");
     fcntl(listener, F_SETFL, O_NONBLOCK);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     watch(epoll, EPOLL_CTL_ADD, listener, EPOLLIN);
