@@ -6,6 +6,7 @@ Results go to standard output, progress and complaints to standard error. Nothin
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -137,8 +138,10 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
     outcome = runs.run_trials(planned, folder, done, layout, progress)
     _sum_up(outcome, len(planned.trials))
     if outcome.interrupted:
-        complain(f"Interrupted. What there is, is in {folder}; to go on: iobench sweep --resume {folder}")
+        complain(f"Interrupted; what there is, is in {folder}. To go on:")
+        print(f"  iobench sweep --resume {shlex.quote(str(folder))}", file=sys.stderr)
     if outcome.trials:
+        complain("Writing the report.")
         print(_write_report(folder), flush=True)
     if outcome.interrupted:
         return 128 + outcome.interrupted

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench import processes
-from bench.events import Event, ProtocolError, Stream, wait
+from bench.events import ProtocolError, Stream, wait
 from bench.processes import Guard
 from bench.record import Load, Trial
 from bench.server import RunningServer
@@ -55,6 +55,7 @@ class LoadWorker:
     events: Stream
     cpus: list[int]
     usable: bool = True
+    ending: processes.Ending | None = None  # once it has ended
 
     def send(self, line: dict[str, Any]) -> None:
         """Write one line to it. Raises LoadFailedError where it has gone."""
@@ -63,7 +64,7 @@ class LoadWorker:
         try:
             pipe.write(json.dumps(line).encode() + b"\n")
         except BrokenPipeError:
-            raise LoadFailedError("the load generator has ended", fatal=True) from None
+            raise LoadFailedError(_died(self), fatal=True) from None
 
 
 @dataclass
@@ -91,23 +92,28 @@ def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ())
     worker = LoadWorker(child, Stream(child.process.stdout.fileno()), list(cpus))
     try:
         _expect(worker, "ready", None, WARM_PATIENCE_S)
+    except (TimeoutError, ProtocolError) as error:
+        end_worker(worker)
+        raise LoadFailedError(f"the load generator does not get ready: {error}", fatal=True) from None
     except BaseException:
-        processes.end(child, terminate=True, patience_s=END_PATIENCE_S)
+        end_worker(worker)
         raise
     return worker
 
 
 def end_worker(worker: LoadWorker) -> processes.Ending:
     """End it: by the end of its standard input, or by a signal where it does not heed that."""
-    assert worker.child.process.stdin is not None
-    worker.child.process.stdin.close()
-    return processes.end(worker.child, terminate=False, patience_s=END_PATIENCE_S)
+    if worker.ending is None:
+        assert worker.child.process.stdin is not None
+        worker.child.process.stdin.close()
+        worker.ending = processes.end(worker.child, terminate=False, patience_s=END_PATIENCE_S)
+    return worker.ending
 
 
 def measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watch) -> Measured:
     """Put the trial's load on the server and return what came of it.
 
-    Every wait is bounded. Raises LoadFailedError (also when the server dies meanwhile) and Interrupted; after the latter,
+    Every wait is bounded. Raises LoadFailedError (also when the server dies meanwhile) and Interrupted; after that,
     and where the error is fatal, the worker is not `usable` any more and must be ended.
     """
     worker.usable = False
@@ -177,19 +183,23 @@ def _expect(
             server.hear(event)
             if server.ended:
                 raise LoadFailedError("the server died", fatal=not _called_off(worker, trial))
-        elif _is_about(event, kind, trial):
-            return event.fields or {}
+        elif event.fields is None:
+            raise LoadFailedError(_died(worker), fatal=True)
+        elif _is_about(event.fields, kind, trial):
+            return event.fields
 
 
-def _is_about(event: Event, kind: str, trial: Trial | None) -> bool:
-    """Whether this is the event that is waited for. Raises LoadFailedError where the worker reports failure or ends."""
-    if event.fields is None:
-        raise LoadFailedError("the load generator died", fatal=True)
-    if trial and event.fields.get("job") != trial.id:
+def _is_about(fields: dict[str, Any], kind: str, trial: Trial | None) -> bool:
+    """Whether this is the event that is waited for. Raises LoadFailedError where the worker reports a failure."""
+    if trial and fields.get("job") != trial.id:
         return False  # a belated word about a trial that was called off
-    if event.fields.get("event") == "failed":
-        raise LoadFailedError(str(event.fields.get("reason")), fatal=False)
-    return event.fields.get("event") == kind
+    if fields.get("event") == "failed":
+        raise LoadFailedError(str(fields.get("reason")), fatal=False)
+    return fields.get("event") == kind
+
+
+def _died(worker: LoadWorker) -> str:
+    return f"the load generator died, {processes.how_it_ended(end_worker(worker))}"
 
 
 def _called_off(worker: LoadWorker, trial: Trial | None) -> bool:

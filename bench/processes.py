@@ -144,6 +144,14 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
         return Ending(exit_code, killed, file.read().decode(errors="replace").strip())
 
 
+def how_it_ended(ending: Ending) -> str:
+    """Exit code or signal, and the last line of standard error, in words."""
+    code = ending.exit_code
+    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+    last_line = ending.stderr_tail.splitlines()[-1:] or ["nothing on standard error"]
+    return f"{how}: {last_line[0].strip()}"
+
+
 @contextmanager
 def pinned(cpus: Sequence[int]) -> Iterator[None]:
     """Restrict the calling thread, and what it starts meanwhile, to `cpus`; no change where that is impossible."""

@@ -138,9 +138,10 @@ class LiveDisplay:
         self._connections = sorted({trial.connections for trial in trials})[:MAX_COLUMNS]
         self._trial: Trial | None = None
         self._note = ""
+        self._over = False
         self._troubles: list[str] = []
         # No thread of its own, hence no drawing at a moment that is not ours to choose.
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
     def note(self, text: str) -> None:
@@ -168,8 +169,11 @@ class LiveDisplay:
             self._troubles.append(f"{name(record.trial)}  {outcome(record)}")
 
     def close(self) -> None:
-        """Take the display away; what it said is said again by what follows."""
+        """Leave the table, take the rest away."""
+        self._over = True
+        self._draw()
         self._live.stop()
+        self._live.console.print()
 
     def _draw(self) -> None:
         self._live.update(self.picture(), refresh=True)
@@ -179,27 +183,29 @@ class LiveDisplay:
         from rich.console import Group  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        parts: list[RenderableType] = [self._status()]  # first: a terminal that is too low cuts the end off
-        parts += [Text(text, style="red", overflow="ellipsis", no_wrap=True) for text in self._troubles[-3:]]
+        parts: list[RenderableType] = []
+        if not self._over:
+            parts.append(self._status())  # first: a terminal that is too low cuts the end off
+            parts += [Text(text, style="red", overflow="ellipsis", no_wrap=True) for text in self._troubles[-3:]]
         if self._trial is not None:
-            parts += [Text(""), self._table(self._trial)]
+            what = f"{self._trial.workload}, {self._trial.transport}, {self._trial.message_bytes} B"
+            parts += [Text(f"\nmessages/s over connections, medians so far ({what})\n"), self._table(self._trial)]
         return Group(*parts)
 
     def _table(self, now: Trial) -> RenderableType:
         """Median throughput so far, of the transport and message size that are being measured."""
         from rich.table import Table  # noqa: PLC0415
 
-        measured = f"{now.workload}, {now.transport}, {now.message_bytes} B"
-        title = f"median messages/s so far ({measured}), over connections"
-        table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1))
-        table.add_column("strategy", no_wrap=True, max_width=26)
+        table = Table(box=None, padding=(0, 1), pad_edge=False)
+        table.add_column("strategy", no_wrap=True, max_width=22)
         for connections in self._connections:
             table.add_column(f"{connections:,}", justify="right", no_wrap=True, min_width=9)
         for strategy in self._strategies:
             cells = []
             for connections in self._connections:
                 rates = self._rates[strategy, now.transport, connections, now.message_bytes, now.workload]
-                under_way = strategy == now.strategy and connections == now.connections
+                here = (strategy, connections) == (now.strategy, now.connections)
+                under_way = here and not self._over
                 value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
                 cells.append(f"[reverse]{value}[/reverse]" if under_way else value)
             table.add_row(strategy, *cells)
@@ -214,7 +220,7 @@ class LiveDisplay:
         bar = "━" * round(share * 20)
         line = Text()
         line.append(bar, style="green")
-        line.append("━" * (20 - len(bar)), style="dim")
+        line.append("─" * (20 - len(bar)), style="dim")
         line.append(f" {self._clock.ended}/{self._clock.total}, {duration(self._clock.left_s)} left: ")
         line.append(name(self._trial))
         line.truncate(WIDTH, overflow="ellipsis")

@@ -16,7 +16,7 @@ import msgspec
 
 from bench import host
 from bench.errors import BadInputError
-from bench.events import Interrupted, ProtocolError, signals_interrupt_waits
+from bench.events import Interrupted, signals_interrupt_waits
 from bench.load import LoadFailedError, LoadWorker, end_worker, start_worker
 from bench.plan import Plan
 from bench.processes import Guard, pinned
@@ -140,7 +140,7 @@ def run_trials(
 
     try:
         with signals_interrupt_waits(), pinned(layout.harness):
-            progress.note("Warming up the load generator; the very first time it is compiled, which takes a while.")
+            progress.note("Warming up the load generator. The first time, it is compiled: up to a minute.")
             crew.start()
             began = time.monotonic()
             order = max(finished.values(), default=0)
@@ -189,10 +189,7 @@ class Crew:
         if self._worker and not self._worker.usable:
             self.end()
         if self._worker is None:
-            try:
-                self._worker = start_worker(self.layout.load, self._guard, self._command)
-            except (TimeoutError, ProtocolError) as error:
-                raise LoadFailedError(str(error), fatal=True) from None
+            self._worker = start_worker(self.layout.load, self._guard, self._command)
         return self._worker
 
     def end(self) -> None:

@@ -104,7 +104,7 @@ def start_server(
         raise
     if server.ended:
         ending = stop_server(server)
-        raise ServerFailedError(f"the server ended at its start, {how_it_ended(ending)}", ending)
+        raise ServerFailedError(f"the server ended at its start, {processes.how_it_ended(ending)}", ending)
     server.spawn_s = time.monotonic() - began
     return server
 
@@ -119,14 +119,6 @@ def stop_server(server: RunningServer) -> processes.Ending:
         pass  # it was killed in the middle of a line; what came before has been noted
     server.status.close()
     return ending
-
-
-def how_it_ended(ending: processes.Ending) -> str:
-    """Exit code or signal, and the last line of standard error, in words."""
-    code = ending.exit_code
-    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-    last_line = ending.stderr_tail.splitlines()[-1:] or ["nothing on standard error"]
-    return f"{how}: {last_line[0].strip()}"
 
 
 def _fresh_address(transport: str) -> Address:

@@ -12,9 +12,9 @@ from typing import Literal
 
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.probes.process import ProcessProbe
-from bench.processes import Ending
+from bench.processes import Ending, how_it_ended
 from bench.record import Load, Record, Server, Timing, Trial
-from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, how_it_ended, stop_server
+from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
 
 SERVER_BOUND = 0.95  # of the CPU time that its CPUs offered
 CLIENT_BOUND = 0.80  # of the window, for the busiest load thread
