@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from peer import Client
+from echo_client import Client
 from spawn import Case, Server, asleep, cases, eventually, spawned, stop
 
 
@@ -38,7 +38,8 @@ def shared_server(case: Case) -> Iterator[Server]:
 @pytest.fixture
 def server(shared_server: Server) -> Iterator[Server]:
     """The shared server, which the test must leave alive and echoing."""
-    assert shared_server.process.poll() is None, "it died in an earlier test"
+    if shared_server.process.poll() is not None:
+        pytest.skip("the server died in an earlier test, which failed")
     yield shared_server
     assert shared_server.process.poll() is None, f"the test killed it: {shared_server.complaints()}"
     with Client(shared_server.address) as client:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from peer import Client, noise, served
+from echo_client import Client, noise, served
 from spawn import Case, Server, asleep, cpu_share, descriptors, eventually, processes, spawned, stop, threads
 
 CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC, as /proc/PID/fdinfo shows it

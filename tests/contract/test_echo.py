@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
+from echo_client import Client, noise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peer import Client, noise
 from spawn import Case, Server, cpu_share
 
 from servers.contract import RECV_SIZE

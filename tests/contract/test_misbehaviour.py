@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-from peer import Client, flood, noise
+from echo_client import Client, flood, noise
 from spawn import Case, Server, cpu_share, resident_bytes
 
 MEGABYTE = 1024 * 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from peer import Client, flood, noise
+from echo_client import Client, flood, noise
 from spawn import Case, Server, asleep, eventually, spawned, stop
 
 MEGABYTE = 1024 * 1024
