@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from clients import histogram
@@ -60,7 +61,7 @@ def describe(job: Job, load: Load) -> str:
         "",
         f"  rate      {derived['messages_per_s']:,.0f} messages/s, {derived['bytes_per_s'] / 1e6:,.1f} MB/s each way",
         f"  echoed    {load.completed:,} of {load.planned:,} messages, {load.in_flight:,} under way at the end",
-        f"  errors    {_errors(load)}",
+        textwrap.fill(_errors(load), 80, initial_indent="  errors    ", subsequent_indent=" " * 12),
         "",
         "  service time, from the write to the last byte of the echo",
         *_table(derived["service_ns"]),
