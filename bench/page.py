@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import words
-from bench.analyse import CASE, GROUP, METRICS, Analysis, Metric
+from bench.analyse import CASE, GROUP, METRICS, RATE, Analysis, Metric
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
 
@@ -86,11 +86,12 @@ def _content(
     return {
         "title": str(manifest.sweep.get("name") or folder.name),
         "folder": folder.name,
-        "manifest": manifest,
         "theme": THEME,
+        "summary": _summary(analysis, folder.name),
         "unfinished": words.unfinished(manifest, len(analysis.trials), folder.name),
         "notes": [note.replace(f"{analysis.run.folder}/", "") for note in analysis.run.notes],
         "headlines": words.headlines(analysis.contests),
+        "nothing": words.nothing_to_compare(analysis.trials),
         "verdicts": words.verdicts(analysis.contests),
         "conditions": words.conditions(analysis.trials),
         "stops": words.why_lines_stop(manifest.strategies, analysis.cases),
@@ -102,19 +103,27 @@ def _content(
         "left_out": words.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": words.client_bound(analysis.cases),
+        "missing": words.missing(analysis.run.records),
         "overhead": words.overhead(analysis.trials),
         "facts": [
             ("Machine", facts(manifest.host)),
             ("Versions", facts(manifest.versions)),
             ("Sweep", facts(manifest.sweep)),
-            ("Run", facts({"folder": folder.name, "created": manifest.created, "command": " ".join(manifest.command)})),
+            ("Run", facts(_about_run(analysis, folder.name))),
         ],
     }
 
 
+def _summary(analysis: Analysis, folder: str) -> str:
+    good = int((analysis.trials["status"] == "ok").sum())
+    strategies = words.counted(analysis.trials["strategy"].nunique(), "strategy", "strategies")
+    trials = words.counted(len(analysis.trials), "trial")
+    return f"{folder} · {strategies} · {trials}, {good:,} of them good · {analysis.run.manifest.created}"
+
+
 def _message(analysis: Analysis, plate: Plate) -> str:
     of_metric = [contest for contest in analysis.contests if contest.metric.name == plate.metric]
-    return " ".join(f"{asked}: {answer}" for asked, answer in words.headlines(of_metric))
+    return " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in words.headlines(of_metric))
 
 
 # --- the table: a row a case
@@ -139,7 +148,7 @@ def _columns(analysis: Analysis, only: Sequence[str]) -> list[tuple[str, str]]:
 def _rows(analysis: Analysis, only: Sequence[str]) -> list[list[Cell]]:
     estimates = {(*(row[name] for name in CASE), row["metric"]): row for row in analysis.estimates.to_dict("records")}
     table = []
-    for case in analysis.cases.to_dict("records"):
+    for case in _ranked(analysis):
         key = tuple(case[name] for name in CASE)
         cells = [Cell(words.quoted(case["strategy"]), case["strategy"])]
         for name in _differing(analysis):
@@ -150,15 +159,24 @@ def _rows(analysis: Analysis, only: Sequence[str]) -> list[list[Cell]]:
     return table
 
 
+def _ranked(analysis: Analysis) -> list[dict[Any, Any]]:
+    """The cases, group by group, the fastest first."""
+    rates = analysis.estimates[analysis.estimates["metric"] == "rate_hz"][[*CASE, "value"]]
+    ranked = analysis.cases.merge(rates, on=list(CASE), how="left")
+    ascending = [*(True for _ in GROUP), False, True]
+    return ranked.sort_values([*GROUP, "value", "strategy"], ascending=ascending).to_dict("records")
+
+
 def _cell(metric: Metric, estimate: Mapping[Any, Any] | None) -> Cell:
     if estimate is None:
         return Cell("–")
     scale = 2**20 if metric.unit == "bytes" else 1
-    text = words.digits(estimate["value"] / scale)
+    lower_bound = metric.name == RATE.name and estimate["client_bound"]
+    text = f"{'≥ ' if lower_bound else ''}{words.digits(estimate['value'] / scale)}"
     if estimate["n"] < 2 or math.isnan(estimate["min"]):
         return Cell(text, estimate["value"])
     low, high = (words.digits(estimate[end] / scale) for end in ("min", "max"))
-    return Cell(text, estimate["value"], f"{low} to {high}")
+    return Cell(text, estimate["value"], f"{low}–{high}")
 
 
 def _case_notes(case: Mapping[Any, Any]) -> str:
@@ -178,6 +196,19 @@ def _strategies(analysis: Analysis) -> list[Any]:
     """Those of the run, and those that can't run here."""
     run = set(analysis.trials["strategy"])
     return [info for info in analysis.run.manifest.strategies if info.name in run or not info.available]
+
+
+def _about_run(analysis: Analysis, folder: str) -> dict[str, Any]:
+    manifest = analysis.run.manifest
+    servers = [record.server for record in analysis.run.records if record.server is not None]
+    interpreters = {f"{it.implementation} {it.version}{'' if it.gil else ' without the GIL'}" for it in servers}
+    return {
+        "folder": folder,
+        "created": manifest.created,
+        "command": " ".join(manifest.command),
+        "servers ran on": sorted(interpreters),
+        "CPUs of the servers": sorted({cpu for it in servers for cpu in it.cpus}),
+    }
 
 
 def _left_out_trials(analysis: Analysis) -> list[dict[Any, Any]]:

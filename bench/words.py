@@ -6,6 +6,8 @@ marked up.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -14,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from bench.analyse import CASE, CPU, GROUP, P99, RATE, SETTING, Contest, Metric, Standing
-from bench.record import Manifest, StrategyInfo
+from bench.record import Manifest, Record, StrategyInfo
+from bench.stats import Interval
 
 MOST_NAMED = 4  # strategies of a tie; the others are counted
 MOST_SPELLED = 8  # contests of a headline; more are counted by winner
@@ -39,27 +42,26 @@ def named(names: Sequence[str], last: str = "and") -> str:
     return joined([*(quoted(name) for name in names[:MOST_NAMED]), f"{len(names) - MOST_NAMED} more"], last)
 
 
-def counted(number: float, noun: str) -> str:
-    """Write a number with its noun in the singular or the plural."""
-    return f"{number:,g} {noun}" if number == 1 else f"{number:,.0f} {noun}s"
+def counted(number: float, noun: str, nouns: str = "") -> str:
+    """Write a whole number with its noun in the singular or the plural."""
+    return f"1 {noun}" if number == 1 else f"{number:,.0f} {nouns or noun + 's'}"
 
 
 def digits(value: float) -> str:
     """Write a number to three significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    rounded = float(f"{value:.3g}")
-    if abs(rounded) >= 100:
-        return f"{rounded:,.0f}"
-    return f"{rounded:.2f}" if abs(rounded) >= 1 and abs(rounded) < 10 else f"{rounded:.3g}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.2e}")
+    decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"
 
 
-def duration_text(us: float) -> str:
+def duration_text(us: float, number: Callable[[float], str] = digits) -> str:
     """Write microseconds in the unit that suits them."""
     for unit, size in (("s", 1e6), ("ms", 1e3), ("µs", 1.0)):
         if us >= size:
-            return f"{us / size:.3g} {unit}"
-    return f"{us * 1e3:.3g} ns"
+            return f"{number(us / size)} {unit}"
+    return f"{number(us * 1e3)} ns"
 
 
 def value_text(metric: Metric, value: float) -> str:
@@ -137,50 +139,59 @@ def client_was_the_limit(contest: Contest) -> bool:
     )
 
 
-def verdict(contest: Contest, where: str, cpu: Contest | None = None) -> str:
+def verdict(contest: Contest, cpu: Contest | None = None) -> str:
     """Say who won one contest. `cpu` is the group's contest by CPU, which ranks where the client was the limit."""
     best = contest.ranking[0]
     if client_was_the_limit(contest):
-        return f"At {where} {_client_limited(contest, cpu)}"
-    bound = [it.strategy for it in contest.ranking if it.client_bound > 0 and contest.metric.name == RATE.name]
-    after = f" The client limited {named(bound)}, which may be faster than measured." if bound else ""
+        return _client_limited(contest, cpu)
     if len(contest.ranking) == 1:
-        return f"At {where} only {quoted(best.strategy)} was measured: {value_text(contest.metric, best.value)}.{after}"
-    return f"At {where} {_won(contest) if not contest.level else _tied(contest)}.{after}"
+        value = value_text(contest.metric, best.value)
+        text = f"{quoted(best.strategy)} is the only one measured; its {contest.metric.title}: {value}."
+    else:
+        text = f"{_tied(contest) if contest.level else _won(contest)}."
+    return text + _reservation(contest)
+
+
+def _reservation(contest: Contest) -> str:
+    """Say what a saturated client does to figures that it does not make worthless."""
+    bound = [it.strategy for it in contest.ranking if it.client_bound > 0]
+    if bound and contest.metric.name == RATE.name:
+        return f" The client limited {named(bound)}, which may be faster than measured."
+    if {contest.ranking[0].strategy, *contest.level} & set(bound) and contest.metric.quantile is not None:
+        return f" With {named(bound)} the client was saturated, and its own delay is part of these times."
+    return ""
 
 
 def _won(contest: Contest) -> str:
-    best = contest.ranking[0]
-    return (
-        f"{quoted(best.strategy)} {_LEADS[contest.metric.name][0]}: "
-        f"{value_text(contest.metric, best.value)}, {_by_how_much(contest)}"
-    )
+    best, second = contest.ranking[:2]
+    lead = f", ahead of {quoted(second.strategy)} by a factor of {_ratio_text(contest.ratio)}" if contest.ratio else ""
+    return f"{quoted(best.strategy)} {_LEADS[contest.metric.name][0]}: {value_text(contest.metric, best.value)}{lead}"
 
 
 def _tied(contest: Contest) -> str:
     best = contest.ranking[0]
-    if contest.ratio is None or contest.ratio.low == 0:
-        fewest = min(it.trials for it in contest.ranking[:2])
+    if contest.ratio is None or too_few(contest):
+        few = counted(min(it.trials for it in contest.ranking[:2]), "repeat")
         return (
-            f"{quoted(best.strategy)} comes first by {contest.metric.title} with "
-            f"{value_text(contest.metric, best.value)}, but {counted(fewest, 'repeat')} can't tell a lead from noise "
-            "(4 or more can)"
+            f"{quoted(best.strategy)} comes first by {contest.metric.title}, with "
+            f"{value_text(contest.metric, best.value)}, but {few} can't tell a lead from noise (4 or more can)"
         )
     names = [best.strategy, *contest.level]
     values = {it.strategy: value_text(contest.metric, it.value) for it in contest.ranking}
     return (
         f"{named(names)} {_LEADS[contest.metric.name][1]}, and the difference is within the noise: "
         f"{joined([values[name] for name in names[: MOST_NAMED if len(names) > MOST_NAMED + 1 else None]])}; "
-        f"the first is ahead {_by_how_much(contest)}"
+        f"between the first two lies a factor of {_ratio_text(contest.ratio)}"
     )
 
 
-def _by_how_much(contest: Contest) -> str:
-    ratio, second = contest.ratio, contest.ranking[1].strategy
-    if ratio is None:
-        return f"of {quoted(second)}"
-    interval = f"95 % interval {ratio.low:.3g} to {ratio.high:.3g}"
-    return f"by a factor of {digits(ratio.estimate)} over {quoted(second)} ({interval})"
+def too_few(contest: Contest) -> bool:
+    """Say whether there are too few repeats for any interval of the best's lead."""
+    return contest.ratio is None or contest.ratio.low == 0
+
+
+def _ratio_text(ratio: Interval) -> str:
+    return f"{digits(ratio.estimate)} (95 % interval {digits(ratio.low)} to {digits(ratio.high)})"
 
 
 def _client_limited(contest: Contest, cpu: Contest | None) -> str:
@@ -188,7 +199,7 @@ def _client_limited(contest: Contest, cpu: Contest | None) -> str:
     bound = [it for it in contest.ranking if it.strategy in leaders and it.client_bound > 0]
     how = joined([f"{it.client_bound} of {it.trials} trials" for it in bound][:1])
     text = (
-        f"throughput names no winner: the client, not the server, was the limit of "
+        f"Throughput names no winner: the client, not the server, was the limit of "
         f"{named([it.strategy for it in bound])} ({value_text(RATE, bound[0].value)}, in {how})."
     )
     return text + (_ranked_by_cpu(cpu) if cpu else "")
@@ -209,58 +220,77 @@ def _ranked_by_cpu(cpu: Contest) -> str:
 
 def verdicts(contests: Sequence[Contest]) -> list[tuple[str, list[str]]]:
     """Give for each group, in order, what it is called and a sentence for each metric."""
-    all_groups = [contest.group for contest in contests]
     found: list[tuple[str, list[str]]] = []
-    by_group = sorted(contests, key=_group_key)  # stable: the metrics keep their order
-    for _, same in groupby(by_group, key=_group_key):
-        of_group = list(same)
-        where = title(of_group[0].group, all_groups, always=("connections",))
+    for where, of_group in _by_group(contests):
         cpu = next((contest for contest in of_group if contest.metric.name == CPU.name), None)
-        found.append((where, [verdict(contest, where, cpu) for contest in of_group]))
+        found.append((where, [verdict(contest, cpu) for contest in of_group]))
     return found
 
 
-def _group_key(contest: Contest) -> tuple[Any, ...]:
-    return tuple(contest.group.values())
+def _by_group(contests: Sequence[Contest]) -> list[tuple[str, list[Contest]]]:
+    def key(contest: Contest) -> tuple[Any, ...]:
+        return tuple(contest.group.values())
+
+    all_groups = [contest.group for contest in contests]
+    ordered = sorted(contests, key=key)  # stable: the metrics keep their order
+    by_key = [list(same) for _, same in groupby(ordered, key=key)]
+    return [(title(same[0].group, all_groups, always=("connections",)), same) for same in by_key]
 
 
-def headlines(contests: Sequence[Contest]) -> list[tuple[str, str]]:
-    """Answer in one sentence for each metric: (what was asked, who leads where)."""
+def headlines(contests: Sequence[Contest]) -> list[tuple[str, list[str]]]:
+    """Answer briefly for each metric: what was asked, and who leads where."""
     return [
-        (_HEADLINES[name], _headline(list(same)))
+        (_HEADLINES[name], _leaders_by_place(list(same)))
         for name, same in groupby(contests, key=lambda contest: contest.metric.name)
     ]
 
 
-def _headline(contests: Sequence[Contest]) -> str:
-    all_groups = [contest.group for contest in contests]
-    wheres: dict[str, list[str]] = {}
-    for contest in contests:
-        where = title(contest.group, all_groups, always=("connections",))
-        wheres.setdefault(_leaders(contest), []).append(where)
+def _leaders_by_place(contests: Sequence[Contest]) -> list[str]:
     if len(contests) > MOST_SPELLED:
-        clauses = [f"{who} in {len(places)} of {len(contests)} cases" for who, places in wheres.items()]
-    else:
-        clauses = [f"{who} at {joined(_places(places))}" for who, places in wheres.items()]
-    return "; ".join(clauses) + "."
+        return _leaders_counted(contests)
+    places: dict[str, list[str]] = {}
+    for where, of_group in _by_group(contests):
+        places.setdefault(_leaders(of_group[0]), []).append(where)
+    return [f"{_places(wheres)}: {who}" for who, wheres in places.items()]
 
 
-def _places(places: Sequence[str]) -> list[str]:
-    """Say "16 and 128 connections", not "16 connections and 128 connections"."""
-    ending = " connections"
-    if all(place.endswith(ending) for place in places):
-        return [*(place.removesuffix(ending) for place in places[:-1]), places[-1]]
-    return list(places)
+def _leaders_counted(contests: Sequence[Contest]) -> list[str]:
+    """Count how often a strategy is ahead of all others, and how often level with the best."""
+    ahead: Counter[str] = Counter()
+    level: Counter[str] = Counter()
+    decided = [contest for contest in contests if not client_was_the_limit(contest)]
+    for contest in decided:
+        names = [contest.ranking[0].strategy, *contest.level]
+        (level if contest.level else ahead).update(names)
+    first = sorted({*ahead, *level}, key=lambda name: (-ahead[name] - level[name], -ahead[name], name))
+    clauses = [
+        f"{ahead[name] + level[name]} of {len(contests)} cases: {quoted(name)}"
+        + (f", in {level[name]} within the noise" if level[name] else "")
+        for name in first[:MOST_NAMED]
+    ]
+    if len(decided) < len(contests):
+        clauses.append(f"{len(contests) - len(decided)} of {len(contests)} cases: no winner, the client was the limit")
+    return clauses
+
+
+def _places(places: Sequence[str]) -> str:
+    """Say "1 and 16 connections", not "1 connection and 16 connections"."""
+    counts = [re.fullmatch(r"([\d,]+) connections?", place) for place in places]
+    if len(places) > 1 and all(counts):
+        return f"{joined([count[1] for count in counts if count])} connections"
+    return joined(places)
 
 
 def _leaders(contest: Contest) -> str:
     best = contest.ranking[0].strategy
     if client_was_the_limit(contest):
-        return "nobody, because the client was the limit,"
+        return "no winner, the client was the limit"
     if len(contest.ranking) == 1:
-        return f"{quoted(best)}, the only one measured,"
+        return f"{quoted(best)}, the only one"
+    if contest.level and too_few(contest):
+        return f"{quoted(best)}, but too few repeats to tell"
     if contest.level:
-        return f"{named([best, *contest.level], 'or')} (within the noise)"
+        return f"{named([best, *contest.level], 'or')}, within the noise"
     return quoted(best)
 
 
@@ -309,6 +339,18 @@ def client_bound(cases: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def missing(records: Iterable[Record]) -> list[str]:
+    """Say which figures of the servers could not be read, and why."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        for metric, why in (record.server.missing if record.server else {}).items():
+            found.setdefault((metric, why), set()).add(record.trial.strategy)
+    return [
+        f"{metric} could not be read of {named(sorted(strategies))}: {why.rstrip('.')}."
+        for (metric, why), strategies in sorted(found.items())
+    ]
+
+
 def unfinished(manifest: Manifest, recorded: int, folder: str) -> str:
     """Say how much of the sweep is missing; nothing where it is complete or its size is unknown."""
     planned = manifest.sweep.get("trials_planned")
@@ -335,10 +377,19 @@ def overhead(trials: pd.DataFrame) -> str:
     )
 
 
-def conditions(trials: pd.DataFrame) -> str:
-    """Say what all trials have in common, and how often each was repeated."""
+def nothing_to_compare(trials: pd.DataFrame) -> str:
+    """Say why a run names no winner; nothing where a trial succeeded."""
     if trials.empty:
-        return "No trial was recorded."
+        return "No trial of this run was recorded, so there is nothing to compare."
+    if (trials["status"] == "ok").any():
+        return ""
+    return "No trial of this run succeeded, so there is nothing to compare."
+
+
+def conditions(trials: pd.DataFrame) -> str:
+    """Say what all trials have in common, and how often each was repeated; nothing where there is none."""
+    if trials.empty:
+        return ""
     common = [column_text(name, trials[name].iloc[0]) for name in GROUP if trials[name].nunique() == 1]
     repeats = Counter(trials.groupby(list(CASE)).size()).most_common(1)[0][0]
     return f"All trials: {', '.join([*common, counted(repeats, 'repeat')])}."

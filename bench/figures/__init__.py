@@ -50,9 +50,9 @@ PLATES = (
     Plate(
         "latency",
         "Service time by percentile",
-        "Lower is better; both axes are logarithmic, and to the right each step is a tenfold rarer event. A line is the "
-        "sum of the histograms of all repeats, its band the range of the single ones. A line ends where there are too "
-        "few messages to tell a rarer percentile. Hollow markers: the client was the limit.",
+        "Lower is better; both axes are logarithmic, and to the right each step is a tenfold rarer event. A line is "
+        "the sum of the histograms of all repeats, its band the range of the single ones. A line ends where there are "
+        "too few messages to tell a rarer percentile. Hollow markers: the client was the limit.",
         lambda analysis: analysis.curves,
         latency.draw,
         "p99_us",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.analyse import CASE
-from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, panels, shorten
+from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, columns_for, panels, shorten
 from bench.words import digits, groups, title
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     found = groups(totals)
     at_most = totals.sort_values(["connections", "value"]).drop_duplicates("strategy", keep="last")
     names = list(at_most.sort_values(["connections", "value"], ascending=[False, True])["strategy"])
-    figure, axes = panels(len(found), 3, 0.26 * len(names) + 1.1)
+    figure, axes = panels(
+        len(found), columns_for(totals["connections"].nunique()), 0.26 * len(names) + 0.75, below_in=0.3
+    )
     for panel, (group, rows) in zip(axes, found, strict=True):
         _bars(panel, rows, names)
         panel.set_title(title(group, [other for other, _ in found], always=("connections",)))
@@ -48,7 +50,8 @@ def _bars(axes: Axes, totals: pd.DataFrame, names: list[str]) -> None:
             left += part
         if left == 0:
             axes.barh(y, total["value"], 0.68, color=QUIET)
-        axes.plot([total["min"], total["max"]], [y, y], color=INK, lw=1.3, marker="|", ms=6)
+        if total["n"] > 1:
+            axes.plot([total["min"], total["max"]], [y, y], color=INK, lw=1.3, marker="|", ms=6)
         end = max(left, total["max"])
         axes.text(end + widest * 0.025, y, digits(total["value"]), va="center", fontsize=8.5)
     for name in set(names) - set(totals["strategy"]):

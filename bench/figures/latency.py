@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import PAPER, Look, legend, panels
+from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, panels
 from bench.words import duration_text, groups, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TICKS = ((2, "50 %"), (10, "90 %"), (100, "99 %"), (1_000, "99.9 %"), (10_000, "99.99 %"), (100_000, "99.999 %"))
+TICKS = ((2, "50"), (10, "90"), (100, "99"), (1_000, "99.9"), (10_000, "99.99"), (100_000, "99.999"))
 
 
 def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw the merged histogram of each case, and the range of its trials' own. Takes the table of curves."""
     found = groups(curves)
-    figure, axes = panels(len(found), 3, 3.9)
+    names = sorted(curves["strategy"].unique())
+    figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(len(names)))
     for panel, (group, rows) in zip(axes, found, strict=True):
         _curves(panel, rows, looks)
         panel.set_title(title(group, [other for other, _ in found], always=("connections",)))
     axes[0].set_ylabel("service time")
-    legend(figure, sorted(curves["strategy"].unique()), looks)
+    legend(figure, names, looks)
     return figure
 
 
@@ -48,7 +49,9 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     axes.xaxis.set_major_locator(FixedLocator([place for place, _ in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: dict(shown).get(round(value), ""))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if rows["value_us"].max() < 1000 * rows["value_us"].min() else (1,))
+    )
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value))
+    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
     axes.set_xlabel("percentile")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,15 @@ THEME = {
     "--paper": ("#ffffff", "#14181f"),
     # Nine colours, 3:1 or more against the paper of their theme and as far apart as they go, to trichromats and (by
     # the model of Machado, Oliveira, Fernandes 2009) to protanopes and deuteranopes. Each keeps its hue in both themes.
-    "--s0": ("#8658e6", "#8759e7"),
-    "--s1": ("#c58121", "#f2a540"),
-    "--s2": ("#264b20", "#a3f196"),
-    "--s3": ("#2592ae", "#b3ebfd"),
-    "--s4": ("#51154e", "#9a6d95"),
-    "--s5": ("#af606c", "#ca969b"),
-    "--s6": ("#2f0f8a", "#8e8eed"),
-    "--s7": ("#6a6617", "#898642"),
-    "--s8": ("#635080", "#ceb3fc"),
+    "--s0": ("#6b8ce9", "#abc1f9"),
+    "--s1": ("#73266a", "#c348b4"),
+    "--s2": ("#2b29ac", "#5a6cfc"),
+    "--s3": ("#349fab", "#94f0fc"),
+    "--s4": ("#ab4779", "#c487a2"),
+    "--s5": ("#607320", "#c7ea52"),
+    "--s6": ("#4b54df", "#8699f7"),
+    "--s7": ("#aa895c", "#e3a13b"),
+    "--s8": ("#6d3618", "#ce5e19"),
     "--user": ("#2f6fb3", "#6aa9e9"),
     "--system": ("#e2a04a", "#e6b06a"),
 }
@@ -93,20 +94,25 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     return found
 
 
-def panels(count: int, columns: int, height_in: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` equal panels on one scale of y, at most so many side by side."""
+def panels(count: int, columns: int, height_in: float, below_in: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Make a figure of `count` equal panels on one scale of y, at most so many side by side, with room below."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
-    figure = Figure(figsize=(WIDTH_IN, height_in * rows))
+    figure = Figure(figsize=(WIDTH_IN, height_in * rows + below_in))
     figure.set_layout_engine(ConstrainedLayoutEngine(wspace=0.04, hspace=0.06))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     axes = list(grid.ravel())
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]
+
+
+def columns_for(counts: int) -> int:
+    """Give how many panels to set side by side so that a row holds one setting at all numbers of connections."""
+    return counts if counts in (2, 3, 4) else 3
 
 
 def count_axis(axes: Axes, counts: Sequence[int], label: str) -> None:
@@ -170,6 +176,14 @@ def spread_out(wanted: Sequence[float], step: float) -> list[float]:
     return [centre + (i - (size - 1) / 2) * step for centre, size in groups for i in range(size)]
 
 
+LEGEND_COLUMNS = 5
+
+
+def legend_height_in(names: int) -> float:
+    """Give the height of a legend of so many names."""
+    return 0.2 * -(-names // LEGEND_COLUMNS)
+
+
 def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look]) -> None:
     """Name the lines in columns under the panels."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
@@ -178,7 +192,7 @@ def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look]) 
         Line2D([], [], color=look.color, marker=look.marker, ls=look.dashes, ms=5.5, label=shorten(name))
         for name, look in ((name, all_looks[name]) for name in names)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(LEGEND_COLUMNS, len(names)), frameon=False)
 
 
 def shorten(name: str, longest: int = 30) -> str:
@@ -201,7 +215,8 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
     import matplotlib as mpl  # noqa: PLC0415 - slow to import
 
     rc: Any = RC | {"svg.fonttype": "none", "svg.hashsalt": name}
-    with mpl.rc_context(rc):
+    with mpl.rc_context(rc), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # in the SVG the browser's fonts have it
         figure = draw()
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import PAPER, Look, count_axis, label_ends, legend, panels, plain_numbers
-from bench.words import settings, title
+from bench.figures.style import (
+    PAPER,
+    Look,
+    count_axis,
+    label_ends,
+    legend,
+    legend_height_in,
+    panels,
+    plain_numbers,
+    shorten,
+)
+from bench.words import counted, settings, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,39 +26,79 @@ if TYPE_CHECKING:
 
 
 def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    """Draw a panel for each setting (transport, message size, ...). Takes the table of estimates."""
+    """Draw a panel for each setting (transport, message size, ...). Takes the table of estimates.
+
+    Over a single number of connections there is no line to draw: then each strategy gets a row.
+    """
     rates = estimates[estimates["metric"] == "rate_hz"]
+    if rates["connections"].nunique() == 1:
+        return _draw_rows(rates, looks)
+    return _draw_lines(rates, looks)
+
+
+def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     found = settings(rates)
-    names = rates["strategy"].nunique()
+    names = sorted(rates["strategy"].unique())
     if len(found) == 1:
-        figure, axes = panels(1, 1, max(4.3, 0.21 * names + 1))
+        figure, axes = panels(1, 1, max(4.3, 0.21 * len(names) + 1))
     else:
-        figure, axes = panels(len(found), 3, 3.0)
+        figure, axes = panels(len(found), 2 if len(found) == 4 else 3, 3.0, legend_height_in(len(names)))
     for panel, (setting, rows) in zip(axes, found, strict=True):
         _lines(panel, rows, looks)
         panel.set_title(title(setting, [other for other, _ in found]))
+    axes[0].set_ylim(0, float(rates["max"].max()) * 1.06)
     axes[0].set_ylabel("messages/s")
     if len(found) == 1:
-        ends = {
-            str(name): (float(line["connections"].iloc[-1]), float(line["value"].iloc[-1]))
-            for name, line in rates.sort_values("connections").groupby("strategy")
-        }
-        label_ends(axes[0], ends, looks)
+        last = rates.sort_values("connections").drop_duplicates("strategy", keep="last")
+        label_ends(axes[0], {row["strategy"]: (row["connections"], row["value"]) for row in _dicts(last)}, looks)
     else:
-        legend(figure, sorted(rates["strategy"].unique()), looks)
+        legend(figure, names, looks)
     return figure
 
 
 def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     for name, line in rates.sort_values("connections").groupby("strategy"):
         look = looks[str(name)]
-        x, y = line["connections"], line["value"]
-        spread = [y - line["min"], line["max"] - y]
-        axes.errorbar(x, y, yerr=spread, fmt="none", ecolor=look.color, elinewidth=1, capsize=3)
-        axes.plot(x, y, color=look.color, ls=look.dashes, lw=1.7)
-        bound = line["client_bound"] > 0
-        axes.plot(x[~bound], y[~bound], ls="", marker=look.marker, color=look.color, ms=6)
-        axes.plot(x[bound], y[bound], ls="", marker=look.marker, color=look.color, mfc=PAPER, mew=1.5, ms=6.5)
-    axes.set_ylim(0, float(rates["max"].max()) * 1.06)
+        axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.7)
+        for point in _dicts(line):
+            _point(axes, look, point, (point["connections"], point["value"]), "y")
     plain_numbers(axes, "y")
     count_axis(axes, sorted(rates["connections"].unique()), "connections")
+
+
+def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    found = settings(rates)
+    order = rates.groupby("strategy")["value"].max().sort_values(ascending=False)
+    row = {str(name): place for place, name in enumerate(order.index)}
+    figure, axes = panels(len(found), 3, 0.26 * len(row) + 0.9)
+    for panel, (setting, rows) in zip(axes, found, strict=True):
+        for point in _dicts(rows):
+            _point(panel, looks[point["strategy"]], point, (point["value"], row[point["strategy"]]), "x")
+        panel.set_yticks(range(len(row)), [shorten(name) for name in row])
+        panel.set_xlim(0, float(rates["max"].max()) * 1.06)
+        panel.set_xlabel(f"messages/s over {counted(rates['connections'].iloc[0], 'connection')}")
+        panel.set_title(title(setting, [other for other, _ in found]))
+        plain_numbers(panel, "x")
+    axes[0].set_ylim(len(row) - 0.4, -0.6)
+    return figure
+
+
+def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, float], along: str) -> None:
+    """Draw one case: its marker, hollow where the client was the limit, and the range of its repeats."""
+    spread = [[point["value"] - point["min"]], [point["max"] - point["value"]]] if point["n"] > 1 else None
+    axes.errorbar(
+        *at,
+        xerr=spread if along == "x" else None,
+        yerr=spread if along == "y" else None,
+        marker=look.marker,
+        ms=6,
+        color=look.color,
+        mfc=PAPER if point["client_bound"] else look.color,
+        mew=1.4,
+        elinewidth=1,
+        capsize=3,
+    )
+
+
+def _dicts(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
