@@ -1,0 +1,88 @@
+"""Which CPUs server and load get, and what is taken down of the machine."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import host
+
+
+@pytest.mark.parametrize(
+    ("cores", "layout"),
+    [
+        ([[0], [1]], host.CpuLayout([1], [0], [0], shared=False)),
+        ([[0, 4], [1, 5]], host.CpuLayout([1], [0], [0], shared=False)),
+        ([[2], [3], [6], [7]], host.CpuLayout([3], [6], [2], shared=False)),
+        ([[0, 1]], host.CpuLayout([0], [1], [1], shared=True)),
+        ([[5]], host.CpuLayout([5], [5], [5], shared=True)),
+    ],
+)
+def test_server_and_load_get_different_physical_cores_where_there_are_two(
+    cores: list[list[int]], layout: host.CpuLayout
+) -> None:
+    assert host.lay_out(cores) == layout
+
+
+def test_logical_cpus_are_grouped_by_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpu, siblings in {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}.items():
+        topology = tmp_path / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings + "\n")
+    monkeypatch.setattr(host, "SYS_CPU", tmp_path)
+    assert host.physical_cores([0, 1, 2, 3]) == [[0, 2], [1, 3]]
+    assert host.physical_cores([1, 2]) == [[1], [2]]
+
+
+def test_where_the_kernel_does_not_tell_each_cpu_counts_as_a_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "SYS_CPU", tmp_path)
+    assert host.physical_cores([0, 1]) == [[0], [1]]
+
+
+def test_only_cpus_that_we_may_use_are_chosen() -> None:
+    layout = host.choose_cpus()
+    assert {*layout.server, *layout.load, *layout.harness} <= set(host.describe(layout)["cpus_allowed"])
+
+
+def test_the_facts_that_a_reader_of_figures_needs_are_there() -> None:
+    facts = host.describe(host.choose_cpus())
+    assert facts["kernel"] == platform.release()
+    assert facts["limits"]["RLIMIT_NOFILE"]
+    assert facts["memory_bytes"] > 0
+    assert "net.core.somaxconn" in facts["sysctls"] and "net.ipv4.ip_local_port_range" in facts["sysctls"]
+    for name in ("cpu_model", "cpus", "physical_cores", "smt", "governor", "clock_source", "virtualization", "git"):
+        assert facts[name] not in ("", None), name
+
+
+def test_facts_can_be_written_as_json_and_name_no_folder_of_the_machine() -> None:
+    text = msgspec.json.encode([host.describe(host.choose_cpus()), host.versions()]).decode()
+    assert str(host.HOME) not in text
+    assert '"/' not in text
+
+
+def test_a_fact_that_the_machine_does_not_tell_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "SYS_CPU", tmp_path)
+    monkeypatch.setattr(host, "PROC_SYS", tmp_path)
+    facts = host.describe(host.CpuLayout([0], [0], [0], shared=True))
+    assert facts["governor"] == facts["smt"] == host.UNKNOWN
+    assert set(facts["sysctls"].values()) == {host.UNKNOWN}
+
+
+def test_the_commit_of_another_repository_round_ours_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "HOME", host.HOME / "bench")
+    assert host.git()["commit"] == host.UNKNOWN
+    monkeypatch.setattr(host, "HOME", tmp_path)
+    assert host.git()["commit"] == host.UNKNOWN
+
+
+def test_versions_are_given_for_iobench_and_what_it_stands_on() -> None:
+    versions = host.versions()
+    assert versions["iobench"] == host.own_version() != host.UNKNOWN
+    assert host.UNKNOWN not in (versions["numba"], versions["numpy"], versions["psutil"])
