@@ -30,6 +30,9 @@ def main(argv: list[str]) -> int:
                 f"Can't run on CPUs {sorted(options.cpus)}: {error.strerror}.",
                 "nproc and taskset -p $$ show which there are",
             )
+    # A second thread, even an idle one of numpy's linear algebra, makes each system call dearer: the kernel then counts
+    # references to the descriptor (fdget), and libc keeps book for pthread_cancel.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if options.worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Numba takes a good part of a second to import: only once signals are seen to.

@@ -13,8 +13,12 @@ from typing import Any
 
 from numba import njit
 
-# The "numpy" error model drops the test for division by zero, which costs a branch wherever there is a modulo.
-inlined = njit(nogil=True, error_model="numpy")
+# The "numpy" error model drops the test for division by zero, which costs a branch wherever there is a modulo. Without
+# Numba's runtime (NRT) no array is reference-counted, which would be an atomic operation wherever one is handed on, and
+# none can be made: code that allocates does not compile.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+inlined = njit(**_OPTIONS)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -24,7 +28,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     in NUMBA_CACHE_DIR. Where none can be written the function is compiled anew in every process.
     """
     try:
-        dispatcher = njit(nogil=True, error_model="numpy", cache=True)(function)
+        dispatcher = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # "no locator available": nowhere to keep a cache
         return inlined(function)
     # Numba takes a cached function for fresh as long as its own file is unchanged; a change in a file it calls into

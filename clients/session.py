@@ -7,13 +7,12 @@ boundaries costs Python anything. How the outcome is printed, and who asked for 
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 from clients import histogram
@@ -207,20 +206,12 @@ class _Snapshot(NamedTuple):
 
 
 def warm_up_code() -> None:
-    """Run a job against an echo inside this process: all compiled code is loaded before anything is measured."""
-    here, there = socket.socketpair()
-    echo = threading.Thread(target=_echo, args=(there,))
-    echo.start()
-    fd = here.detach()
-    job = Job(address="unix:socketpair", connections=1, message_bytes=64, duration_s=0.02)
-    run(job, Connected([Channel(fd, fd)], Counter(), "", 0))
-    echo.join()
+    """Run a job against an echo inside this process: all compiled code is loaded before anything is measured.
 
-
-def _echo(sock: socket.socket) -> None:
-    with sock, suppress(OSError):
-        while data := sock.recv(65536):
-            sock.sendall(data)
+    The echo is a pipe that leads back to its writer: a thread to echo would leave libc in its multi-threaded ways.
+    """
+    job = Job(address="pipe:itself", connections=1, message_bytes=64, duration_s=0.02)
+    run(job, Connected([Channel(*os.pipe())], Counter(), "", 0))
 
 
 def _ns(seconds: float) -> int:
