@@ -18,14 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.record import Load, Record, Run, Server, Trial
-from bench.stats import (
-    Interval,
-    hodges_lehmann_ratio,
-    holm,
-    median_interval,
-    samples_needed,
-    welch_p,
-)
+from bench.stats import Interval, hodges_lehmann_ratio, holm, median_interval, samples_needed, welch_p
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
@@ -285,11 +278,11 @@ CURVE_COLUMNS = ["p", "value_us", "min_us", "max_us", "samples", "client_bound"]
 
 def _curve_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Iterable[dict[str, Any]]:
     case = {name: rows[0][name] for name in CASE}
-    for index, p in enumerate(CURVE[: len(times.merged_curve)]):
-        value = times.merged_curve[index]
-        spread = [curve[index] for curve in times.curves if not math.isnan(curve[index])] or [math.nan]
+    lowest = np.min(times.curves, axis=0) if times.curves else ()  # NaN where a trial alone can't tell
+    highest = np.max(times.curves, axis=0) if times.curves else ()
+    for p, value, low, high in zip(CURVE, times.merged_curve, lowest, highest, strict=False):
         if not math.isnan(value):
-            row = (p, value, min(spread), max(spread), times.samples, _bound(rows))
+            row = (p, float(value), float(low), float(high), times.samples, _bound(rows))
             yield case | dict(zip(CURVE_COLUMNS, row, strict=True))
 
 
@@ -325,6 +318,8 @@ def _estimate_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Itera
     merged = dict(zip((metric.name for metric in QUANTILES), times.merged, strict=False))
     for metric in METRICS:
         values = [row[metric.name] for row in rows if not math.isnan(row[metric.name])]
+        if metric.quantile is not None and len(values) < len(times.by_trial):
+            values = []  # the range of only those trials that are long enough would mislead
         interval = median_interval(values) if values else Interval(math.nan, math.nan, math.nan, 0.0)
         value = interval.estimate
         if metric.quantile is not None:

@@ -10,15 +10,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bench import words
 from bench.analyse import CASE, GROUP, METRICS, RATE, Analysis, Metric
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
@@ -57,7 +54,6 @@ def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = code
     return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"
 
 
@@ -69,14 +65,8 @@ def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> s
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["cell"] = lambda text: text.replace("|", "\\|")
-    return environment.get_template("report.md.j2").render(_content(analysis, pictures, IN_MARKDOWN)) + "\n"
-
-
-def code(text: str) -> Markup:
-    """Escape a sentence and mark up what is between backticks."""
-    from markupsafe import Markup, escape  # noqa: PLC0415
-
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+    text = environment.get_template("report.md.j2").render(_content(analysis, pictures, IN_MARKDOWN))
+    return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
 
 
 def _content(

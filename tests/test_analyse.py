@@ -1,0 +1,249 @@
+"""What the tables say of runs whose figures are known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import histogram, load, manifest, record, server, sweep, unmeasured
+
+from bench.analyse import CASE, METRICS, Analysis, Contest, analyse, quantiles_us
+from bench.record import Record, Run, Trial
+
+
+def analysed(*records: Record) -> Analysis:
+    names = sorted({found.trial.strategy for found in records})
+    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
+
+
+def estimate(analysis: Analysis, metric: str, **case: Any) -> dict[Any, Any]:
+    rows = analysis.estimates[analysis.estimates["metric"] == metric]
+    for name, value in case.items():
+        rows = rows[rows[name] == value]
+    assert len(rows) == 1, rows
+    return rows.to_dict("records")[0]
+
+
+def contest(analysis: Analysis, metric: str, connections: int = 16) -> Contest:
+    (found,) = [it for it in analysis.contests if it.metric.name == metric and it.group["connections"] == connections]
+    return found
+
+
+def repeats(strategy: str, rates: list[float], **more: Any) -> list[Record]:
+    return [record(strategy, repeat=index, rate_hz=rate, **more) for index, rate in enumerate(rates)]
+
+
+def test_a_case_is_all_of_the_definition_but_repeat_and_seed() -> None:
+    assert set(Trial.__struct_fields__) - set(CASE) == {"repeat", "seed"}
+
+
+def test_the_trial_table_has_a_row_for_each_record_even_where_nothing_was_measured() -> None:
+    analysis = analysed(record(), unmeasured("select", 16, 0, "failed", "it died"))
+    assert list(analysis.trials["status"]) == ["ok", "failed"]
+    assert math.isnan(analysis.trials["rate_hz"][1])
+    assert list(analysis.cases["failed"]) == [0, 1]
+
+
+def test_throughput_is_the_messages_completed_by_the_length_of_the_window() -> None:
+    measured = msgspec.structs.replace(load(1000, 16), opened_ns=0, closed_ns=250_000_000, completed=1000)
+    assert estimate(analysed(record(load=measured)), "rate_hz")["value"] == 4000
+
+
+def test_cost_per_message_divides_rates_because_the_two_windows_differ() -> None:
+    # 2 s of probes with 0.5 s of CPU: a quarter of a CPU. 1 s of load with 1000 messages.
+    seen = server(1, 1, 0.5)
+    seen = msgspec.structs.replace(
+        seen,
+        opened_ns=0,
+        closed_ns=2_000_000_000,
+        metrics={
+            "cpu_ns": 500e6,
+            "cpu_user_ns": 100e6,
+            "cpu_system_ns": 300e6,
+            "switches_voluntary": 3000,
+            "switches_involuntary": 1000,
+        },
+    )
+    analysis = analysed(record(load=load(1000, 16), server=seen))
+    assert estimate(analysis, "cpu_us")["value"] == pytest.approx(250)
+    assert estimate(analysis, "messages_per_cpu_s")["value"] == pytest.approx(4000)
+    assert estimate(analysis, "switches")["value"] == pytest.approx(2)
+
+
+def test_clock_ticks_split_the_exact_cpu_time_and_do_not_replace_it() -> None:
+    seen = server(1000, 10, 0.5)
+    seen.metrics |= {"cpu_user_ns": 30e6, "cpu_system_ns": 10e6}
+    analysis = analysed(record(load=load(1000, 16), server=seen))
+    assert estimate(analysis, "cpu_user_us")["value"] == pytest.approx(7.5)
+    assert estimate(analysis, "cpu_system_us")["value"] == pytest.approx(2.5)
+
+
+def test_a_figure_that_the_probes_could_not_read_is_left_out_and_the_others_stay() -> None:
+    seen = server(1000, 10, 0.5)
+    del seen.metrics["switches_voluntary"], seen.metrics["cpu_user_ns"]
+    metrics = set(analysed(record(server=seen)).estimates["metric"])
+    assert not metrics & {"switches", "cpu_user_us", "cpu_system_us"}
+    assert {"rate_hz", "cpu_us", "p99_us"} <= metrics
+
+
+@pytest.mark.parametrize("broken", ["", "not a histogram", "AAAA", "HISTFAAAAA=="])
+def test_a_damaged_histogram_costs_the_percentiles_and_nothing_else(broken: str) -> None:
+    measured = msgspec.structs.replace(load(1000, 16), service_hdr=broken)
+    analysis = analysed(record(load=measured))
+    assert analysis.curves.empty
+    assert estimate(analysis, "rate_hz")["value"] == 1000
+
+
+@pytest.mark.parametrize("changes", [{"completed": 0}, {"closed_ns": 0}])
+def test_a_window_without_length_or_messages_gives_no_cost_per_message(changes: dict[str, int]) -> None:
+    measured = msgspec.structs.replace(load(1000, 16), service_hdr="", **changes)
+    assert not {"cpu_us", "messages_per_cpu_s", "switches"} & set(analysed(record(load=measured)).estimates["metric"])
+
+
+def test_a_percentile_has_no_range_where_some_repeats_alone_can_not_tell_it() -> None:
+    found = estimate(analysed(*repeats("poll", [700, 900])), "p99_us")
+    assert math.isnan(found["min"])
+    assert found["value"] > 0
+
+
+def test_a_case_is_estimated_by_the_median_of_its_repeats_with_their_range() -> None:
+    found = estimate(analysed(*repeats("poll", [900, 1000, 1100, 800, 2000])), "rate_hz")
+    assert (found["value"], found["min"], found["max"], found["n"]) == (1000, 800, 2000, 5)
+    assert (found["low"], found["high"], found["confidence"]) == (800, 2000, 0.9375)
+
+
+def test_a_failed_repeat_does_not_count_in_the_estimate() -> None:
+    good = repeats("poll", [900, 1000])
+    bad = record("poll", repeat=2, rate_hz=5, status="failed", reason="reset")
+    found = estimate(analysed(*good, bad), "rate_hz")
+    assert (found["n"], found["min"]) == (2, 900)
+
+
+def test_percentiles_come_from_the_sum_of_the_histograms_not_from_their_mean() -> None:
+    fast = msgspec.structs.replace(load(10_000, 16), service_hdr=histogram(10_000, 10_000, 0.01))
+    slow = msgspec.structs.replace(load(100, 16), service_hdr=histogram(1_000_000, 100, 0.01), completed=100)
+    found = estimate(analysed(record(repeat=0, load=fast), record(repeat=1, load=slow)), "p50_us")
+    assert found["value"] == pytest.approx(10, rel=0.02)
+    assert (found["min"], found["max"]) == pytest.approx((10, 1000), rel=0.02)
+
+
+def test_a_percentile_is_withheld_where_too_few_messages_can_tell_it() -> None:
+    few, enough = record("poll", rate_hz=725), record("select", rate_hz=726)
+    analysis = analysed(few, enough)
+    assert list(analysis.estimates.query("metric == 'p99_us'")["strategy"]) == ["select"]
+    assert analysis.estimates.query("metric == 'p999_us'").empty
+
+
+def test_repeats_that_can_not_tell_a_percentile_alone_can_together() -> None:
+    found = estimate(analysed(*repeats("poll", [400, 400])), "p99_us")
+    assert found["value"] > 0
+    assert found["n"] == 0
+
+
+def test_the_curve_rises_lies_within_the_range_of_its_repeats_and_ends_where_it_can_not_be_told() -> None:
+    curve = analysed(*repeats("poll", [9000, 10_000, 11_000])).curves
+    assert curve["value_us"].is_monotonic_increasing
+    assert curve["p"].is_monotonic_increasing
+    assert (curve["min_us"].dropna() <= curve["value_us"][curve["min_us"].notna()]).all()
+    assert (curve["max_us"].dropna() >= curve["value_us"][curve["max_us"].notna()]).all()
+    assert 0.999 < curve["p"].max() < 0.9999
+
+
+@given(
+    st.lists(st.integers(1, 10**10), min_size=1, max_size=60),
+    st.lists(st.floats(0.01, 0.99), min_size=1, max_size=5),
+)
+@settings(deadline=None)
+def test_a_quantile_is_the_nearest_rank_within_the_histograms_precision(values: list[int], at: list[float]) -> None:
+    hist = HdrHistogram(1, 10**12, 3)
+    for value in values:
+        hist.record_value(value)
+    exact = np.quantile(values, at, method="inverted_cdf") / 1e3
+    assert quantiles_us(hist, at) == pytest.approx(exact, rel=1.001e-3)
+
+
+def test_analysing_the_same_records_in_another_order_gives_the_same_tables() -> None:
+    records = sweep(repeats=2)
+    shuffled = Random(1).sample(records, len(records))
+    first, second = analysed(*records), analysed(*shuffled)
+    for table in ("trials", "cases", "estimates", "curves"):
+        pd.testing.assert_frame_equal(getattr(first, table), getattr(second, table))
+    assert first.contests == second.contests
+
+
+def test_every_metric_of_a_whole_record_is_estimated() -> None:
+    assert set(analysed(record(rate_hz=1e5)).estimates["metric"]) == {metric.name for metric in METRICS}
+
+
+def test_a_run_without_records_gives_empty_tables_with_their_columns() -> None:
+    analysis = analysed()
+    assert analysis.trials.empty
+    assert {"strategy", "metric", "value"} <= set(analysis.estimates.columns)
+    assert analysis.contests == ()
+
+
+def test_the_best_is_first_and_the_ratio_says_by_how_much_it_beats_the_second() -> None:
+    fast = repeats("epoll_lt", [1200, 1210, 1190, 1205, 1195])
+    slow = repeats("select", [1000, 1005, 995, 1010, 990])
+    found = contest(analysed(*fast, *slow), "rate_hz")
+    assert [it.strategy for it in found.ranking] == ["epoll_lt", "select"]
+    assert found.ratio is not None
+    assert found.ratio.estimate == pytest.approx(1.2, rel=0.01)
+    assert found.level == ()
+
+
+def test_less_is_better_for_cost_and_latency() -> None:
+    cheap = repeats("epoll_lt", [1000] * 5, cpu_us=5, median_ns=1e6)
+    dear = repeats("select", [1000] * 5, cpu_us=10, median_ns=2e6)
+    analysis = analysed(*cheap, *dear)
+    for metric in ("cpu_us", "p99_us"):
+        found = contest(analysis, metric)
+        assert found.ranking[0].strategy == "epoll_lt"
+        assert found.ratio is not None
+        assert found.ratio.estimate == pytest.approx(2, rel=0.01)
+
+
+def test_strategies_whose_repeats_overlap_are_level() -> None:
+    one = repeats("epoll_lt", [1000, 1010, 990, 1020, 980])
+    other = repeats("epoll_et", [1005, 995, 1015, 985, 975])
+    far = repeats("select", [500, 501, 502, 503, 504])
+    assert contest(analysed(*one, *other, *far), "rate_hz").level == ("epoll_et",)
+
+
+def test_three_repeats_can_not_tell_anything_apart() -> None:
+    assert contest(
+        analysed(*repeats("epoll_lt", [2000, 2001, 2002]), *repeats("select", [1, 2, 3])), "rate_hz"
+    ).level == ("select",)
+
+
+def test_what_one_comparison_would_call_significant_many_do_not() -> None:
+    ahead, behind = [1010, 1020, 1030, 1040, 1050], [980, 985, 1000, 1005, 1015]
+    one = analysed(*repeats("a", ahead), *repeats("b", behind))
+    assert contest(one, "rate_hz").level == ()
+    records = [
+        it
+        for count in range(1, 31)
+        for it in repeats("a", ahead, connections=count) + repeats("b", behind, connections=count)
+    ]
+    assert contest(analysed(*records), "rate_hz").level == ("b",)
+
+
+def test_strategies_meet_only_within_one_setting() -> None:
+    analysis = analysed(*repeats("a", [1000]), *repeats("b", [900], transport="unix"))
+    assert [len(it.ranking) for it in analysis.contests] == [1] * len(analysis.contests)
+
+
+@pytest.mark.parametrize("how", [{"bottleneck": "client"}, {"flags": ["client_bound"]}])
+def test_trials_that_the_client_limited_are_counted(how: dict[str, Any]) -> None:
+    limited = record("poll", repeat=1, **how)
+    found = contest(analysed(record("poll", repeat=0), limited), "rate_hz").ranking[0]
+    assert (found.trials, found.client_bound) == (2, 1)

@@ -1,0 +1,187 @@
+"""The figures: what they show, and how they become files."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import STRATEGIES, manifest, record, sweep, unmeasured
+
+from bench.analyse import Analysis, analyse
+from bench.figures import PLATES, cpu, latency, pictures, throughput
+from bench.figures.style import PAPER, THEME, looks, shorten, spread_out
+from bench.record import Record, Run
+
+STEP = 0.05
+
+
+def analysed(*records: Record) -> Analysis:
+    names = sorted({found.trial.strategy for found in records})
+    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("name", [name for name in THEME if name not in ("--paper", "--line", "--system")])
+def test_every_colour_stands_out_from_its_paper(name: str, theme: int) -> None:
+    low, high = sorted([luminance(THEME[name][theme]), luminance(THEME["--paper"][theme])])
+    wanted = 4.5 if name in ("--ink", "--quiet") else 3.0
+    assert (high + 0.05) / (low + 0.05) >= wanted
+
+
+def test_no_two_colours_of_the_light_theme_are_equal_or_the_svg_could_not_tell_them_apart() -> None:
+    light = [pair[0] for pair in THEME.values()]
+    assert len(set(light)) == len(light)
+
+
+def test_twenty_five_strategies_look_different_and_nine_differ_in_colour_and_marker() -> None:
+    found = looks(f"s{index:02d}" for index in range(45))
+    assert len({(it.color, it.marker, str(it.dashes)) for it in found.values()}) == 45
+    nine = looks(STRATEGIES)
+    assert len({it.color for it in nine.values()}) == len({it.marker for it in nine.values()}) == 9
+
+
+def test_a_look_depends_on_the_set_of_names_and_not_on_their_order() -> None:
+    assert looks(["a", "b", "c"]) == looks(["c", "a", "b", "a"])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_labels_never_overlap_and_keep_their_order(wanted: list[float]) -> None:
+    places = spread_out(sorted(wanted), STEP)
+    assert len(places) == len(wanted)
+    assert all(after - before >= STEP - 1e-9 for before, after in pairwise(places))
+    assert places[0] >= -1e-9
+
+
+def test_labels_that_have_room_stay_where_they_belong() -> None:
+    assert spread_out([0.2, 0.5, 0.9], STEP) == pytest.approx([0.2, 0.5, 0.9])
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end_on_one_line() -> None:
+    text = shorten("a_name_of_forty_characters\nand_of_two_lines")
+    assert text == "a_name_of_forty_chara…wo_lines"
+    assert len(text) == 30
+
+
+def test_only_figures_that_the_run_has_data_for_appear() -> None:
+    assert list(pictures(analysed(unmeasured("poll", 1, 0, "failed", "it died")))) == []
+    blind = record()
+    assert blind.server is not None
+    blind.server.metrics.clear()
+    assert [plate.name for plate, _ in pictures(analysed(blind))] == ["throughput", "latency"]
+
+
+def test_the_throughput_figure_has_a_line_for_each_strategy_and_a_tick_for_each_number_of_connections() -> None:
+    analysis = analysed(*sweep(repeats=2))
+    figure = throughput.draw(analysis.estimates, looks(STRATEGIES))
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "16", "128"]
+    assert {text.get_text() for text in axes.texts} - {""} == set(STRATEGIES)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_a_point_that_the_client_limited_is_hollow() -> None:
+    analysis = analysed(record("a", 1), record("a", 16, bottleneck="client"))
+    (axes,) = throughput.draw(analysis.estimates, looks(["a"])).axes
+    faces = {
+        (float(line.get_xdata()[0]), line.get_markerfacecolor())
+        for line in axes.get_lines()
+        if line.get_marker() == "o" and len(line.get_xdata()) == 1 and line.get_transform() == axes.transData
+    }
+    assert {x for x, face in faces if face == PAPER} == {16}
+    assert {x for x, face in faces if face != PAPER} == {1}
+
+
+def test_a_single_number_of_connections_is_drawn_as_rows_the_fastest_on_top() -> None:
+    analysis = analysed(record("slow", rate_hz=10), record("fast", rate_hz=20))
+    (axes,) = throughput.draw(analysis.estimates, looks(["slow", "fast"])).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["fast", "slow"]
+    assert axes.yaxis_inverted()
+
+
+def test_each_setting_gets_a_panel_that_says_which_it_is() -> None:
+    records = [
+        record("a", count, transport=transport, message_bytes=size)
+        for count in (1, 16)
+        for transport in ("tcp", "unix")
+        for size in (64, 4096)
+    ]
+    analysis = analysed(*records)
+    figure = throughput.draw(analysis.estimates, looks(["a"]))
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == [
+        "tcp, 64 bytes",
+        "tcp, 4,096 bytes",
+        "unix, 64 bytes",
+        "unix, 4,096 bytes",
+    ]
+    assert len(latency.draw(analysis.curves, looks(["a"])).axes) == 8
+
+
+def test_the_latency_figure_has_a_panel_for_each_number_of_connections_in_order() -> None:
+    analysis = analysed(*sweep(repeats=1))
+    figure = latency.draw(analysis.curves, looks(STRATEGIES))
+    assert [axes.get_title() for axes in figure.axes] == ["1 connection", "16 connections", "128 connections"]
+
+
+def test_a_strategy_without_a_measurement_has_its_row_and_says_so() -> None:
+    analysis = analysed(*sweep(repeats=1))
+    figure = cpu.draw(analysis.estimates, looks(STRATEGIES))
+    for axes, missing in zip(figure.axes, (0, 1, 1), strict=True):
+        assert len(axes.get_yticks()) == 9
+        assert [text.get_text() for text in axes.texts].count("not run") == missing
+
+
+def test_the_bars_of_a_strategy_add_up_to_its_cpu_time() -> None:
+    analysis = analysed(record("a", cpu_us=10, user_share=0.3))
+    (axes,) = cpu.draw(analysis.estimates, looks(["a"])).axes
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([3, 7])
+
+
+def test_the_same_run_gives_the_same_bytes() -> None:
+    records = sweep(repeats=2)
+    first, second = (list(pictures(analysed(*records))) for _ in range(2))
+    assert [picture for _, picture in first] == [picture for _, picture in second]
+
+
+def test_an_svg_is_valid_states_no_time_and_stands_alone() -> None:
+    for plate, picture in pictures(analysed(*sweep(repeats=1))):
+        ElementTree.fromstring(picture.svg)
+        assert "date" not in picture.svg.lower(), plate.name
+        assert "var(--" not in picture.svg
+        assert picture.png.startswith(b"\x89PNG")
+
+
+def test_inline_figures_take_their_colours_and_fonts_from_the_page_and_share_no_id() -> None:
+    ids: list[str] = []
+    for _, picture in pictures(analysed(*sweep(repeats=1))):
+        assert not re.search(r"#[0-9a-f]{6}\b", picture.inline), "a colour that no theme can change"
+        assert "font-family" not in picture.inline
+        assert "<style" not in picture.inline
+        own = re.findall(r' id="([^"]+)"', picture.inline)
+        used = set(re.findall(r'(?:"#|url\(#)([^")]+)', picture.inline))
+        assert used <= set(own)
+        ids += own
+    assert len(ids) == len(set(ids))
+
+
+def test_a_strategys_name_is_text_in_the_svg() -> None:
+    analysis = analysed(record("<script>x</script>", 1), record("<script>x</script>", 16), record("$a_b$ &", 1))
+    for _, picture in pictures(analysis):
+        assert "<script>" not in picture.inline
+        assert "&lt;script&gt;x&lt;/script&gt;" in picture.inline
+        assert "$a_b$ &amp;" in picture.inline
+
+
+def test_every_plate_takes_its_message_from_a_contest_there_is() -> None:
+    analysis = analysed(*sweep(repeats=1))
+    assert {plate.metric for plate in PLATES} <= {contest.metric.name for contest in analysis.contests}
