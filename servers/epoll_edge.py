@@ -37,7 +37,7 @@ def serve(listener: Listener) -> None:
     unfinished: List[int] = []
     while True:
         edges = epoll.poll(0 if unfinished else -1)
-        due = unfinished + [fd for fd, _ in edges]
+        due = dict.fromkeys(unfinished + [fd for fd, _ in edges])  # once each: an edge must not add a turn for good
         unfinished = []
         for fd in due:
             if fd == listening:
