@@ -10,17 +10,19 @@ import random
 import select
 import socket
 import struct
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from spawn import WAIT_S
 
 from servers.transport import Address, dial
 
 CHUNK = 256 * 1024
+FLOOD = 1024 * 1024
 
 
 @lru_cache(maxsize=16)
@@ -158,37 +160,67 @@ def served(address: Address) -> Client | None:
 
 
 @contextmanager
-def flood(address: Address, connections: int) -> Iterator[None]:
-    """Keep that many connections full of bytes in both directions, from another thread."""
+def flood(address: Address, connections: int) -> Iterator[Callable[[], int]]:
+    """Keep that many connections full of bytes in both directions, faster than any server can echo them.
+
+    Yields a function that tells how many bytes have been echoed so far.
+    """
     clients = [Client(address) for _ in range(connections)]
     for client in clients:
         client.echo(b"first")
+    echoed_bytes: list[int] = []
     enough = threading.Event()
-    thread = threading.Thread(target=_pump, args=(clients, enough), daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=_pour, args=(clients, enough), daemon=True),
+        threading.Thread(target=_drain, args=(clients, enough, echoed_bytes), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        yield
+        yield lambda: sum(echoed_bytes)
     finally:
         enough.set()
-        thread.join(WAIT_S)
+        for thread in threads:
+            thread.join(WAIT_S)
         for client in clients:
             client.close()
 
 
-def _pump(clients: list[Client], enough: threading.Event) -> None:
-    data = bytes(CHUNK)
-    room = bytearray(CHUNK)
+def _pour(clients: list[Client], enough: threading.Event) -> None:
+    """Write without end. sendfile(2) passes the pages of a file along where write(2) would copy them."""
+    with tempfile.TemporaryFile() as source:
+        source.truncate(FLOOD)
+        pour = partial(os.sendfile, in_fd=source.fileno(), offset=0, count=FLOOD)
+        _repeat([client.wfd for client in clients], select.POLLOUT, pour, enough)
+
+
+def _drain(clients: list[Client], enough: threading.Event, echoed_bytes: list[int]) -> None:
+    """Read without end. With MSG_TRUNC a TCP socket discards the bytes where read(2) would copy them (tcp(7))."""
+    room = bytearray(FLOOD)
+
+    def drain(fd: int) -> int:
+        if clients[0].address.transport == "tcp":
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                size_bytes = sock.recv_into(room, FLOOD, socket.MSG_TRUNC)
+        else:
+            size_bytes = os.readv(fd, [room])
+        echoed_bytes.append(size_bytes)
+        return size_bytes
+
+    _repeat([client.rfd for client in clients], select.POLLIN, drain, enough)
+
+
+def _repeat(fds: list[int], events: int, move: Callable[[int], int], enough: threading.Event) -> None:
     poller = select.poll()
-    for client in clients:
-        poller.register(client.wfd, select.POLLOUT)
-        poller.register(client.rfd, select.POLLIN | select.POLLOUT * (client.rfd == client.wfd))
+    for fd in fds:
+        poller.register(fd, events)
     while not enough.is_set():
-        poller.poll(100)
-        for client in clients:
+        for fd, _ in poller.poll(100):
             try:
-                with suppress(BlockingIOError):
-                    os.write(client.wfd, data)
-                with suppress(BlockingIOError):
-                    os.readv(client.rfd, [room])
-            except OSError:
+                moved = move(fd)
+            except BlockingIOError:
+                continue
+            except ConnectionError:
                 return  # the server has stopped
+            if not moved:
+                return

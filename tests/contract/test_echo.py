@@ -8,7 +8,7 @@ import pytest
 from echo_client import Client, noise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spawn import Case, Server, cpu_share
+from spawn import Case, Server, asleep, cpu_share, eventually
 
 from servers.contract import RECV_SIZE
 
@@ -70,6 +70,20 @@ def test_a_client_that_ends_its_sending_with_megabytes_pending_still_gets_every_
         if case.model != "nonblocking":  # that one never sleeps
             assert cpu_share(server) < 0.25, "it spins while it waits for the client to read"
         assert client.receive_to_end() == data[:sent_bytes]
+
+
+def test_the_end_of_the_sending_cuts_off_nothing_that_is_pending_however_much_it_is(server: Server, case: Case) -> None:
+    # Beyond what the kernel holds, a server has to keep bytes itself; up to some amount it still reads on and sees the
+    # end of the sending. Steps below RECV_SIZE do not miss that range.
+    for size_bytes in range(50_000, 600_000, 50_000):
+        with Client(server.address) as client:
+            sent_bytes = client.send_until_stuck(noise(size_bytes))
+            client.half_close()
+            if case.model != "nonblocking":
+                assert eventually(lambda: asleep(server))
+            assert client.receive_to_end() == noise(size_bytes)[:sent_bytes]
+        if sent_bytes < size_bytes:
+            break
 
 
 def test_a_client_that_ends_its_sending_without_a_word_gets_the_end(server: Server) -> None:
