@@ -108,7 +108,7 @@ def _load(options: argparse.Namespace) -> int:
     if ended and not load.completed:
         return 130
     if options.json:
-        print(json.dumps({"job": asdict(job), "load": asdict(load), **figures(job, load)}))
+        print(json.dumps({"job": asdict(job), "load": asdict(load), **figures(load)}))
     else:
         print(describe(job, load))
     return 1 if failed(load) else 0

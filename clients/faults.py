@@ -22,7 +22,7 @@ from clients.payload import message
 
 # A stretch of bytes is recognised by so many of them.
 _ENOUGH = 4
-_PEEK = 4096
+_PEEK = 1 << 20
 
 
 def name_ending(reason: int, echoed: int, echo_bytes: int) -> str:
@@ -57,7 +57,9 @@ class Mismatch:
 def name_wrong_bytes(seen: Mismatch) -> str:
     """Name the fault by what came instead, and after it."""
     if seen.due >= seen.begun:
-        return "duplicated" if seen.due > 0 and _agree(seen.arrived, _text(seen, seen.due - 1)) else "extra"
+        enough = len(seen.arrived) >= min(seen.size, _ENOUGH)
+        again = seen.due > 0 and enough and _agree(seen.arrived, _text(seen, seen.due - 1))
+        return "duplicated" if again else "extra"
     expected = message(seen.base, seen.due, seen.offset, min(seen.size - seen.offset, len(seen.arrived)))
     pairs = zip(seen.arrived, expected, strict=False)
     good = next((i for i, (byte, right) in enumerate(pairs) if byte != right), len(expected))
@@ -84,9 +86,10 @@ def _name_other_message(seen: Mismatch, at: int, wrong: bytes) -> str:
 
 def _name_shift(seen: Mismatch, at: int, wrong: bytes) -> str:
     """Recognise the right bytes at another place, or "": too early, so that some are missing, or too late."""
-    later = range(seen.due + 1, seen.begun)
-    cut = any(_agree(wrong, _text(seen, number)) for number in later)
-    hole = len(wrong) >= _ENOUGH and wrong[:_ENOUGH] in _text(seen, seen.due, at + 1)
+    later = [_text(seen, number) for number in range(seen.due + 1, seen.begun)]
+    cut = any(_agree(wrong, text) for text in later)
+    ahead = _text(seen, seen.due, at + 1) + b"".join(later)
+    hole = len(wrong) >= _ENOUGH and wrong[:_ENOUGH] in ahead
     missing = seen.size - at - len(wrong)
     early_end = missing > 0 and message(seen.base, seen.due, at + missing, len(wrong)) == wrong
     if cut or hole or early_end:

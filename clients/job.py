@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,11 +9,7 @@ from servers.transport import AddressError, parse
 
 
 class JobError(Exception):
-    """The job can't be run, or came to nothing; the message is the reason, `errors` counts messages by what failed."""
-
-    def __init__(self, reason: str, errors: Counter[str] | None = None) -> None:
-        super().__init__(reason)
-        self.errors = errors or Counter()
+    """The job can't be run, or came to nothing; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,8 @@ from clients import histogram
 from clients.closed import closed
 from clients.connections import IDLE, WRONG
 from clients.job import Job, JobError, Load
-from clients.table import Table
-from servers.contract import Channel
-from servers.transport import dial, parse
+from clients.table import Ends, Table
+from servers.transport import Address, dial, parse
 
 INTERVAL_NS = 100_000_000
 STEP_NS = 5_000_000  # between two looks at `ended` once the window is closed
@@ -35,7 +34,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, er
 class Connected(NamedTuple):
     """Open channels, connections that failed by kind, one reason for it, and the time it all took."""
 
-    channels: list[Channel]
+    channels: list[Ends]
     failed: Counter[str]
     reason: str
     connect_ns: int
@@ -45,22 +44,19 @@ def connect(job: Job) -> Connected:
     """Open the job's connections, in `timeout_s` all together. Raises JobError if this machine can't open that many."""
     _raise_descriptor_limit()
     address = parse(job.address)
-    channels: list[Channel] = []
+    channels: list[Ends] = []
     failed = Counter[str]()
     reason = ""
     start = time.monotonic()
     try:
         for _ in range(job.connections):
-            left_s = start + job.timeout_s - time.monotonic()
             try:
-                if left_s <= 0:
-                    raise TimeoutError(errno.ETIMEDOUT, "not all connections were opened in time")
-                channels.append(dial(address, left_s))
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
+                channels.append(_open(address, start + job.timeout_s))
+            except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
+                if isinstance(error, OSError) and error.errno in _EXHAUSTED:
                     raise JobError(_no_room(job, error)) from None
                 failed["timed_out" if isinstance(error, TimeoutError) else "refused"] += 1
-                reason = error.strerror or str(error)
+                reason = getattr(error, "strerror", None) or str(error)
                 if not channels and isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror)):
                     failed["refused"] = job.connections  # nobody is there: asking again tells nothing new
                     break
@@ -69,6 +65,19 @@ def connect(job: Job) -> Connected:
             channel.close()
         raise
     return Connected(channels, failed, reason, int((time.monotonic() - start) * 1e9))
+
+
+def _open(address: Address, deadline_s: float) -> Ends:
+    while True:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, "not all connections were opened in time")
+        try:
+            return Ends(*dial(address, left_s))
+        except BlockingIOError:
+            # The backlog of a UNIX socket is full. connect(2) waits for room there only on a blocking socket, which has
+            # no deadline; nothing tells when there is some.
+            time.sleep(0.001)
 
 
 def _raise_descriptor_limit() -> None:
@@ -98,14 +107,19 @@ def run(
     after the window the load stays on, unrecorded, until it says so or `hold_s` has passed. Raises JobError if no
     connection is left when the window would open.
     """
-    session = _Session(job, connected)
+    try:
+        session = _Session(job, connected)
+    except OSError as error:
+        for channel in connected.channels:
+            channel.close()
+        raise JobError(f"the connections can't be watched: {error.strerror}") from None
     try:
         session.advance_to(time.monotonic_ns() + _ns(job.warmup_s), INTERVAL_NS, ended)
-        load = session.measure(say, ended)
+        window = session.measure(say, ended)
         session.advance_to(time.monotonic_ns() + _ns(hold_s), STEP_NS, ended)
         session.table.stop_sending()
         session.advance_to(time.monotonic_ns() + DRAIN_NS, STEP_NS, lambda: False)
-        return load
+        return _load(job, window)
     finally:
         session.table.close()
 
@@ -134,12 +148,12 @@ class _Session:
         self.failed.update(self.table.reap(time.monotonic_ns(), _ns(self.job.timeout_s)))
         return outcome
 
-    def measure(self, say: Callable[[str, int], None], ended: Callable[[], bool]) -> Load:
+    def measure(self, say: Callable[[str, int], None], ended: Callable[[], bool]) -> _Window:
         """Run the window: from one snapshot to another, a boundary every INTERVAL_NS."""
         table = self.table
         if table.total("running") == 0:
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.failed.most_common())
-            raise JobError(f"no connection was left when the window was to open ({kinds})", self.failed)
+            raise JobError(f"no connection was left when the window was to open ({kinds})")
         connections = table.total("running")
         failed_before = self.failed.total()
         table.counts[:] = 0
@@ -156,26 +170,7 @@ class _Session:
             before = completed
         closed = _Snapshot.take(table)
         say("window_closed", closed.at_ns)
-        errors = dict(self.failed)
-        window_ns = max(1, closed.at_ns - opened.at_ns)
-        return Load(
-            opened_ns=opened.at_ns,
-            closed_ns=closed.at_ns,
-            connections=connections,
-            planned=opened.outstanding + closed.begun - opened.begun + failed_before + closed.unbegun - opened.unbegun,
-            completed=closed.completed - opened.completed,
-            timed_out=errors.pop("timed_out", 0),
-            errors=errors,
-            unsent=0,
-            in_flight=closed.outstanding,
-            bytes_echoed=(closed.completed - opened.completed) * self.job.message_bytes,
-            interval_ns=INTERVAL_NS,
-            intervals=intervals,
-            service_hdr=histogram.encode(table.counts),
-            cpu_user_ns=closed.cpu_user_ns - opened.cpu_user_ns,
-            cpu_system_ns=closed.cpu_system_ns - opened.cpu_system_ns,
-            worker_busy=[(closed.thread_ns - opened.thread_ns) / window_ns],
-        )
+        return _Window(opened, closed, connections, failed_before, self.failed.copy(), intervals, table.counts.copy())
 
 
 class _Snapshot(NamedTuple):
@@ -205,13 +200,51 @@ class _Snapshot(NamedTuple):
         )
 
 
+class _Window(NamedTuple):
+    """What was seen between two snapshots; `failed` are all messages that failed, `failed_before` those before it."""
+
+    opened: _Snapshot
+    closed: _Snapshot
+    connections: int
+    failed_before: int
+    failed: Counter[str]
+    intervals: list[int]
+    counts: histogram.Counts
+
+
+def _load(job: Job, window: _Window) -> Load:
+    opened, closed = window.opened, window.closed
+    errors = dict(window.failed)
+    completed = closed.completed - opened.completed
+    begun = closed.begun - opened.begun + closed.unbegun - opened.unbegun
+    busy = (closed.thread_ns - opened.thread_ns) / max(1, closed.at_ns - opened.at_ns)
+    return Load(
+        opened_ns=opened.at_ns,
+        closed_ns=closed.at_ns,
+        connections=window.connections,
+        planned=window.failed_before + opened.outstanding + begun,
+        completed=completed,
+        timed_out=errors.pop("timed_out", 0),
+        errors=errors,
+        unsent=0,
+        in_flight=closed.outstanding,
+        bytes_echoed=completed * job.message_bytes,
+        interval_ns=INTERVAL_NS,
+        intervals=window.intervals,
+        service_hdr=histogram.encode(window.counts),
+        cpu_user_ns=closed.cpu_user_ns - opened.cpu_user_ns,
+        cpu_system_ns=closed.cpu_system_ns - opened.cpu_system_ns,
+        worker_busy=[min(1.0, busy)],
+    )
+
+
 def warm_up_code() -> None:
     """Run a job against an echo inside this process: all compiled code is loaded before anything is measured.
 
     The echo is a pipe that leads back to its writer: a thread to echo would leave libc in its multi-threaded ways.
     """
     job = Job(address="pipe:itself", connections=1, message_bytes=64, duration_s=0.02)
-    run(job, Connected([Channel(*os.pipe())], Counter(), "", 0))
+    run(job, Connected([Ends(*os.pipe())], Counter(), "", 0))
 
 
 def _ns(seconds: float) -> int:

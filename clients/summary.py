@@ -30,7 +30,7 @@ def client_bound(load: Load) -> bool:
     return max(load.worker_busy) >= BUSY
 
 
-def figures(job: Job, load: Load) -> dict[str, Any]:
+def figures(load: Load) -> dict[str, Any]:
     """Return what is derived from a load, for --json."""
     window_s = (load.closed_ns - load.opened_ns) / 1e9
     return {
@@ -40,7 +40,6 @@ def figures(job: Job, load: Load) -> dict[str, Any]:
         "service_ns": percentiles(load),
         "client_bound": client_bound(load),
         "failed": failed(load),
-        "connections_wanted": job.connections,
     }
 
 
@@ -51,7 +50,7 @@ def failed(load: Load) -> int:
 
 def describe(job: Job, load: Load) -> str:
     """Return the summary: some lines of text."""
-    derived = figures(job, load)
+    derived = figures(load)
     busy = max(load.worker_busy)
     cpu_ns = load.cpu_user_ns + load.cpu_system_ns
     lines = [

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,18 +32,32 @@ from clients.connections import (
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
 from clients.payload import bases
 from clients.wire import EVENT_WORDS
-from servers.contract import Channel
 
 # Wrong bytes are named by what comes after them: so much is looked at, and so long waited for if nothing else is left
 # to do.
 _EVIDENCE_BYTES = 64 * 1024
-_EVIDENCE_MS = 20
+_EVIDENCE_NS = 20_000_000
+
+
+class Ends(NamedTuple):
+    """This process's side of a connection: the same descriptor twice for a socket."""
+
+    rfd: int
+    wfd: int
+
+    def close(self) -> None:
+        """Close both directions."""
+        for fd in set(self):
+            os.close(fd)
 
 
 class Table:
-    """The state of one load thread. Takes the channels over: `close` ends them all, however far things got."""
+    """The state of one load thread. Takes the channels over: `close` ends them all.
 
-    def __init__(self, channels: Sequence[Channel], message_bytes: int, depth: int, seed: int) -> None:
+    Raises OSError where the kernel won't watch them; they are then still the caller's.
+    """
+
+    def __init__(self, channels: Sequence[Ends], message_bytes: int, depth: int, seed: int) -> None:
         self.channels = dict(enumerate(channels))
         slots = 1 << (depth - 1).bit_length()
         self.connections: Rows = np.zeros(len(channels), CONNECTION)
@@ -57,6 +73,7 @@ class Table:
         self.event = np.zeros(EVENT_WORDS, np.int32)
         self.timespec = np.zeros(2, np.int64)
         self.failed_unbegun = 0  # connections that failed with nothing outstanding
+        self._patience_ns = 0  # until when a fault's aftermath is waited for
         self._wrong: dict[int, bytes] = {}
         self._epoll = select.epoll()
         self.shared: Rows = np.zeros(1, SHARED)
@@ -65,15 +82,11 @@ class Table:
         self.shared["depth"] = depth
         self.shared["slots"] = slots
         self.shared["running"] = len(channels)
-        try:
-            for fd in {fd for channel in channels for fd in channel}:
-                os.set_blocking(fd, False)
-            error = register(self.shared, self.connections, self.event)
-            if error:
-                raise OSError(error, os.strerror(error))
-        except OSError:
-            self.close()
-            raise
+        for fd in {fd for channel in channels for fd in channel}:
+            os.set_blocking(fd, False)
+        error = register(self.shared, self.connections, self.event)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def total(self, name: str) -> int:
         """Return one of the SHARED figures."""
@@ -94,6 +107,7 @@ class Table:
         A connection that failed with nothing outstanding counts for one message, the next.
         """
         self._give_up_overdue(now_ns - timeout_ns)
+        self._patience_ns = now_ns + (0 if self.total("running") else _EVIDENCE_NS)
         ended = Counter[str]()
         for row in np.flatnonzero(self.connections["ended"] != RUNNING).tolist():
             if row in self.channels:
@@ -133,9 +147,10 @@ class Table:
         parts: list[bytes] = []
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        wait_ms = 0 if self.total("running") else _EVIDENCE_MS
         with suppress(OSError):
-            while sum(map(len, parts)) < _EVIDENCE_BYTES and poll.poll(wait_ms):
+            while sum(map(len, parts)) < _EVIDENCE_BYTES:
+                if not poll.poll(max(0, self._patience_ns - time.monotonic_ns()) // 1_000_000):
+                    break
                 part = os.read(fd, _EVIDENCE_BYTES)
                 if not part:
                     break

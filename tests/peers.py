@@ -150,7 +150,7 @@ class Peer:
                     self._start(Talk(channel))
 
     def _start(self, talk: Talk) -> None:
-        wrong = self.on is None or self.accepted in self.on
+        wrong = self.fault is not echo and (self.on is None or self.accepted in self.on)
         self.accepted += 1
         thread = threading.Thread(target=self._talk, args=(talk, wrong))
         self.threads.append(thread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +15,12 @@ import pytest
 from peers import Fault, Peer, peer
 
 from bench.record import Load as RecordedLoad
-from clients import histogram
+from clients import histogram, session, table
 from clients.job import Job, JobError, Load, read_job
 from clients.session import Connected, connect, run
+from servers import transport
+from servers.contract import Channel
+from servers.transport import Address
 
 TRANSPORTS = ("tcp", "unix", "pipe")
 FOREVER_S = 60.0  # a run that ends earlier on its own
@@ -188,9 +192,8 @@ def test_a_connection_that_failed_in_the_warm_up_is_counted_and_not_hidden() -> 
 
 
 def test_a_run_whose_connections_all_fail_before_the_window_says_why() -> None:
-    with peer("tcp", 64, peers.close, at=0) as server, pytest.raises(JobError, match="refused 3") as failure:
+    with peer("tcp", 64, peers.close, at=0) as server, pytest.raises(JobError, match="refused 3"):
         drive(server, connections=3, warmup_s=FOREVER_S)
-    assert failure.value.errors == {"refused": 3}
 
 
 def test_the_window_has_the_length_asked_for_in_intervals_of_100_ms() -> None:
@@ -226,6 +229,12 @@ def test_service_times_are_positive_and_no_longer_than_the_run() -> None:
         load = drive(server)
     recorded = histogram.to_hdr(histogram.decode(load.service_hdr))
     assert 0 < recorded.min_value <= recorded.max_value <= load.closed_ns - load.opened_ns
+
+
+def test_wrong_bytes_on_very_many_connections_at_once_are_named_without_delay() -> None:
+    with peer("tcp", 64, peers.flip_last) as server:
+        load = drive(server, connections=400, duration_s=FOREVER_S)
+    assert load.errors == {"corrupt": 400}
 
 
 def test_a_slow_echo_is_as_slow_in_the_histogram() -> None:
@@ -274,7 +283,12 @@ def test_every_descriptor_is_closed_when_a_run_is_interrupted() -> None:
 def test_three_hundred_connections_are_all_served() -> None:
     with peer("tcp", 16) as server:
         server.wrongs = 1
-        load = drive(server, connections=300, duration_s=FOREVER_S, ended=after(3000, lambda: server.echoed))
+        load = drive(
+            server,
+            connections=300,
+            duration_s=FOREVER_S,
+            ended=lambda: server.accepted == 300 and server.echoed >= 3000,
+        )
     assert load.connections == server.accepted == 300
     assert load.errors == {}
 
@@ -286,6 +300,52 @@ def test_connections_that_cannot_be_opened_are_refused_and_the_reason_is_kept() 
     assert (channels, failed, reason) == ([], {"refused": 7}, "Connection refused")
     with pytest.raises(JobError, match="refused 7"):
         run(job, Connected([], failed, reason, 0))
+
+
+def test_a_full_backlog_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = [True, True, True]  # connect(2) on a UNIX socket says EAGAIN where there is no room for another
+
+    def dial(address: Address, timeout: float) -> Channel:
+        if full:
+            full.pop()
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return transport.dial(address, timeout)
+
+    monkeypatch.setattr(session, "dial", dial)
+    with peer("unix", 64) as server:
+        load = drive(server, connections=3)
+    assert load.connections == 3
+    assert load.errors == {}
+
+
+def test_connections_are_not_waited_for_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dial(address: Address, timeout: float) -> Channel:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(session, "dial", dial)
+    job = Job(address="unix:@nowhere", connections=3, message_bytes=1, duration_s=1.0, timeout_s=0.02)
+    assert connect(job).failed == {"timed_out": 3}
+
+
+def test_a_lack_of_descriptors_is_this_machine_s_and_nobody_is_called_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dial(address: Address, timeout: float) -> Channel:
+        if server.accepted > 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return transport.dial(address, timeout)
+
+    monkeypatch.setattr(session, "dial", dial)
+    before = descriptors()
+    with peer("tcp", 64) as server, pytest.raises(JobError, match="Too many open files"):
+        drive(server, connections=10_000)
+    assert descriptors() == before
+
+
+def test_connections_that_the_kernel_will_not_watch_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "register", lambda *state: errno.ENOSPC)
+    before = descriptors()
+    with peer("tcp", 64) as server, pytest.raises(JobError, match="can't be watched: No space left"):
+        drive(server, connections=3)
+    assert descriptors() == before
 
 
 def test_a_load_has_the_fields_of_a_record_s_load() -> None:
