@@ -134,7 +134,8 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
         complain("note: server and load share one core here; every trial is flagged shared_core")
     already = f"{len(finished)} of {len(planned.trials)} trials are done, {len(left)} missing. " if done else ""
     complain(f"{already}{len(left)} trials into {folder}, {duration(expected_s(runnable))} or so.")
-    progress = for_console(Console(stderr=True, highlight=False), left)
+    lasting_s = {trial.id: trial.warmup_s + trial.duration_s for trial in runnable}
+    progress = for_console(Console(stderr=True, highlight=False), left, lasting_s)
     outcome = runs.run_trials(planned, folder, done, layout, progress)
     _sum_up(outcome, len(planned.trials))
     if outcome.interrupted:
@@ -170,7 +171,13 @@ def _without_repeat(record: Record) -> str:
 def _write_report(folder: Path) -> Path:
     import report as reports  # noqa: PLC0415 - pandas and matplotlib take longer to import than most commands to run
 
-    return Path(reports.write(folder))
+    try:
+        return Path(reports.write(folder))
+    except OSError as error:
+        raise BadInputError(
+            f"The report of {folder} can't be written: {error.strerror}. Its trials are safe.",
+            f"iobench report {folder}",
+        ) from None
 
 
 def _known() -> list[StrategyInfo]:

@@ -40,10 +40,11 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """The reading end of a pipe that JSON objects come through, one a line."""
+    """The reading end of a pipe that JSON objects come through, one a line; `writer` is named in complaints."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, writer: str) -> None:
         self.fd = fd
+        self.writer = writer
         self.ended = False
         self._partial = b""
         self._lines: deque[bytes] = deque()
@@ -55,7 +56,7 @@ class Stream:
         *whole, self._partial = (self._partial + data).split(b"\n")
         self._lines.extend(line for line in whole if line.strip())
         if len(self._partial) > MAX_LINE_BYTES:
-            raise ProtocolError(f"a line of more than {MAX_LINE_BYTES} bytes")
+            raise ProtocolError(f"{self.writer} wrote a line of more than {MAX_LINE_BYTES} bytes")
 
     def next(self) -> Event | None:
         """The next event that has been received, if any; the end of the stream once, after all lines."""
@@ -64,9 +65,9 @@ class Stream:
             try:
                 fields = json.loads(line)
             except ValueError:
-                raise ProtocolError(f"{line[:80]!r} is not JSON") from None
+                raise ProtocolError(f"{self.writer} wrote {line[:80]!r}, which is not JSON") from None
             if not isinstance(fields, dict):
-                raise ProtocolError(f"{line[:80]!r} is not a JSON object")
+                raise ProtocolError(f"{self.writer} wrote {line[:80]!r}, which is not a JSON object")
             return Event(self, fields)
         return Event(self, None) if self.ended else None
 

@@ -87,9 +87,12 @@ class Measured(NamedTuple):
 def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()) -> LoadWorker:
     """Start a load generator and wait until it is warm. Raises LoadFailedError, and Interrupted after it has ended."""
     argv = [*(command or [sys.executable, "-m", "clients"]), "--worker", "--cpus", ",".join(map(str, cpus))]
-    child = processes.start(argv, guard, cpus, piped=True)
+    try:
+        child = processes.start(argv, guard, cpus, piped=True)
+    except OSError as error:
+        raise LoadFailedError(f"{argv[0]} can't be started: {error.strerror}", fatal=True) from None
     assert child.process.stdout is not None
-    worker = LoadWorker(child, Stream(child.process.stdout.fileno()), list(cpus))
+    worker = LoadWorker(child, Stream(child.process.stdout.fileno(), "the load generator"), list(cpus))
     try:
         _expect(worker, "ready", None, WARM_PATIENCE_S)
     except (TimeoutError, ProtocolError) as error:
@@ -121,7 +124,9 @@ def measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watc
         measured = _measure(worker, trial, server, watch)
     except TimeoutError as error:
         raise LoadFailedError(f"the load generator hangs: {error}", fatal=True) from None
-    except (ProtocolError, KeyError, msgspec.ValidationError) as error:
+    except ProtocolError as error:
+        raise LoadFailedError(str(error), fatal=True) from None
+    except (KeyError, msgspec.ValidationError) as error:
         raise LoadFailedError(f"the load generator is not understood: {error}", fatal=True) from None
     except LoadFailedError as error:
         worker.usable = not error.fatal

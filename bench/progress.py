@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.plan import OVERHEAD_S
@@ -43,12 +43,16 @@ class Progress(Protocol):
 
 
 class Clock:
-    """How many trials there are, and how long the rest will take: windows as planned, the rest as seen so far."""
+    """How many trials there are, and how long the rest will take: windows as planned, the rest as seen so far.
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
+    `lasting_s` has the planned time of each trial that can be run, by id; the others take none.
+    """
+
+    def __init__(self, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
         self.total = len(trials)
         self.ended = 0
-        self._left_s = sum(trial.warmup_s + trial.duration_s for trial in trials)
+        self._waiting_s = dict(lasting_s)
+        self._run = 0
         self._overhead_s = 0.0
         self._trial_began = time.monotonic()
 
@@ -58,21 +62,17 @@ class Clock:
 
     def end_trial(self, trial: Trial) -> None:
         """It has ended."""
-        planned_s = trial.warmup_s + trial.duration_s
         self.ended += 1
-        self._left_s -= planned_s
-        self._overhead_s += max(0.0, self.in_trial_s - planned_s)
-
-    @property
-    def in_trial_s(self) -> float:
-        """Time since the trial under way began."""
-        return time.monotonic() - self._trial_began
+        planned_s = self._waiting_s.pop(trial.id, None)
+        if planned_s is not None:
+            self._run += 1
+            self._overhead_s += max(0.0, time.monotonic() - self._trial_began - planned_s)
 
     @property
     def left_s(self) -> float:
         """The time that the trials which have not ended will take."""
-        mean_overhead_s = self._overhead_s / self.ended if self.ended else OVERHEAD_S
-        return max(0.0, self._left_s) + (self.total - self.ended) * mean_overhead_s
+        mean_overhead_s = self._overhead_s / self._run if self._run else OVERHEAD_S
+        return sum(self._waiting_s.values()) + len(self._waiting_s) * mean_overhead_s
 
 
 class Figure(NamedTuple):
@@ -97,9 +97,9 @@ def figure(record: Record) -> Figure | None:
 class Lines:
     """One line a trial: for logs, pipes and CI."""
 
-    def __init__(self, console: Console, trials: Sequence[Trial]) -> None:
+    def __init__(self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
         self._console = console
-        self._clock = Clock(trials)
+        self._clock = Clock(trials, lasting_s)
 
     def note(self, text: str) -> None:
         """Print it."""
@@ -129,10 +129,10 @@ class Lines:
 class LiveDisplay:
     """A display that is redrawn in place: the trial under way, figures so far, the time left."""
 
-    def __init__(self, console: Console, trials: Sequence[Trial]) -> None:
+    def __init__(self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
         from rich.live import Live  # noqa: PLC0415 - wanted on a terminal only
 
-        self._clock = Clock(trials)
+        self._clock = Clock(trials, lasting_s)
         self._rates: dict[tuple[str, str, int, int, str], list[float]] = defaultdict(list)
         self._strategies = sorted({trial.strategy for trial in trials})
         self._connections = sorted({trial.connections for trial in trials})[:MAX_COLUMNS]
@@ -227,10 +227,10 @@ class LiveDisplay:
         return line
 
 
-def for_console(console: Console, trials: Sequence[Trial]) -> Progress:
+def for_console(console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> Progress:
     """A live display where the console is a terminal that can be redrawn, lines where it isn't."""
     live = console.is_terminal and not console.is_dumb_terminal
-    return LiveDisplay(console, trials) if live else Lines(console, trials)
+    return LiveDisplay(console, trials, lasting_s) if live else Lines(console, trials, lasting_s)
 
 
 def name(trial: Trial) -> str:

@@ -100,7 +100,10 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -
     """Make the run's folder with its manifest in it. Raises BadInputError."""
     manifest = make_manifest(sweep, plan, layout)
     folder = make_folder(results, sweep)
-    write_manifest(folder, manifest)
+    try:
+        write_manifest(folder, manifest)
+    except OSError as error:
+        raise BadInputError(f"{folder} can't be written to: {error.strerror}.", f"df {results}") from None
     return folder
 
 

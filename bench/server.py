@@ -76,7 +76,10 @@ def start_server(
     `command` stands in for `python -m servers`. Raises ServerFailedError, and Interrupted after the server has ended.
     """
     began = time.monotonic()
-    listener = listen(_fresh_address(transport))
+    try:
+        listener = listen(_fresh_address(transport))
+    except OSError as error:
+        raise ServerFailedError(f"no listener can be opened: {error.strerror}") from None
     reading, writing = os.pipe()
     argv = [
         *(command or [sys.executable, "-m", "servers"]),
@@ -93,7 +96,7 @@ def start_server(
         # Our copies would keep the queue of connections open after the server's death, and its status pipe too.
         listener.close()
         os.close(writing)
-    server = RunningServer(child, address, list(cpus), Stream(reading), 0.0)
+    server = RunningServer(child, address, list(cpus), Stream(reading, "the server"), 0.0)
     try:
         server.hear(wait([server.status], READY_PATIENCE_S))
     except (TimeoutError, ProtocolError) as error:

@@ -226,7 +226,7 @@ def is_alive_in(group: int, process: psutil.Process) -> bool:
         ("silence", "no message was completed"),
         ("die", "the load generator died, exit code 9: fake load: out of luck"),
         ("hang", "the load generator hangs: no 'window_opened' event within 0.3 s"),
-        ("nonsense", "the load generator is not understood: b'this is not JSON' is not JSON"),
+        ("nonsense", "the load generator wrote b'this is not JSON', which is not JSON"),
         ("malformed", "the load generator is not understood: Expected `int`, got `str` - at `$.completed`"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -82,20 +83,24 @@ def drawn(display: LiveDisplay) -> str:
     return captured.get()
 
 
+def lasting(trials: Sequence[Trial]) -> dict[str, float]:
+    return {one.id: one.warmup_s + one.duration_s for one in trials}
+
+
 TRIALS = [trial(name, connections) for name in ("epoll_lt", "thread_per_connection") for connections in (1, 128)]
 
 
 def test_lines_where_there_is_no_terminal_and_a_display_where_there_is_one() -> None:
-    assert isinstance(for_console(Console(file=io.StringIO()), TRIALS), Lines)
+    assert isinstance(for_console(Console(file=io.StringIO()), TRIALS, lasting(TRIALS)), Lines)
     console, _ = terminal()
-    display = for_console(console, TRIALS)
+    display = for_console(console, TRIALS, lasting(TRIALS))
     display.close()
     assert isinstance(display, LiveDisplay)
 
 
 def test_a_line_tells_place_trial_figures_and_time_left(time: Time) -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=80), TRIALS)
+    lines = Lines(Console(file=out, width=80), TRIALS, lasting(TRIALS))
     lines.trial_starts(TRIALS[0])
     time.now += 1.01
     lines.trial_ended(ended(TRIALS[0]))
@@ -109,14 +114,14 @@ def test_flags_and_failures_are_in_the_line() -> None:
 
 def test_a_reason_with_square_brackets_is_shown_as_it_is() -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=80), TRIALS)
+    lines = Lines(Console(file=out, width=80), TRIALS, lasting(TRIALS))
     lines.trial_starts(TRIALS[0])
     lines.trial_ended(ended(TRIALS[0], status="failed", reason="[red]no[/red] [Errno 5]"))
     assert "failed: [red]no[/red] [Errno 5]" in out.getvalue()
 
 
 def test_the_time_left_is_the_windows_to_come_and_the_overhead_seen_so_far(time: Time) -> None:
-    clock = Clock(TRIALS)  # 0.01 s of window in each
+    clock = Clock(TRIALS, lasting(TRIALS))  # 0.01 s of window in each
     for one in TRIALS[:2]:
         clock.start_trial()
         time.now += 5.01
@@ -128,9 +133,17 @@ def test_the_time_left_is_the_windows_to_come_and_the_overhead_seen_so_far(time:
     assert clock.left_s == pytest.approx(0)
 
 
+def test_trials_that_cannot_be_run_take_no_time(time: Time) -> None:
+    clock = Clock(TRIALS, lasting(TRIALS[:1]))
+    for one in TRIALS[1:]:
+        clock.start_trial()
+        clock.end_trial(one)
+    assert clock.left_s == pytest.approx(0.01 + progress.OVERHEAD_S)
+
+
 def test_the_display_shows_the_trial_under_way_medians_and_the_time_left(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS)
+    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
     for completed in (10_000, 30_000, 1_234_567):
         display.trial_starts(TRIALS[0])
         display.trial_ended(ended(TRIALS[0], completed))
@@ -145,7 +158,7 @@ def test_the_display_shows_the_trial_under_way_medians_and_the_time_left(time: T
 
 def test_the_display_shows_the_last_failures(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS)
+    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
     for number in range(5):
         display.trial_starts(TRIALS[0])
         display.trial_ended(ended(TRIALS[0], status="failed", reason=f"failure {number} " + "long " * 40))
@@ -159,7 +172,7 @@ def test_the_display_shows_the_last_failures(time: Time) -> None:
 def test_many_axes_and_long_names_stay_within_80_columns(time: Time) -> None:
     trials = [trial("a_strategy_with_a_very_long_name_" * 3, connections) for connections in range(1, 40)]
     console, _ = terminal()
-    display = LiveDisplay(console, trials)
+    display = LiveDisplay(console, trials, lasting(trials))
     display.trial_starts(trials[0])
     display.trial_ended(ended(trials[0], 123_456_789))
     display.trial_starts(trials[1])
@@ -171,7 +184,7 @@ def test_many_axes_and_long_names_stay_within_80_columns(time: Time) -> None:
 
 def test_nothing_is_drawn_between_the_start_of_a_trial_and_its_first_tick(time: Time) -> None:
     console, out = terminal()
-    display = LiveDisplay(console, TRIALS)
+    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
     display.trial_starts(TRIALS[0])
     size = len(out.getvalue())
     display.trial_ended(ended(TRIALS[0]))
@@ -183,7 +196,7 @@ def test_nothing_is_drawn_between_the_start_of_a_trial_and_its_first_tick(time: 
 
 def test_the_table_stays_when_the_display_is_closed(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS)
+    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
     display.trial_starts(TRIALS[0])
     display.trial_ended(ended(TRIALS[0]))
     display.close()
