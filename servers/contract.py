@@ -156,17 +156,19 @@ class Strategy:
 
 
 def stop_on_sigterm() -> None:
-    """Make SIGTERM raise Stop in the main thread.
+    """Make SIGTERM, and the Ctrl-C of somebody who runs a server by hand, raise Stop in the main thread.
 
     Python's handler runs between two byte codes, or when the signal interrupts a system call (signal(7), EINTR): a
     server that sleeps in the kernel is woken by it.
     """
 
     def stop(signum: int, frame: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; a second one must not interrupt the ending
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # once is enough; a second one must not interrupt the ending
         raise Stop(0)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 def _reserve_descriptor() -> Optional[int]:

@@ -326,15 +326,17 @@ def test_help_and_version_do_not_import_what_is_heavy(here: Path) -> None:
     assert json.loads(heavy.replace("'", '"')) in ([], ["psutil"])
 
 
-def test_serve_runs_a_server_that_echoes_until_sigterm(here: Path) -> None:
-    with begun("serve", "epoll_lt", "tcp:127.0.0.1:0", cwd=here) as process:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("strategy", ["epoll_lt", "thread_per_connection", "asyncio_protocol"])
+def test_serve_runs_a_server_that_echoes_until_sigterm_or_ctrl_c(strategy: str, signum: int, here: Path) -> None:
+    with begun("serve", strategy, "tcp:127.0.0.1:0", cwd=here) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1]
         channel = dial(parse(address), WAIT_S)
         os.write(channel.wfd, b"hello")
         assert os.read(channel.rfd, 64) == b"hello"
         channel.close()
-        process.terminate()
+        process.send_signal(signum)
         _, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, err) == (0, "")
 
