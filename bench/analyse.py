@@ -32,6 +32,7 @@ GROUP = (*SETTING, "connections")
 SIGNIFICANT = 0.05
 # Points of the percentile curve: 1/(1-p) from 1 (the minimum) to a million, 16 a decade, and the median.
 CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(16 * 6 + 1))}))
+CURVE_NEEDS = np.array([samples_needed(p) for p in CURVE])
 
 
 @dataclass(frozen=True)
@@ -269,8 +270,7 @@ def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> NDArray[np.float64]
 
 
 def _curve(hist: HdrHistogram) -> NDArray[np.float64]:
-    values = quantiles_us(hist, CURVE)
-    return np.array([_told(v, p, hist.total_count) for v, p in zip(values, CURVE, strict=True)])
+    return np.where(hist.total_count >= CURVE_NEEDS, quantiles_us(hist, CURVE), math.nan)
 
 
 CURVE_COLUMNS = ["p", "value_us", "min_us", "max_us", "samples", "client_bound"]

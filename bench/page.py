@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +109,15 @@ def _summary(analysis: Analysis, folder: str) -> str:
     good = int((analysis.trials["status"] == "ok").sum())
     strategies = words.counted(analysis.trials["strategy"].nunique(), "strategy", "strategies")
     trials = words.counted(len(analysis.trials), "trial")
-    return f"{folder} · {strategies} · {trials}, {good:,} of them good · {analysis.run.manifest.created}"
+    return f"{folder} · {strategies} · {trials}, {good:,} of them good · {_minute(analysis.run.manifest.created)}"
+
+
+def _minute(iso: str) -> str:
+    """An ISO 8601 time to the minute, as it is where it is none."""
+    try:
+        return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return iso
 
 
 def _message(analysis: Analysis, plate: Plate) -> str:
@@ -137,14 +146,15 @@ def _columns(analysis: Analysis, only: Sequence[str]) -> list[tuple[str, str]]:
 
 def _rows(analysis: Analysis, only: Sequence[str]) -> list[list[Cell]]:
     estimates = {(*(row[name] for name in CASE), row["metric"]): row for row in analysis.estimates.to_dict("records")}
+    metrics, differing = _metrics(analysis, only), _differing(analysis)
     table = []
     for case in _ranked(analysis):
         key = tuple(case[name] for name in CASE)
         cells = [Cell(words.quoted(case["strategy"]), case["strategy"])]
-        for name in _differing(analysis):
+        for name in differing:
             value = case[name]
             cells.append(Cell(f"{value:,}" if isinstance(value, int) else str(value), value))
-        cells += [_cell(metric, estimates.get((*key, metric.name))) for metric in _metrics(analysis, only)]
+        cells += [_cell(metric, estimates.get((*key, metric.name))) for metric in metrics]
         table.append([*cells, Cell(str(case["ok"]), case["ok"]), Cell(_case_notes(case))])
     return table
 

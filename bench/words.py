@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analyse import CASE, CPU, GROUP, P99, RATE, SETTING, Contest, Metric, Standing
+from bench.analyse import CASE, CPU, GROUP, P99, RATE, Contest, Metric, Standing
 from bench.record import Manifest, Record, StrategyInfo
 from bench.stats import Interval
 
@@ -73,6 +73,13 @@ def value_text(metric: Metric, value: float) -> str:
     return f"{digits(value)} {metric.unit}".strip()
 
 
+def values_text(metric: Metric, values: Sequence[float]) -> str:
+    """Write several values of a metric, with the unit after each where it may differ, otherwise after the last."""
+    if metric.unit in ("us", "bytes"):
+        return joined([value_text(metric, value) for value in values])
+    return f"{joined([digits(value) for value in values])} {metric.unit}".strip()
+
+
 # --- settings: what of a trial's definition differs within the run
 
 _COLUMN_TEXT: dict[str, Callable[[Any], str]] = {
@@ -95,19 +102,9 @@ def varying(table: pd.DataFrame, columns: Iterable[str] = GROUP) -> list[str]:
     return [name for name in columns if table[name].nunique() > 1]
 
 
-def parts(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+def split(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Split a table by the values of some columns, in their order."""
     return [(dict(zip(columns, key, strict=True)), rows) for key, rows in table.groupby(list(columns), sort=True)]
-
-
-def settings(table: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Split a table by all of the definition but strategy and connections."""
-    return parts(table, SETTING)
-
-
-def groups(table: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Split a table by all of the definition but the strategy."""
-    return parts(table, GROUP)
 
 
 def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], always: Sequence[str] = ()) -> str:
@@ -177,10 +174,11 @@ def _tied(contest: Contest) -> str:
             f"{value_text(contest.metric, best.value)}, but {few} can't tell a lead from noise (4 or more can)"
         )
     names = [best.strategy, *contest.level]
-    values = {it.strategy: value_text(contest.metric, it.value) for it in contest.ranking}
+    named_here = names[: MOST_NAMED if len(names) > MOST_NAMED + 1 else None]
+    values = [it.value for it in contest.ranking if it.strategy in named_here]
     return (
         f"{named(names)} {_LEADS[contest.metric.name][1]}, and the difference is within the noise: "
-        f"{joined([values[name] for name in names[: MOST_NAMED if len(names) > MOST_NAMED + 1 else None]])}; "
+        f"{values_text(contest.metric, values)}; "
         f"between the first two lies a factor of {_ratio_text(contest.ratio)}"
     )
 
@@ -197,10 +195,10 @@ def _ratio_text(ratio: Interval) -> str:
 def _client_limited(contest: Contest, cpu: Contest | None) -> str:
     leaders = {contest.ranking[0].strategy, *contest.level}
     bound = [it for it in contest.ranking if it.strategy in leaders and it.client_bound > 0]
-    how = joined([f"{it.client_bound} of {it.trials} trials" for it in bound][:1])
+    trials = f"{sum(it.client_bound for it in bound)} of {sum(it.trials for it in bound)} trials"
     text = (
-        f"Throughput names no winner: the client, not the server, was the limit of "
-        f"{named([it.strategy for it in bound])} ({value_text(RATE, bound[0].value)}, in {how})."
+        f"Throughput names no winner: in {trials} the client, not the server, was the limit of "
+        f"{named([it.strategy for it in bound])} (at least {value_text(RATE, bound[0].value)})."
     )
     return text + (_ranked_by_cpu(cpu) if cpu else "")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench.analyse import CASE
+from bench.analyse import CASE, GROUP
 from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, columns_for, panels, shorten
-from bench.words import digits, groups, title
+from bench.words import digits, split, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +23,7 @@ def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     from matplotlib.patches import Patch  # noqa: PLC0415
 
     totals = estimates[estimates["metric"] == "cpu_us"].merge(_parts(estimates), on=list(CASE), how="left")
-    found = groups(totals)
+    found = split(totals, GROUP)
     at_most = totals.sort_values(["connections", "value"]).drop_duplicates("strategy", keep="last")
     names = list(at_most.sort_values(["connections", "value"], ascending=[False, True])["strategy"])
     figure, axes = panels(
@@ -42,17 +41,17 @@ def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 def _bars(axes: Axes, totals: pd.DataFrame, names: list[str]) -> None:
     row = {name: place for place, name in enumerate(names)}
     widest = float(totals["max"].max())
-    for total in totals.to_dict("records"):
-        y, left = row[total["strategy"]], 0.0
-        for metric, _, color in PARTS:
-            part = 0.0 if isnan(total[metric]) else total[metric]
-            axes.barh(y, part, 0.68, left=left, color=color)
-            left += part
-        if left == 0:
-            axes.barh(y, total["value"], 0.68, color=QUIET)
+    rows, left = totals["strategy"].map(row), totals["value"] * 0
+    for metric, _, color in PARTS:
+        part = totals[metric].fillna(0)
+        axes.barh(rows, part, 0.68, left=left, color=color)
+        left += part
+    unsplit = left == 0
+    axes.barh(rows[unsplit], totals["value"][unsplit], 0.68, color=QUIET)
+    for total, y, length in zip(totals.to_dict("records"), rows, left, strict=True):
         if total["n"] > 1:
             axes.plot([total["min"], total["max"]], [y, y], color=INK, lw=1.3, marker="|", ms=6)
-        end = max(left, total["max"])
+        end = max(length, total["max"])
         axes.text(end + widest * 0.025, y, digits(total["value"]), va="center", fontsize=8.5)
     for name in set(names) - set(totals["strategy"]):
         axes.text(widest * 0.015, row[name], "not run", va="center", fontsize=8.5, color=QUIET)

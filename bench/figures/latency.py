@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.analyse import GROUP
 from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, panels
-from bench.words import duration_text, groups, title
+from bench.words import duration_text, split, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TICKS = ((2, "50"), (10, "90"), (100, "99"), (1_000, "99.9"), (10_000, "99.99"), (100_000, "99.999"))
+MOST_BANDS = 12  # more of them hide each other
 
 
 def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw the merged histogram of each case, and the range of its trials' own. Takes the table of curves."""
-    found = groups(curves)
+    found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
     figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(len(names)))
     for panel, (group, rows) in zip(axes, found, strict=True):
@@ -33,11 +35,13 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415
 
+    bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, curve in rows.groupby("strategy"):
         look = looks[str(name)]
         x = 1 / (1 - curve["p"])
         face = PAPER if curve["client_bound"].iloc[0] > 0 else look.color
-        axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0)
+        if bands:
+            axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0)
         axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
         marked = x.round(3).isin([place for place, _ in TICKS])
         style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mfc": face, "mew": 1.2, "ms": 5, "ls": ""}

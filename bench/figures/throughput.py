@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.analyse import SETTING
 from bench.figures.style import (
     PAPER,
     Look,
@@ -18,7 +19,10 @@ from bench.figures.style import (
     plain_numbers,
     shorten,
 )
-from bench.words import counted, settings, title
+from bench.words import counted, split, title
+
+# Points of one number of connections stand side by side, so that no bar hides another: this many octaves in all.
+ASIDE = 0.25
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +41,7 @@ def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 
 
 def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    found = settings(rates)
+    found = split(rates, SETTING)
     names = sorted(rates["strategy"].unique())
     if len(found) == 1:
         figure, axes = panels(1, 1, max(4.3, 0.21 * len(names) + 1))
@@ -57,17 +61,19 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 
 
 def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+    names = sorted(rates["strategy"].unique())
     for name, line in rates.sort_values("connections").groupby("strategy"):
         look = looks[str(name)]
-        axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.7)
+        aside = 2 ** (ASIDE * (names.index(name) - (len(names) - 1) / 2) / len(names))
+        axes.plot(line["connections"] * aside, line["value"], color=look.color, ls=look.dashes, lw=1.7)
         for point in _dicts(line):
-            _point(axes, look, point, (point["connections"], point["value"]), "y")
+            _point(axes, look, point, (point["connections"] * aside, point["value"]), "y")
     plain_numbers(axes, "y")
     count_axis(axes, sorted(rates["connections"].unique()), "connections")
 
 
 def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    found = settings(rates)
+    found = split(rates, SETTING)
     order = rates.groupby("strategy")["value"].max().sort_values(ascending=False)
     row = {str(name): place for place, name in enumerate(order.index)}
     figure, axes = panels(len(found), 3, 0.26 * len(row) + 0.9)
