@@ -22,7 +22,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import servers
 from servers.contract import Stop, Strategy, stop_on_sigterm
-from servers.transport import TRANSPORTS, AddressError, listen, listener, parse
+from servers.transport import TRANSPORTS, Address, listen, listener, parse
 
 
 class Found(NamedTuple):
@@ -114,6 +114,30 @@ def serve(strategy: Strategy, sock: socket.socket, transport: str, status_fd: Op
         os.unlink(place)
 
 
+def socket_for(strategy: Strategy, text: str, listen_fd: Optional[int]) -> Tuple[socket.socket, str]:
+    """Open what the strategy is to listen on; `text` is an address, or just a transport where a socket is inherited.
+
+    Returns the socket and its transport. Raises ValueError with the reason where there is none to listen on.
+    """
+    if listen_fd is None:
+        address = parse(text)
+    elif text in TRANSPORTS:
+        address = Address(text, "")
+    else:
+        raise ValueError(f"{text!r} is no transport; there are: {', '.join(TRANSPORTS)}")
+    transport = address.transport
+    if transport not in strategy.transports:
+        raise ValueError(f"{strategy.name} does not serve {transport}; it serves: {', '.join(strategy.transports)}")
+    try:
+        if listen_fd is None:
+            return listen(address), transport
+        os.set_inheritable(listen_fd, False)
+        return socket.socket(fileno=listen_fd), transport
+    except OSError as error:
+        where = text if listen_fd is None else f"descriptor {listen_fd}"
+        raise ValueError(f"can't listen on {where}: {error.strerror or error}") from None
+
+
 def main(argv: List[str]) -> int:
     """Read the command line and obey it; the exit code is 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m servers", description="Echo servers, one for each I/O strategy.")
@@ -140,26 +164,15 @@ def main(argv: List[str]) -> int:
     reason = why_unavailable(strategy)
     if reason is not None:
         parser.error(f"{strategy.name} can't run here: {reason}")
+    try:
+        sock, transport = socket_for(strategy, options.address, options.listen_fd)
+    except ValueError as error:
+        parser.error(str(error))
     if options.status_fd is not None:
-        os.set_inheritable(options.status_fd, False)  # a child of this server must not hold it open
-
-    if options.listen_fd is not None:
-        if options.address not in TRANSPORTS:
-            parser.error(f"{options.address!r} is no transport; there are: {', '.join(TRANSPORTS)}")
-        transport = options.address
-        sock = socket.socket(fileno=options.listen_fd)
-        os.set_inheritable(options.listen_fd, False)
-    else:
         try:
-            address = parse(options.address)
-            sock = listen(address)
-        except AddressError as error:
-            parser.error(str(error))
+            os.set_inheritable(options.status_fd, False)  # a child of this server must not hold it open
         except OSError as error:
-            parser.error(f"can't listen on {options.address}: {error.strerror or error}")
-        transport = address.transport
-    if transport not in strategy.transports:
-        parser.error(f"{strategy.name} does not serve {transport}; it serves: {', '.join(strategy.transports)}")
+            parser.error(f"can't write to descriptor {options.status_fd}: {error.strerror}")
     serve(strategy, sock, transport, options.status_fd)
     return 0
 

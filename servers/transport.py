@@ -6,8 +6,10 @@ one to write to. A pipe is one-way, so a pipe channel is two of them; they are h
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import stat
 from contextlib import suppress
 from typing import Any, Callable, List, NamedTuple, Optional
 
@@ -41,8 +43,9 @@ def parse(text: str) -> Address:
         return Address(transport, rest)
     if transport == "tcp":
         host, _, port = rest.rpartition(":")
-        if host and port.isascii() and port.isdigit() and int(port) < 65536:
-            return Address("tcp", host.strip("[]"), int(port))
+        host = host.strip("[]")
+        if _is_host(host) and port.isascii() and port.isdigit() and int(port) < 65536:
+            return Address("tcp", host, int(port))
     raise AddressError(f"{text!r} is not an address: expected tcp:HOST:PORT, unix:PATH or pipe:PATH")
 
 
@@ -101,6 +104,13 @@ def dial(address: Address, timeout: Optional[float] = None) -> Channel:
     return _socket_channel(sock)
 
 
+def _is_host(text: str) -> bool:
+    try:
+        return bool(text.encode("idna"))  # as the resolver does: it knows empty and too long labels
+    except UnicodeError:
+        return False
+
+
 def _socket_channel(sock: socket.socket) -> Channel:
     fd = sock.detach()
     return Channel(fd, fd)
@@ -129,12 +139,15 @@ def _hand_over_pipes(conn: socket.socket) -> Channel:
 
 
 def _take_pipes(sock: socket.socket) -> Channel:
-    # The kernel makes them close-on-exec on arrival; recv_fds alone would leave them inheritable.
-    _, fds, _, _ = socket.recv_fds(sock, 1, 2, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    _, fds, flags, _ = socket.recv_fds(sock, 1, 2)
     if len(fds) != 2:
         for fd in fds:
             os.close(fd)
+        if flags & socket.MSG_CTRUNC:  # the kernel drops those for which there is no descriptor left
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         raise ConnectionRefusedError("the server closed the connection before it handed over its pipes")
+    for fd in fds:
+        os.set_inheritable(fd, False)  # recv_fds passes no MSG_CMSG_CLOEXEC on, whatever flags it is given
     sock.close()
     return Channel(*fds)
 
@@ -145,8 +158,8 @@ def _unix_name(path: str) -> str:
 
 def _remove_stale_socket(path: str) -> None:
     """A socket file outlives its server; one that nobody listens on is in the way of the next bind."""
-    if path.startswith("@") or not os.path.exists(path):
-        return
+    if path.startswith("@") or not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return  # connect(2) is refused by a file that is no socket as well: it must not be taken for a stale one
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
