@@ -70,14 +70,14 @@ class Server:
         return dict(json.loads(line))
 
 
-def list_strategies() -> list[dict[str, Any]]:
+def list_strategies(python: str = sys.executable) -> list[dict[str, Any]]:
     """Ask `python -m servers --list` what there is."""
-    command = [sys.executable, "-m", "servers", "--list"]
+    command = [python, "-m", "servers", "--list"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=WAIT_S)
     return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
-def cases() -> list[Case]:
+def cases(python: str = sys.executable) -> list[Case]:
     """Return every strategy with every transport that it serves."""
     return [
         Case(
@@ -88,20 +88,20 @@ def cases() -> list[Case]:
             concurrent=found["concurrent"],
             unavailable=found["reason"],
         )
-        for found in list_strategies()
+        for found in list_strategies(python)
         for transport in found["transports"]
     ]
 
 
 @contextmanager
-def spawned(case: Case) -> Iterator[Server]:
+def spawned(case: Case, python: str = sys.executable) -> Iterator[Server]:
     """Run a server that is ready; whatever the test did to it, nothing of it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="iobench-") as folder, tempfile.TemporaryFile() as stderr:
         place = Address("tcp", "127.0.0.1") if case.transport == "tcp" else Address(case.transport, f"{folder}/echo")
         status, its_status = os.pipe()
         with listen(place) as sock:  # closed here once the server has its copy, so that the address dies with it
             address = bound_address(sock, case.transport)
-            process = start(case, sock.fileno(), its_status, stderr)
+            process = start(python, case, sock.fileno(), its_status, stderr)
         os.close(its_status)
         server = Server(address, process, status, stderr)
         try:
@@ -113,12 +113,12 @@ def spawned(case: Case) -> Iterator[Server]:
             os.close(status)
 
 
-def start(case: Case, listen_fd: int, status_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def start(python: str, case: Case, listen_fd: int, status_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start `python -m servers` on an inherited listener."""
     what = [case.strategy, case.transport, "--module", case.module]
     fds = ["--listen-fd", str(listen_fd), "--status-fd", str(status_fd)]
     return subprocess.Popen(
-        [sys.executable, "-m", "servers", *what, *fds],
+        [python, "-m", "servers", *what, *fds],
         cwd=ROOT,
         pass_fds=[listen_fd, status_fd],
         stdin=subprocess.DEVNULL,
