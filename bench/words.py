@@ -256,7 +256,9 @@ def _leaders_counted(contests: Sequence[Contest]) -> list[str]:
     """Count how often a strategy is ahead of all others, and how often level with the best."""
     ahead: Counter[str] = Counter()
     level: Counter[str] = Counter()
-    decided = [contest for contest in contests if not client_was_the_limit(contest)]
+    limited = [contest for contest in contests if client_was_the_limit(contest)]
+    unsure = [contest for contest in contests if contest.level and too_few(contest) and contest not in limited]
+    decided = [contest for contest in contests if contest not in limited and contest not in unsure]
     for contest in decided:
         names = [contest.ranking[0].strategy, *contest.level]
         (level if contest.level else ahead).update(names)
@@ -266,8 +268,8 @@ def _leaders_counted(contests: Sequence[Contest]) -> list[str]:
         + (f", in {level[name]} within the noise" if level[name] else "")
         for name in first[:MOST_NAMED]
     ]
-    if len(decided) < len(contests):
-        clauses.append(f"{len(contests) - len(decided)} of {len(contests)} cases: no winner, the client was the limit")
+    for left, why in ((limited, "no winner, the client was the limit"), (unsure, "too few repeats to tell")):
+        clauses += [f"{len(left)} of {len(contests)} cases: {why}"] if left else []
     return clauses
 
 

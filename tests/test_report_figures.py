@@ -182,6 +182,24 @@ def test_a_strategys_name_is_text_in_the_svg() -> None:
         assert "$a_b$ &amp;" in picture.inline
 
 
+def test_a_name_that_looks_like_markup_of_the_svg_is_left_as_it_is() -> None:
+    name = f' id="x" "#y {THEME["--ink"][0]} font-family: z;'
+    for _, picture in pictures(analysed(record(name, 1), record(name, 16))):
+        assert shorten(name) in picture.inline
+        assert shorten(name) in picture.svg
+
+
+@pytest.mark.parametrize("length", [3, 30, 100])
+def test_a_legend_fits_the_figure_whatever_the_length_of_its_names(length: int) -> None:
+    names = [f"{index:02d}{'n' * length}" for index in range(11)]
+    analysis = analysed(*(record(name, count) for name in names for count in (1, 16)))
+    figure = latency.draw(analysis.curves, looks(names))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_every_plate_takes_its_message_from_a_contest_there_is() -> None:
     analysis = analysed(*sweep(repeats=1))
     assert {plate.metric for plate in PLATES} <= {contest.metric.name for contest in analysis.contests}

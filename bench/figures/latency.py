@@ -23,7 +23,7 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw the merged histogram of each case, and the range of its trials' own. Takes the table of curves."""
     found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
-    figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(len(names)))
+    figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(names))
     for panel, (group, rows) in zip(axes, found, strict=True):
         _curves(panel, rows, looks)
         panel.set_title(title(group, [other for other, _ in found], always=("connections",)))

@@ -102,7 +102,7 @@ def panels(count: int, columns: int, height_in: float, below_in: float = 0.0) ->
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH_IN, height_in * rows + below_in))
-    figure.set_layout_engine(ConstrainedLayoutEngine(wspace=0.04, hspace=0.06))
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.08, wspace=0.04, hspace=0.06))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     axes = list(grid.ravel())
     for unused in axes[count:]:
@@ -176,12 +176,19 @@ def spread_out(wanted: Sequence[float], step: float) -> list[float]:
     return [centre + (i - (size - 1) / 2) * step for centre, size in groups for i in range(size)]
 
 
-LEGEND_COLUMNS = 5
+def _legend_columns(names: Sequence[str]) -> int:
+    """As many columns as fit the figure's width; a column is as wide as its longest name."""
+    for columns in range(min(5, len(names)), 1, -1):
+        rows = -(-len(names) // columns)
+        longest = [max(len(shorten(name)) for name in names[at : at + rows]) for at in range(0, len(names), rows)]
+        if sum(0.75 + 0.088 * length for length in longest) <= WIDTH_IN:
+            return columns
+    return 1
 
 
-def legend_height_in(names: int) -> float:
-    """Give the height of a legend of so many names."""
-    return 0.2 * -(-names // LEGEND_COLUMNS)
+def legend_height_in(names: Sequence[str]) -> float:
+    """Give the height of a legend of these names."""
+    return 0.2 * -(-len(names) // _legend_columns(names))
 
 
 def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look]) -> None:
@@ -192,7 +199,7 @@ def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look]) 
         Line2D([], [], color=look.color, marker=look.marker, ls=look.dashes, ms=5.5, label=shorten(name))
         for name, look in ((name, all_looks[name]) for name in names)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(LEGEND_COLUMNS, len(names)), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(names), frameon=False)
 
 
 def shorten(name: str, longest: int = 30) -> str:
@@ -236,17 +243,24 @@ def _body(svg: str) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    svg = _body(svg)
-    svg = re.sub(r"font-family:[^;\"]*;?", "", svg)
-    svg = re.sub(r'( id="|"#|url\(#)', rf"\1{name}-", svg)  # several figures share one page, and its ids
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true" focusable="false"', svg, count=1)
-    for variable, (light, _) in THEME.items():
-        svg = svg.replace(light, f"var({variable})")
-    return svg
+    def themed(tag: str) -> str:
+        tag = re.sub(r"font-family:[^;\"]*;?", "", tag)
+        tag = re.sub(r'( id="|"#|url\(#)', rf"\1{name}-", tag)  # several figures share one page, and its ids
+        for variable, (light, _) in THEME.items():
+            tag = tag.replace(light, f"var({variable})")
+        return tag
+
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true" focusable="false"', _body(svg), count=1)
+    return _in_tags(svg, themed)
+
+
+def _in_tags(svg: str, change: Callable[[str], str]) -> str:
+    """Change what is between < and >, and no text: a strategy may be called anything."""
+    return re.sub(r"<[^>]*>", lambda tag: change(tag[0]), svg)
 
 
 def _alone(svg: str) -> str:
-    svg = re.sub(r"font-family:[^;\"]*", f"font-family: {FONTS}", _body(svg))
+    svg = _in_tags(_body(svg), lambda tag: re.sub(r"font-family:[^;\"]*", f"font-family: {FONTS}", tag))
     paper = f'<rect width="100%" height="100%" style="fill: {PAPER}"/>'
     end = svg.index(">") + 1
     return f"{svg[:end]}\n<style>*{{stroke-linejoin: round}}</style>{paper}{svg[end:]}"

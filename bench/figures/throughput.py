@@ -46,7 +46,7 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     if len(found) == 1:
         figure, axes = panels(1, 1, max(4.3, 0.21 * len(names) + 1))
     else:
-        figure, axes = panels(len(found), 2 if len(found) == 4 else 3, 3.0, legend_height_in(len(names)))
+        figure, axes = panels(len(found), 2 if len(found) == 4 else 3, 3.0, legend_height_in(names))
     for panel, (setting, rows) in zip(axes, found, strict=True):
         _lines(panel, rows, looks)
         panel.set_title(title(setting, [other for other, _ in found]))
