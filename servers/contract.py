@@ -75,7 +75,7 @@ class Listener:
         self._sock.setblocking(blocking)
 
     def accept(self) -> Optional[Channel]:
-        """Take one connection out of the queue; None if none is waiting (non-blocking only).
+        """Take one connection out of the queue; None if none is waiting (non-blocking only) or can be accepted now.
 
         Those that have gone again, and those that must be refused, are passed over.
         """
@@ -108,19 +108,22 @@ class Listener:
         """Accept; with no descriptor left, on the reserved one. None if the connection had to be closed again.
 
         A connection that is left in the queue would keep the listener readable, and a level-triggered loop would spin.
+        Raises BlockingIOError where none is waiting, or where there is no descriptor even so.
         """
         try:
             return self._sock.accept()[0]
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
-            if self._reserve is None:
-                time.sleep(0.01)  # a thread took it when it was free for a moment: do not spin until there is one
-                self._reserve = _reserve_descriptor()
-                return None
-            os.close(self._reserve)
+            if self._reserve is not None:
+                os.close(self._reserve)
             try:
                 conn = self._sock.accept()[0]
+            except OSError as again:
+                if again.errno not in EXHAUSTED:
+                    raise
+                time.sleep(0.01)  # the limit was lowered, or the whole system has run out: do not spin on it
+                raise BlockingIOError from None
             finally:
                 self._reserve = _reserve_descriptor()
             if self._reserve is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from echo_client import Client, noise, served
-from spawn import Case, Server, asleep, cpu_share, descriptors, eventually, processes, spawned, stop, threads
+from spawn import WAIT_S, Case, Server, asleep, cpu_share, descriptors, eventually, processes, spawned, stop, threads
 
 CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC, as /proc/PID/fdinfo shows it
 
@@ -95,6 +96,22 @@ def test_a_server_without_a_free_descriptor_refuses_everybody_and_serves_again_w
         pass_over_one_connection(server)
         assert len(connect(server, 1, stack)) == 1
         assert stop(server) == 0
+        assert server.complaints() == ""
+
+
+@pytest.mark.usefixtures("several_at_once")
+def test_a_limit_lowered_below_what_is_open_delays_new_connections_and_harms_no_other(case: Case) -> None:
+    with spawned(case) as server, ExitStack() as stack, ThreadPoolExecutor(1) as other:
+        held = connect(server, 2, stack)
+        before = limit_descriptors(server, 3)  # enough for poll(2), which wants no more entries than that
+        waiting = other.submit(connect, server, 1, stack)
+        for _ in range(5):
+            assert all(client.echo(b"still") == b"still" for client in held)
+        if case.model != "nonblocking":
+            assert cpu_share(server) < 0.25, "it spins while it can't accept"
+        limit_descriptors(server, before)
+        waiting.result(WAIT_S)  # served or, where its socket was accepted and only then something lacked, refused
+        assert eventually(lambda: connect(server, 1, stack)), "nobody new is served when the limit is gone"
         assert server.complaints() == ""
 
 
