@@ -22,6 +22,7 @@ from clients.payload import message
 
 # A stretch of bytes is recognised by so many of them.
 _ENOUGH = 4
+_PLENTY = 16
 _PEEK = 1 << 20
 
 
@@ -66,8 +67,8 @@ def name_wrong_bytes(seen: Mismatch) -> str:
     at, wrong = seen.offset + good, seen.arrived[good:]  # the first wrong byte, and all that came from there on
     if at == seen.size:
         return "extra"  # right as far as the message went, and then more
-    if at + 1 < seen.size and _agree(wrong[1:], _text(seen, seen.due, at + 1)):
-        return "corrupt"  # one byte is wrong and the next is right again
+    if _agree(wrong[1 : 1 + _PLENTY], _from(seen, at)[1:]):
+        return "corrupt"  # one byte is wrong and those after it are right again
     return _name_other_message(seen, at, wrong) or _name_shift(seen, at, wrong) or "corrupt"
 
 
@@ -86,15 +87,23 @@ def _name_other_message(seen: Mismatch, at: int, wrong: bytes) -> str:
 
 def _name_shift(seen: Mismatch, at: int, wrong: bytes) -> str:
     """Recognise the right bytes at another place, or "": too early, so that some are missing, or too late."""
-    later = [_text(seen, number) for number in range(seen.due + 1, seen.begun)]
-    cut = any(_agree(wrong, text) for text in later)
-    ahead = _text(seen, seen.due, at + 1) + b"".join(later)
-    hole = len(wrong) >= _ENOUGH and wrong[:_ENOUGH] in ahead
+    ahead = _from(seen, at)
+    cut = any(_agree(wrong, _text(seen, number)) for number in range(seen.due + 1, seen.begun))
+    hole = len(wrong) >= _ENOUGH and wrong[:_ENOUGH] in ahead[1:]
     missing = seen.size - at - len(wrong)
     early_end = missing > 0 and message(seen.base, seen.due, at + missing, len(wrong)) == wrong
     if cut or hole or early_end:
         return "short"
-    return "extra" if _text(seen, seen.due, at)[:_ENOUGH] in wrong[1:] else ""
+    if len(ahead) < _ENOUGH:  # all that is to come, so it comes last
+        return "extra" if wrong[1:].endswith(ahead) else ""
+    return "extra" if ahead[:_ENOUGH] in wrong[1:] else ""
+
+
+def _from(seen: Mismatch, at: int) -> bytes:
+    """What should have come from byte `at` of the message on, with the messages after it, as far as _PEEK goes."""
+    last = min(seen.begun, seen.due + 2 + _PEEK // seen.size)
+    later = (_text(seen, number) for number in range(seen.due + 1, last))
+    return _text(seen, seen.due, at) + b"".join(later)
 
 
 def _text(seen: Mismatch, number: int, start: int = 0) -> bytes:
