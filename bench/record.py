@@ -58,6 +58,15 @@ class Load(msgspec.Struct, kw_only=True):
     cpu_user_ns: int  # of the load generator's process, within the window
     cpu_system_ns: int
     worker_busy: list[float]  # for each load thread, the share of the window that it was on a CPU
+    response_hdr: str = ""  # ns from the planned time to the last byte of the echo; "" where there is no plan
+    lag_hdr: str = ""  # ns from the planned time to the actual send
+    connect_hdr: str = ""  # churn: ns that connecting took
+    interval_hdrs: list[str] = []  # for each interval: response times where there is a plan, else service times
+    offered_hz: float = 0.0  # messages planned within the window, by its length
+    pacing: str = ""  # how planned times were waited for
+    rounds: int = 0  # burst
+    connects: int = 0  # churn
+    threads: int = 1
 
 
 class Server(msgspec.Struct, kw_only=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from servers.transport import AddressError, parse
@@ -12,16 +13,30 @@ class JobError(Exception):
     """The job can't be run, or came to nothing; the message is the reason."""
 
 
+WORKLOADS = ("closed", "open", "burst", "churn", "idle", "stream", "slow")
+ARRIVALS = ("constant", "poisson")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of a workload. Raises JobError where a value is out of range."""
+    """One run of a workload. Raises JobError where a value is out of range, or means nothing to the workload."""
 
     address: str
     connections: int
-    message_bytes: int
+    message_bytes: int  # with `sizes`: ignored
     duration_s: float
     workload: str = "closed"
-    depth: int = 1  # messages outstanding on each connection
+    depth: int = 1  # closed, stream: messages outstanding on each connection
+    rate_hz: float = 0.0  # open, idle: messages planned in a second, over all connections; idle: 0 is a closed loop
+    arrivals: str = "constant"  # open
+    cap: int = 0  # open: messages outstanding at most, over all connections; 0 is no cap
+    silent: int = 0  # idle: connections that never send, beside the others
+    sizes: list[list[float]] = field(default_factory=list)  # [bytes, weight] of each size; [] is message_bytes alone
+    ramp_s: float = 0.0  # the connections are opened evenly over so long
+    threads: int = 1  # each with its own epoll and its share of the connections
+    trickle_bytes: int = 1  # slow: each connection writes, and reads, at most so many bytes ...
+    trickle_hz: float = 100.0  # ... so many times a second
+    record_off: bool = False  # no histogram is recorded: what recording costs is measured this way
     warmup_s: float = 0.0
     timeout_s: float = 10.0
     seed: int = 1
@@ -31,27 +46,60 @@ class Job:
             parse(self.address)
         except AddressError as error:
             raise JobError(str(error)) from None
-        _require(self.workload in ("closed",), f"workload {self.workload!r} is not known; there is: closed")
+        _require(self.workload in WORKLOADS, f"workload {self.workload!r} is not known; there are: {_list(WORKLOADS)}")
         _require(1 <= self.connections <= 1_000_000, "connections must be between 1 and 1,000,000")
         _require(1 <= self.message_bytes <= 1 << 30, "message_bytes must be between 1 and 1 GiB")
-        _require(1 <= self.depth <= 1024, "depth must be between 1 and 1,024")
         _require(0 < self.duration_s <= 1e6, "duration_s must be above 0")
         _require(0 <= self.warmup_s <= 1e6, "warmup_s must not be below 0")
         _require(0 < self.timeout_s <= 1000, "timeout_s must be above 0 and at most 1,000")
+        _require(0 <= self.ramp_s <= 1e6, "ramp_s must not be below 0")
+        _require(1 <= self.threads <= 1024, "threads must be between 1 and 1,024")
+        _require(self.threads <= self.connections, "there can't be more threads than connections")
+        self._check_workload()
+        for pair in self.sizes:
+            _check_size(pair)
+
+    def _check_workload(self) -> None:
+        """Check what only some workloads know."""
+        name = self.workload
+        _require(1 <= self.depth <= 1024, "depth must be between 1 and 1,024")
+        _require(self.depth == 1 or name in ("closed", "stream"), f"depth means nothing to workload {name!r}")
+        _require(0 <= self.rate_hz <= 1e8, "rate_hz must be between 0 and 100 million")
+        _require(self.rate_hz > 0 or name != "open", "workload 'open' needs a rate_hz above 0")
+        _require(self.rate_hz == 0 or name in ("open", "idle"), f"rate_hz means nothing to workload {name!r}")
+        _require(self.arrivals in ARRIVALS, f"arrivals {self.arrivals!r} are not known; there are: {_list(ARRIVALS)}")
+        _require(0 <= self.cap <= 1_000_000_000, "cap must not be below 0")
+        _require(self.cap == 0 or name == "open", f"cap means nothing to workload {name!r}")
+        _require(self.cap == 0 or self.cap >= self.threads, "cap must be 0 or at least the number of threads")
+        _require(0 <= self.silent <= 1_000_000, "silent must be between 0 and 1,000,000")
+        _require(self.silent == 0 or name == "idle", f"silent means nothing to workload {name!r}")
+        _require(1 <= self.trickle_bytes <= 1 << 20, "trickle_bytes must be between 1 and 1 MiB")
+        _require(0 < self.trickle_hz <= 1e6, "trickle_hz must be above 0 and at most a million")
+
+
+def _check_size(pair: list[float]) -> None:
+    good = isinstance(pair, list) and len(pair) == 2 and all(type(value) in (int, float) for value in pair)
+    _require(good, f"sizes must be pairs [bytes, weight], not {pair!r}")
+    size, weight = pair
+    _require(isinstance(size, int) and 1 <= size <= 1 << 30, "bytes in sizes must be whole, between 1 and 1 GiB")
+    _require(0 < weight < math.inf, "a weight in sizes must be above 0")
 
 
 def read_job(fields_given: dict[str, Any]) -> Job:
     """Make a Job of parsed JSON. Raises JobError for a key that is missing, unknown, or holds the wrong type."""
-    types: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
-    known = {field.name: types[str(field.type)] for field in fields(Job)}
+    types: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+    known = {each.name: types.get(str(each.type), (list,)) for each in fields(Job)}
     for key, value in fields_given.items():
         _require(key in known, f"unknown key {key!r}; there are: {', '.join(known)}")
-        kind = known[key]
-        _require(isinstance(value, kind) and not isinstance(value, bool), f"{key} can't be {value!r}")
+        _require(type(value) in known[key], f"{key} can't be {value!r}")
     try:
         return Job(**fields_given)
     except TypeError as error:  # "missing 1 required keyword-only argument: 'connections'"
         raise JobError(str(error).partition(" ")[2]) from None
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -66,7 +114,8 @@ class Load:
     planned = completed + sum(errors) + timed_out + unsent + in_flight, exactly. Planned are the messages that were
     outstanding when the window opened or whose sending began before it closed, and one more for each connection that
     failed with none outstanding, or before the window opened: the message that it would have sent. A connection that
-    failed with several outstanding counts as an error for each.
+    failed with several outstanding counts as an error for each. Where there is a plan (open loop), planned are also
+    those that were due before the window closed and had not been begun.
     """
 
     opened_ns: int
@@ -76,7 +125,7 @@ class Load:
     completed: int  # echoes verified within the window
     errors: dict[str, int]  # by the kinds of clients.faults
     timed_out: int  # no byte of an echo within timeout_s
-    unsent: int  # due but never begun: none in a closed loop
+    unsent: int  # due but not begun when the window closed: none where there is no plan
     in_flight: int  # outstanding when the window closed
     bytes_echoed: int
     interval_ns: int
@@ -85,3 +134,12 @@ class Load:
     cpu_user_ns: int  # of this process, within the window
     cpu_system_ns: int
     worker_busy: list[float]  # for each load thread, the share of the window that it was on a CPU
+    response_hdr: str = ""  # ns from the planned time to the last byte of the echo; "" where there is no plan
+    lag_hdr: str = ""  # ns from the planned time to just before the write
+    connect_hdr: str = ""  # churn: ns that connecting took
+    interval_hdrs: list[str] = field(default_factory=list)  # for each interval: response where planned, else service
+    offered_hz: float = 0.0  # planned within the window, by its length
+    pacing: str = ""  # how planned times are waited for
+    rounds: int = 0  # burst
+    connects: int = 0  # churn
+    threads: int = 1

@@ -356,7 +356,7 @@ def test_a_load_has_the_fields_of_a_record_s_load() -> None:
     ("change", "complaint"),
     [
         ({"address": "http://x"}, "is not an address"),
-        ({"workload": "open"}, "workload 'open'"),
+        ({"workload": "sideways"}, "workload 'sideways'"),
         ({"connections": 0}, "connections"),
         ({"connections": "8"}, "connections can't be '8'"),
         ({"connections": True}, "connections can't be True"),
