@@ -94,7 +94,7 @@ def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ())
     assert child.process.stdout is not None
     worker = LoadWorker(child, Stream(child.process.stdout.fileno(), "the load generator"), list(cpus))
     try:
-        _expect(worker, "ready", None, WARM_PATIENCE_S)
+        _expect(worker, "ready", "", WARM_PATIENCE_S)
     except (TimeoutError, ProtocolError) as error:
         end_worker(worker)
         raise LoadFailedError(f"the load generator does not get ready: {error}", fatal=True) from None
@@ -114,14 +114,19 @@ def end_worker(worker: LoadWorker) -> processes.Ending:
 
 
 def measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watch) -> Measured:
-    """Put the trial's load on the server and return what came of it.
+    """Put the trial's load on the server and return what came of it; raises what `measure_job` does."""
+    return measure_job(worker, job(trial, server.address), server, watch)
+
+
+def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch) -> Measured:
+    """Give the worker a job and return what came of it.
 
     Every wait is bounded. Raises LoadFailedError (also when the server dies meanwhile) and Interrupted; after that,
     and where the error is fatal, the worker is not `usable` any more and must be ended.
     """
     worker.usable = False
     try:
-        measured = _measure(worker, trial, server, watch)
+        measured = _measure(worker, line, server, watch)
     except TimeoutError as error:
         raise LoadFailedError(f"the load generator hangs: {error}", fatal=True) from None
     except ProtocolError as error:
@@ -135,16 +140,17 @@ def measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watc
     return measured
 
 
-def _measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watch) -> Measured:
-    worker.send(job(trial, server.address))
-    connected = _expect(worker, "connected", trial, CONNECT_TIMEOUT_S + MARGIN_S, server=server)
+def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch) -> Measured:
+    name = str(line["job"])
+    worker.send(line)
+    connected = _expect(worker, "connected", name, CONNECT_TIMEOUT_S + MARGIN_S, server=server)
     watch.connected()
-    _expect(worker, "window_opened", trial, trial.warmup_s + MARGIN_S, server=server)
+    _expect(worker, "window_opened", name, line["warmup_s"] + MARGIN_S, server=server)
     watch.opened()
-    _expect(worker, "window_closed", trial, trial.duration_s + MARGIN_S, server=server, tick=watch.tick)
+    _expect(worker, "window_closed", name, line["duration_s"] + MARGIN_S, server=server, tick=watch.tick)
     watch.closed()
-    worker.send({"stop": trial.id})
-    result = _expect(worker, "result", trial, MARGIN_S, server=server)
+    worker.send({"stop": name})
+    result = _expect(worker, "result", name, MARGIN_S, server=server)
     return Measured(msgspec.convert(result["load"], Load), int(connected["refused"]))
 
 
@@ -166,13 +172,13 @@ def job(trial: Trial, address: str) -> dict[str, Any]:
 def _expect(
     worker: LoadWorker,
     kind: str,
-    trial: Trial | None,
+    job_name: str,
     seconds: float,
     *,
     server: RunningServer | None = None,
     tick: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Wait for one kind of event about one trial; what the server says meanwhile is noted with the server."""
+    """Wait for one kind of event, about one job where it has a name; what the server says meanwhile is noted with it."""
     deadline = time.monotonic() + seconds
     streams = [worker.events] + ([server.status] if server else [])
     while True:
@@ -187,17 +193,17 @@ def _expect(
         if server and event.sender is server.status:
             server.hear(event)
             if server.ended:
-                raise LoadFailedError("the server died", fatal=not _called_off(worker, trial))
+                raise LoadFailedError("the server died", fatal=not _called_off(worker, job_name))
         elif event.fields is None:
             raise LoadFailedError(_died(worker), fatal=True)
-        elif _is_about(event.fields, kind, trial):
+        elif _is_about(event.fields, kind, job_name):
             return event.fields
 
 
-def _is_about(fields: dict[str, Any], kind: str, trial: Trial | None) -> bool:
+def _is_about(fields: dict[str, Any], kind: str, job_name: str) -> bool:
     """Whether this is the event that is waited for. Raises LoadFailedError where the worker reports a failure."""
-    if trial and fields.get("job") != trial.id:
-        return False  # a belated word about a trial that was called off
+    if job_name and fields.get("job") != job_name:
+        return False  # a belated word about a job that was called off
     if fields.get("event") == "failed":
         raise LoadFailedError(str(fields.get("reason")), fatal=False)
     return fields.get("event") == kind
@@ -207,11 +213,11 @@ def _died(worker: LoadWorker) -> str:
     return f"the load generator died, {processes.how_it_ended(end_worker(worker))}"
 
 
-def _called_off(worker: LoadWorker, trial: Trial | None) -> bool:
+def _called_off(worker: LoadWorker, job_name: str) -> bool:
     """Stop a job whose server has gone; False where the worker does not come to an end of it."""
     try:
-        worker.send({"stop": trial.id if trial else ""})
-        _expect(worker, "result", trial, MARGIN_S)
+        worker.send({"stop": job_name})
+        _expect(worker, "result", job_name, MARGIN_S)
     except LoadFailedError as error:
         return not error.fatal
     except (TimeoutError, ProtocolError):
