@@ -178,7 +178,7 @@ def _expect(
     server: RunningServer | None = None,
     tick: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Wait for one kind of event, about one job where it has a name; what the server says meanwhile is noted with it."""
+    """Wait for one kind of event, about one job if it is named; what the server says meanwhile is noted with it."""
     deadline = time.monotonic() + seconds
     streams = [worker.events] + ([server.status] if server else [])
     while True:
