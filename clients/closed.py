@@ -48,7 +48,7 @@ def closed(table: Table) -> Callable[[int], int]:
 @inlined
 def _send(shared, connection, row, sent_ns, words, timespec, event):  # type: ignore[no-untyped-def]
     """Send until `depth` messages are outstanding or there is no room."""
-    if connection.written < shared.message_bytes and not write_message(shared, connection, row, words, event):
+    if connection.written < connection.begun_bytes and not write_message(shared, connection, row, words, event):
         return
     while shared.stopping == 0 and connection.begun - connection.echoed < shared.depth:
         begin_message(shared, connection, row, sent_ns, timespec)

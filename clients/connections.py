@@ -1,7 +1,7 @@
 """The connections of one load thread: their state, and what compiled code does with one: send, receive, give up.
 
-When a message is due is the workload's business, not this file's. A connection is one row of a table (64 bytes or less,
-so that an event touches few cache lines), what they share is the single row of another, and nothing is allocated here.
+When a message is due is the workload's business, not this file's. A connection is one row of a table (64 bytes, so that
+an event touches few cache lines), what they share is the single row of another, and nothing is allocated here.
 """
 # ruff: noqa: PLR0917 - compiled code takes its state as arguments
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clients import wire
+from clients import sizes, wire
 from clients.compiled import compiled, inlined
 from clients.histogram import bucket_of
 from clients.payload import prepare
@@ -29,6 +29,8 @@ CONNECTION = np.dtype(
         ("echoed", np.int64),  # messages whose echo is complete and right: 0 ... echoed - 1
         ("written", np.int64),  # bytes that have gone out of message begun - 1
         ("echo", np.int64),  # bytes that have come back of message echoed
+        ("begun_bytes", np.int32),  # the size of message begun - 1
+        ("echo_bytes", np.int32),  # the size of message echoed
         ("ended", np.int32),  # RUNNING, or why it was given up
         ("writable", np.int32),  # 1 while epoll is asked to say when there is room to write
     ],
@@ -38,7 +40,7 @@ CONNECTION = np.dtype(
 SHARED = np.dtype(
     [
         ("epoll_fd", np.int64),
-        ("message_bytes", np.int64),
+        ("message_bytes", np.int64),  # of every message, unless `size_count` says that sizes differ
         ("depth", np.int64),  # messages outstanding on each connection
         ("slots", np.int64),  # a power of two >= depth: the send time of message n is in slot n % slots
         ("stopping", np.int64),  # 1: begin no further message
@@ -49,6 +51,8 @@ SHARED = np.dtype(
         ("suspect", np.int64),  # the connection whose bytes were wrong, -1 if none
         ("suspect_from", np.int64),  # where in `inbound` the unverified bytes begin, and where they end
         ("suspect_to", np.int64),
+        ("echoed_bytes", np.int64),  # of whole messages; counted only where sizes differ
+        *sizes.FIELDS,
     ],
     align=True,
 )
@@ -101,6 +105,8 @@ def want_room(shared, connection, row, wanted, event):  # type: ignore[no-untype
 def begin_message(shared, connection, row, sent_ns, timespec):  # type: ignore[no-untyped-def]
     """Begin the next message: note the moment. `write_message` sends it."""
     sent_ns[row, connection.begun & (shared.slots - 1)] = wire.monotonic_ns(timespec)
+    if shared.size_count > 0:
+        connection.begun_bytes = sizes.size_of(shared, connection.base, connection.begun)
     connection.begun += 1
     connection.written = 0
     shared.begun += 1
@@ -113,7 +119,7 @@ def write_message(shared, connection, row, words, event):  # type: ignore[no-unt
 
     One write a call: a long message takes turns with the other connections, at the pace of its EPOLLOUT events.
     """
-    size = min(shared.message_bytes - connection.written, CHUNK_BYTES)
+    size = min(connection.begun_bytes - connection.written, CHUNK_BYTES)
     source = prepare(words, connection.base, connection.begun - 1, connection.written, size)
     count = wire.write(connection.wfd, source, size)
     if count < 0:
@@ -123,7 +129,7 @@ def write_message(shared, connection, row, words, event):  # type: ignore[no-unt
             return False
         count = 0
     connection.written += count
-    if connection.written == shared.message_bytes:
+    if connection.written == connection.begun_bytes:
         return True
     want_room(shared, connection, row, 1, event)
     return False
@@ -146,7 +152,7 @@ def _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, wo
     start = 0
     while start < count:
         outstanding = connection.begun - connection.echoed
-        gone = connection.written if outstanding == 1 else shared.message_bytes
+        gone = connection.written if outstanding == 1 else np.int64(connection.echo_bytes)
         size = min(count - start, gone - connection.echo)
         if outstanding == 0 or size <= 0:
             _suspect(shared, connection, row, start, count, event)
@@ -157,13 +163,16 @@ def _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, wo
             return
         start += size
         connection.echo += size
-        if connection.echo == shared.message_bytes:
+        if connection.echo == connection.echo_bytes:
             took_ns = now_ns - sent_ns[row, connection.echoed & (shared.slots - 1)]
             counts[bucket_of(took_ns)] += 1
             connection.echoed += 1
             connection.echo = 0
             shared.completed += 1
             shared.outstanding -= 1
+            if shared.size_count > 0:
+                shared.echoed_bytes += connection.echo_bytes
+                connection.echo_bytes = sizes.size_of(shared, connection.base, connection.echoed)
 
 
 @inlined

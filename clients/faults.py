@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clients.connections import END_OF_FILE, TIMED_OUT
@@ -42,17 +43,22 @@ def name_ending(reason: int, echoed: int, echo_bytes: int) -> str:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Bytes that came where byte `offset` of message `due` was expected; `size` is that of every message.
+    """Bytes that came where byte `offset` of message `due` was expected; `size_of` tells the size of a message.
 
     `begun` is how many messages the connection began to send: if `due` is not one of them, nothing at all was expected.
     """
 
     base: int
-    size: int
+    size_of: Callable[[int], int]
     due: int
     begun: int
     offset: int
     arrived: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the message that was due."""
+        return self.size_of(self.due)
 
 
 def name_wrong_bytes(seen: Mismatch) -> str:
@@ -101,13 +107,16 @@ def _name_shift(seen: Mismatch, at: int, wrong: bytes) -> str:
 
 def _from(seen: Mismatch, at: int) -> bytes:
     """What should have come from byte `at` of the message on, with the messages after it, as far as _PEEK goes."""
-    last = min(seen.begun, seen.due + 2 + _PEEK // seen.size)
-    later = (_text(seen, number) for number in range(seen.due + 1, last))
-    return _text(seen, seen.due, at) + b"".join(later)
+    ahead = bytearray(_text(seen, seen.due, at))
+    number = seen.due + 1
+    while number < seen.begun and len(ahead) < _PEEK:
+        ahead += _text(seen, number)
+        number += 1
+    return bytes(ahead)
 
 
 def _text(seen: Mismatch, number: int, start: int = 0) -> bytes:
-    return message(seen.base, number, start, min(seen.size - start, _PEEK))
+    return message(seen.base, number, start, min(seen.size_of(number) - start, _PEEK))
 
 
 def _agree(left: bytes, right: bytes) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from clients.connections import (
 )
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
 from clients.payload import bases
+from clients.sizes import drawn, spread
 from clients.wire import EVENT_WORDS
 
 # Wrong bytes are named by what comes after them: so much is looked at, and so long waited for if nothing else is left
@@ -57,14 +59,16 @@ class Table:
     Raises OSError where the kernel won't watch them; they are then still the caller's.
     """
 
-    def __init__(self, channels: Sequence[Ends], message_bytes: int, depth: int, seed: int) -> None:
+    def __init__(
+        self, channels: Sequence[Ends], message_bytes: int, depth: int, seed: int, sizes: Sequence[Sequence[float]] = ()
+    ) -> None:
         self.channels = dict(enumerate(channels))
         slots = 1 << (depth - 1).bit_length()
         self.connections: Rows = np.zeros(len(channels), CONNECTION)
         self.connections["rfd"] = [channel.rfd for channel in channels]
         self.connections["wfd"] = [channel.wfd for channel in channels]
         self.connections["base"] = bases(seed, len(channels))
-        self.connections["written"] = message_bytes  # nothing is half written
+        self.connections["begun_bytes"] = self.connections["written"] = message_bytes  # nothing is half written
         self.sent_ns = np.zeros((len(channels), slots), np.int64)
         self.counts = histogram.empty()
         self.inbound = np.empty(CHUNK_BYTES, np.uint8)
@@ -82,6 +86,10 @@ class Table:
         self.shared["depth"] = depth
         self.shared["slots"] = slots
         self.shared["running"] = len(channels)
+        self.connections["echo_bytes"] = message_bytes
+        if sizes:
+            spread(self.shared, sizes)
+            self.connections["echo_bytes"] = [self.size_of(row, 0) for row in range(len(channels))]
         for fd in {fd for channel in channels for fd in channel}:
             os.set_blocking(fd, False)
         error = register(self.shared, self.connections, self.event)
@@ -91,6 +99,20 @@ class Table:
     def total(self, name: str) -> int:
         """Return one of the SHARED figures."""
         return int(self.shared[name][0])
+
+    def size_of(self, row: int, number: int) -> int:
+        """Return the size of a message of one connection."""
+        if not self.total("size_count"):
+            return self.total("message_bytes")
+        size = np.zeros(1, np.int64)
+        drawn(self.shared, self.connections[row]["base"], np.int64(number), size)
+        return int(size[0])
+
+    def echoed_bytes(self) -> int:
+        """Bytes of the messages completed so far."""
+        if self.total("size_count"):
+            return self.total("echoed_bytes")
+        return self.total("completed") * self.total("message_bytes")
 
     def stop_sending(self) -> None:
         """Begin no further message; those begun are still written and their echoes awaited."""
@@ -134,7 +156,7 @@ class Table:
         return name_wrong_bytes(
             Mismatch(
                 base=int(connection["base"]),
-                size=self.total("message_bytes"),
+                size_of=partial(self.size_of, row),
                 due=due,
                 begun=int(connection["begun"]),
                 offset=offset,

@@ -14,7 +14,8 @@ DUE, BEGUN = 7, 10  # three messages are outstanding
 
 
 def name(base: int, size: int, arrived: bytes, due: int = DUE) -> str:
-    return name_wrong_bytes(Mismatch(base=base, size=size, due=due, begun=BEGUN, offset=0, arrived=arrived))
+    seen = Mismatch(base=base, size_of=lambda number: size, due=due, begun=BEGUN, offset=0, arrived=arrived)
+    return name_wrong_bytes(seen)
 
 
 def stream(base: int, size: int, *numbers: int) -> bytes:
