@@ -69,9 +69,6 @@ def serve(job: dict[str, Any], fault: str) -> None:
             FAULTS[fault]()
         opened = time.monotonic_ns()
         say("window_opened", job=name, monotonic_ns=opened)
-        if fault == "burn":
-            conn.sendall(b"burn")
-            conn.recv(1)
         say("window_closed", job="of another trial", monotonic_ns=0)
         say("window_closed", job=name, monotonic_ns=opened + SECOND_NS)
         assert hear() == {"stop": name}

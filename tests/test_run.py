@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from spawn import eventually
@@ -247,13 +248,25 @@ def test_a_busy_load_generator_makes_the_trial_client_bound(folder: Path) -> Non
     assert (record.status, record.bottleneck, record.flags) == ("ok", "client", ["client_bound"])
 
 
-def test_a_busy_server_makes_the_trial_server_bound(folder: Path) -> None:
-    record = the_record(plan(trial("burns", 5)), folder, "burn@5")
-    assert record.server is not None
-    window_ns = record.server.closed_ns - record.server.opened_ns
-    # Another process on this CPU may have taken part of the window; then the server did not have all of it.
-    assert record.server.metrics["cpu_ns"] >= 50e6
-    assert record.bottleneck == ("server" if record.server.metrics["cpu_ns"] >= 0.95 * window_ns else "latency")
+@pytest.mark.parametrize(
+    ("cpu_ns", "cpus", "busy", "expected"),
+    [
+        (950, [0], [0.99], "server"),
+        (949, [0], [0.80], "client"),
+        (949, [0], [0.2, 0.81], "client"),
+        (949, [0], [0.79], "latency"),
+        (1899, [0, 1], [0.1], "latency"),
+        (1900, [0, 1], [0.1], "server"),
+        (1000, [], [], "server"),
+    ],
+)
+def test_the_bottleneck_is_the_server_then_the_client_then_latency(
+    cpu_ns: int, cpus: list[int], busy: list[float], expected: str, folder: Path
+) -> None:
+    record = the_record(plan(trial("good")), folder)
+    assert record.load is not None and record.server is not None
+    seen = msgspec.structs.replace(record.server, opened_ns=0, closed_ns=1000, cpus=cpus, metrics={"cpu_ns": cpu_ns})
+    assert trials.bottleneck(msgspec.structs.replace(record.load, worker_busy=busy), seen) == expected
 
 
 def test_server_and_load_on_one_core_are_flagged(folder: Path) -> None:
