@@ -74,7 +74,8 @@ def _refuse(what: str, next_step: str) -> NoReturn:
 
 def _load(options: argparse.Namespace) -> int:
     from clients.job import Job, JobError  # noqa: PLC0415
-    from clients.session import connect, run, warm_up_code  # noqa: PLC0415
+    from clients.opening import connect  # noqa: PLC0415
+    from clients.session import run, warm_up_code  # noqa: PLC0415
     from clients.summary import describe, failed, figures  # noqa: PLC0415
 
     try:

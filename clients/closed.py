@@ -35,7 +35,7 @@ def closed(table: Table) -> Callable[[int], int]:
         advance,
         table.shared,
         table.connections,
-        table.sent_ns,
+        table.times_ns,
         table.counts,
         table.events,
         table.inbound,
@@ -46,12 +46,12 @@ def closed(table: Table) -> Callable[[int], int]:
 
 
 @inlined
-def _send(shared, connection, row, sent_ns, words, timespec, event):  # type: ignore[no-untyped-def]
+def _send(shared, connection, row, times_ns, words, timespec, event):  # type: ignore[no-untyped-def]
     """Send until `depth` messages are outstanding or there is no room."""
     if connection.written < connection.begun_bytes and not write_message(shared, connection, row, words, event):
         return
     while shared.stopping == 0 and connection.begun - connection.echoed < shared.depth:
-        begin_message(shared, connection, row, sent_ns, timespec)
+        begin_message(shared, connection, row, times_ns, timespec)
         if not write_message(shared, connection, row, words, event):
             return
     want_room(shared, connection, row, 0, event)
@@ -59,7 +59,7 @@ def _send(shared, connection, row, sent_ns, words, timespec, event):  # type: ig
 
 @compiled
 def advance(  # type: ignore[no-untyped-def]
-    shared_row, connections, sent_ns, counts, events, inbound, words, timespec, event, until_ns
+    shared_row, connections, times_ns, counts, events, inbound, words, timespec, event, until_ns
 ):
     """Run the workload until `until_ns` (CLOCK_MONOTONIC); returns why it came back. Call again to go on."""
     shared = shared_row[0]
@@ -79,14 +79,14 @@ def advance(  # type: ignore[no-untyped-def]
             if connection.ended != RUNNING:
                 continue  # its other descriptor had an event in the same batch
             if events[k, 0] != wire.EPOLLOUT:  # bytes, end-of-file or an error: read(2) tells
-                now_ns = receive(shared, connection, row, sent_ns, counts, inbound, words, timespec, event)
+                now_ns = receive(shared, connection, row, times_ns, counts, inbound, words, timespec, event)
             else:
                 now_ns = wire.monotonic_ns(timespec)
             if connection.ended == WRONG_BYTES:
                 return WRONG
             if connection.ended != RUNNING:
                 continue
-            _send(shared, connection, row, sent_ns, words, timespec, event)
+            _send(shared, connection, row, times_ns, words, timespec, event)
             if now_ns >= until_ns:
                 break  # epoll reports the rest of the batch again
     return REACHED

@@ -31,8 +31,9 @@ CONNECTION = np.dtype(
         ("echo", np.int64),  # bytes that have come back of message echoed
         ("begun_bytes", np.int32),  # the size of message begun - 1
         ("echo_bytes", np.int32),  # the size of message echoed
-        ("ended", np.int32),  # RUNNING, or why it was given up
-        ("writable", np.int32),  # 1 while epoll is asked to say when there is room to write
+        ("ended", np.int16),  # RUNNING, or why it was given up
+        ("writable", np.int16),  # 1 while epoll is asked to say when there is room to write
+        ("waiting", np.int32),  # messages due whose sending has not begun: begun ... begun + waiting - 1
     ],
     align=True,
 )
@@ -42,12 +43,14 @@ SHARED = np.dtype(
         ("epoll_fd", np.int64),
         ("message_bytes", np.int64),  # of every message, unless `size_count` says that sizes differ
         ("depth", np.int64),  # messages outstanding on each connection
-        ("slots", np.int64),  # a power of two >= depth: the send time of message n is in slot n % slots
+        ("slots", np.int64),  # a power of two >= depth: the times of message n are in slot n % slots
+        ("recording", np.int64),  # RECORD_NOTHING, RECORD_SERVICE or RECORD_PLAN
         ("stopping", np.int64),  # 1: begin no further message
         ("running", np.int64),  # connections not given up
         ("begun", np.int64),
         ("completed", np.int64),
         ("outstanding", np.int64),  # begun and not completed, on the running connections
+        ("waiting", np.int64),  # due and assigned to one of them, but not begun
         ("suspect", np.int64),  # the connection whose bytes were wrong, -1 if none
         ("suspect_from", np.int64),  # where in `inbound` the unverified bytes begin, and where they end
         ("suspect_to", np.int64),
@@ -56,6 +59,16 @@ SHARED = np.dtype(
     ],
     align=True,
 )
+
+# Of a message two times are kept until its echo has come ...
+SENT, PLANNED = 0, 1
+# ... and what becomes of them is counted in these histograms (service and response time from one or the other).
+SERVICE, RESPONSE, LAG, CONNECT = 0, 1, 2, 3
+HISTOGRAMS = 4
+
+RECORD_NOTHING = 0
+RECORD_SERVICE = 1
+RECORD_PLAN = 2  # response time and lag too
 
 # Why a connection was given up; an errno is its own number.
 RUNNING = 0
@@ -84,6 +97,7 @@ def give_up(shared, connection, reason, event):  # type: ignore[no-untyped-def]
     connection.ended = reason
     shared.running -= 1
     shared.outstanding -= connection.begun - connection.echoed
+    shared.waiting -= connection.waiting
 
 
 @inlined
@@ -102,9 +116,9 @@ def want_room(shared, connection, row, wanted, event):  # type: ignore[no-untype
 
 
 @inlined
-def begin_message(shared, connection, row, sent_ns, timespec):  # type: ignore[no-untyped-def]
+def begin_message(shared, connection, row, times_ns, timespec):  # type: ignore[no-untyped-def]
     """Begin the next message: note the moment. `write_message` sends it."""
-    sent_ns[row, connection.begun & (shared.slots - 1)] = wire.monotonic_ns(timespec)
+    times_ns[row, connection.begun & (shared.slots - 1), SENT] = wire.monotonic_ns(timespec)
     if shared.size_count > 0:
         connection.begun_bytes = sizes.size_of(shared, connection.base, connection.begun)
     connection.begun += 1
@@ -144,7 +158,7 @@ def _suspect(shared, connection, row, start, end, event):  # type: ignore[no-unt
 
 
 @inlined
-def _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
+def _verify(shared, connection, row, count, now_ns, times_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
     """Check `count` bytes at the start of `inbound` and record each message they complete, up to the first wrong one.
 
     A byte is wrong that differs from the one sent, and so is one that comes before any was sent that it could echo.
@@ -164,8 +178,11 @@ def _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, wo
         start += size
         connection.echo += size
         if connection.echo == connection.echo_bytes:
-            took_ns = now_ns - sent_ns[row, connection.echoed & (shared.slots - 1)]
-            counts[bucket_of(took_ns)] += 1
+            if shared.recording != RECORD_NOTHING:
+                slot = connection.echoed & (shared.slots - 1)
+                counts[SERVICE, bucket_of(now_ns - times_ns[row, slot, SENT])] += 1
+                if shared.recording == RECORD_PLAN:
+                    counts[RESPONSE, bucket_of(now_ns - times_ns[row, slot, PLANNED])] += 1
             connection.echoed += 1
             connection.echo = 0
             shared.completed += 1
@@ -176,13 +193,13 @@ def _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, wo
 
 
 @inlined
-def receive(shared, connection, row, sent_ns, counts, inbound, words, timespec, event):  # type: ignore[no-untyped-def]
+def receive(shared, connection, row, times_ns, counts, inbound, words, timespec, event):  # type: ignore[no-untyped-def]
     """Read once and verify what came; returns the moment of the read. `connection.ended` tells whether it went on."""
     count = wire.read(connection.rfd, wire.address(inbound), CHUNK_BYTES)
     error = wire.last_error() if count < 0 else 0
     now_ns = wire.monotonic_ns(timespec)
     if count > 0:
-        _verify(shared, connection, row, count, now_ns, sent_ns, counts, inbound, words, event)
+        _verify(shared, connection, row, count, now_ns, times_ns, counts, inbound, words, event)
     elif count == 0:
         give_up(shared, connection, END_OF_FILE, event)
     elif error not in (EAGAIN, EINTR):

@@ -1,4 +1,4 @@
-"""One job from the first connect to the last close: connect, warm up, measure a window, keep the load on, drain.
+"""One job on open connections, to the last close: warm up, measure a window, keep the load on, drain.
 
 The load itself runs in compiled code that comes back at each boundary (an interval's end, at most); nothing between two
 boundaries costs Python anything. How the outcome is printed, and who asked for it, is decided elsewhere.
@@ -6,10 +6,8 @@ boundaries costs Python anything. How the outcome is printed, and who asked for 
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,80 +15,15 @@ from typing import NamedTuple
 
 from clients import histogram
 from clients.closed import closed
-from clients.connections import IDLE, WRONG
+from clients.connections import IDLE, SERVICE, WRONG
 from clients.job import Job, JobError, Load
+from clients.opening import Connected
 from clients.table import Ends, Table
-from servers.transport import Address, dial, parse
 
 INTERVAL_NS = 100_000_000
 STEP_NS = 5_000_000  # between two looks at `ended` once the window is closed
 DRAIN_NS = 250_000_000  # at most so long outstanding echoes are awaited at the end
 WORKLOADS = {"closed": closed}
-
-# What connect(2) says when it is this machine that can open no more, not the server that takes no more.
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
-
-
-class Connected(NamedTuple):
-    """Open channels, connections that failed by kind, one reason for it, and the time it all took."""
-
-    channels: list[Ends]
-    failed: Counter[str]
-    reason: str
-    connect_ns: int
-
-
-def connect(job: Job) -> Connected:
-    """Open the job's connections, in `timeout_s` all together. Raises JobError if this machine can't open that many."""
-    _raise_descriptor_limit()
-    address = parse(job.address)
-    channels: list[Ends] = []
-    failed = Counter[str]()
-    reason = ""
-    start = time.monotonic()
-    try:
-        for _ in range(job.connections):
-            try:
-                channels.append(_open(address, start + job.timeout_s))
-            except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
-                if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-                    raise JobError(_no_room(job, error)) from None
-                failed["timed_out" if isinstance(error, TimeoutError) else "refused"] += 1
-                reason = getattr(error, "strerror", None) or str(error)
-                if not channels and isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror)):
-                    failed["refused"] = job.connections  # nobody is there: asking again tells nothing new
-                    break
-    except BaseException:
-        for channel in channels:
-            channel.close()
-        raise
-    return Connected(channels, failed, reason, int((time.monotonic() - start) * 1e9))
-
-
-def _open(address: Address, deadline_s: float) -> Ends:
-    while True:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError(errno.ETIMEDOUT, "not all connections were opened in time")
-        try:
-            return Ends(*dial(address, left_s))
-        except BlockingIOError:
-            # The backlog of a UNIX socket is full. connect(2) waits for room there only on a blocking socket, which has
-            # no deadline; nothing tells when there is some.
-            time.sleep(0.001)
-
-
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _no_room(job: Job, error: OSError) -> str:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return (
-        f"{job.connections:,} connections can't be opened from here: {error.strerror} "
-        f"(limits: {limit:,} descriptors, ulimit -Hn; local ports, net.ipv4.ip_local_port_range)"
-    )
 
 
 def run(
@@ -130,7 +63,7 @@ class _Session:
     def __init__(self, job: Job, connected: Connected) -> None:
         self.job = job
         self.failed = connected.failed.copy()  # messages by kind; a connection that never opened would have sent one
-        self.table = Table(connected.channels, job.message_bytes, job.depth, job.seed)
+        self.table = Table(connected.channels, job)
         self._advance = WORKLOADS[job.workload](self.table)
 
     def advance_to(self, until_ns: int, step_ns: int, ended: Callable[[], bool]) -> bool:
@@ -170,7 +103,9 @@ class _Session:
             before = completed
         closed = _Snapshot.take(table)
         say("window_closed", closed.at_ns)
-        return _Window(opened, closed, connections, failed_before, self.failed.copy(), intervals, table.counts.copy())
+        return _Window(
+            opened, closed, connections, failed_before, self.failed.copy(), intervals, table.counts[SERVICE].copy()
+        )
 
 
 class _Snapshot(NamedTuple):

@@ -22,7 +22,11 @@ from clients.connections import (
     CHUNK_BYTES,
     CONNECTION,
     EVENTS,
+    HISTOGRAMS,
+    RECORD_NOTHING,
+    RECORD_SERVICE,
     RUNNING,
+    SENT,
     SHARED,
     TIMED_OUT,
     WRONG_BYTES,
@@ -31,6 +35,7 @@ from clients.connections import (
     withdraw,
 )
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
+from clients.job import Job
 from clients.payload import bases
 from clients.sizes import drawn, spread
 from clients.wire import EVENT_WORDS
@@ -53,24 +58,49 @@ class Ends(NamedTuple):
             os.close(fd)
 
 
+class Share(NamedTuple):
+    """Which part of a job a load thread has: thread `thread` of `threads`, with connections `first` and following."""
+
+    thread: int
+    threads: int
+    first: int
+
+    def of(self, total: int) -> int:
+        """Return this thread's part of what is split evenly, remainders to the first threads."""
+        return total // self.threads + (self.thread < total % self.threads)
+
+
+ALL = Share(0, 1, 0)
+
+
+def _slots(job: Job, connections: int) -> int:
+    """How many messages of a connection have room for their times: a power of two.
+
+    Where there is a plan no answer is waited for, so the room is generous: memory that is never touched is never there.
+    """
+    if job.rate_hz == 0:
+        return 1 << (job.depth - 1).bit_length()
+    return min(1 << 16, max(1 << 6, (1 << 22) >> (connections - 1).bit_length()))
+
+
 class Table:
     """The state of one load thread. Takes the channels over: `close` ends them all.
 
     Raises OSError where the kernel won't watch them; they are then still the caller's.
     """
 
-    def __init__(
-        self, channels: Sequence[Ends], message_bytes: int, depth: int, seed: int, sizes: Sequence[Sequence[float]] = ()
-    ) -> None:
+    def __init__(self, channels: Sequence[Ends], job: Job, share: Share = ALL) -> None:
+        self.job = job
+        self.share = share
         self.channels = dict(enumerate(channels))
-        slots = 1 << (depth - 1).bit_length()
+        slots = _slots(job, len(channels))
         self.connections: Rows = np.zeros(len(channels), CONNECTION)
         self.connections["rfd"] = [channel.rfd for channel in channels]
         self.connections["wfd"] = [channel.wfd for channel in channels]
-        self.connections["base"] = bases(seed, len(channels))
-        self.connections["begun_bytes"] = self.connections["written"] = message_bytes  # nothing is half written
-        self.sent_ns = np.zeros((len(channels), slots), np.int64)
-        self.counts = histogram.empty()
+        self.connections["base"] = bases(job.seed, share.first + len(channels))[share.first :]
+        self.connections["begun_bytes"] = self.connections["written"] = job.message_bytes  # nothing is half written
+        self.times_ns = np.zeros((len(channels), slots, 2), np.int64)
+        self.counts = np.zeros((HISTOGRAMS, histogram.BUCKETS), np.int64)
         self.inbound = np.empty(CHUNK_BYTES, np.uint8)
         self.words = np.empty(CHUNK_BYTES // 8 + 2, np.uint64)
         self.events = np.empty((EVENTS, EVENT_WORDS), np.int32)
@@ -82,13 +112,14 @@ class Table:
         self._epoll = select.epoll()
         self.shared: Rows = np.zeros(1, SHARED)
         self.shared["epoll_fd"] = self._epoll.fileno()
-        self.shared["message_bytes"] = message_bytes
-        self.shared["depth"] = depth
+        self.shared["message_bytes"] = job.message_bytes
+        self.shared["depth"] = job.depth
         self.shared["slots"] = slots
+        self.shared["recording"] = RECORD_NOTHING if job.record_off else RECORD_SERVICE
         self.shared["running"] = len(channels)
-        self.connections["echo_bytes"] = message_bytes
-        if sizes:
-            spread(self.shared, sizes)
+        self.connections["echo_bytes"] = job.message_bytes
+        if job.sizes:
+            spread(self.shared, job.sizes)
             self.connections["echo_bytes"] = [self.size_of(row, 0) for row in range(len(channels))]
         for fd in {fd for channel in channels for fd in channel}:
             os.set_blocking(fd, False)
@@ -141,7 +172,7 @@ class Table:
 
     def _give_up_overdue(self, sent_before_ns: int) -> None:
         table = self.connections
-        oldest_ns = self.sent_ns[np.arange(len(table)), table["echoed"] & (self.total("slots") - 1)]
+        oldest_ns = self.times_ns[np.arange(len(table)), table["echoed"] & (self.total("slots") - 1), SENT]
         waiting = (table["ended"] == RUNNING) & (table["begun"] > table["echoed"])
         for row in np.flatnonzero(waiting & (oldest_ns < sent_before_ns)).tolist():
             withdraw(self.shared, self.connections, row, TIMED_OUT, self.event)

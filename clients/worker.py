@@ -29,7 +29,8 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from clients.job import JobError, read_job
-from clients.session import connect, run, warm_up_code
+from clients.opening import connect
+from clients.session import run, warm_up_code
 
 HOLD_S = 1.0
 

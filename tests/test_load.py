@@ -15,9 +15,10 @@ import pytest
 from peers import Fault, Peer, peer
 
 from bench.record import Load as RecordedLoad
-from clients import histogram, session, table
+from clients import histogram, opening, table
 from clients.job import Job, JobError, Load, read_job
-from clients.session import Connected, connect, run
+from clients.opening import Connected, connect
+from clients.session import run
 from servers import transport
 from servers.contract import Channel
 from servers.transport import Address
@@ -311,7 +312,7 @@ def test_a_full_backlog_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return transport.dial(address, timeout)
 
-    monkeypatch.setattr(session, "dial", dial)
+    monkeypatch.setattr(opening, "dial", dial)
     with peer("unix", 64) as server:
         load = drive(server, connections=3)
     assert load.connections == 3
@@ -322,7 +323,7 @@ def test_connections_are_not_waited_for_longer_than_the_timeout(monkeypatch: pyt
     def dial(address: Address, timeout: float) -> Channel:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(session, "dial", dial)
+    monkeypatch.setattr(opening, "dial", dial)
     job = Job(address="unix:@nowhere", connections=3, message_bytes=1, duration_s=1.0, timeout_s=0.02)
     assert connect(job).failed == {"timed_out": 3}
 
@@ -333,7 +334,7 @@ def test_a_lack_of_descriptors_is_this_machine_s_and_nobody_is_called_refusing(m
             raise OSError(errno.EMFILE, "Too many open files")
         return transport.dial(address, timeout)
 
-    monkeypatch.setattr(session, "dial", dial)
+    monkeypatch.setattr(opening, "dial", dial)
     before = descriptors()
     with peer("tcp", 64) as server, pytest.raises(JobError, match="Too many open files"):
         drive(server, connections=10_000)
