@@ -1,4 +1,4 @@
-"""From a run to tables: a row a trial, estimates of each case, percentile curves, and who beats whom.
+"""From a run to tables: a row a trial, estimates of each case, and percentile curves.
 
 A case is all of a trial's definition but the repeat. Pure functions of the records: analysing a run twice gives the
 same tables. No figure, no sentence and no file is made here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,81 +17,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.record import Load, Record, Run, Server, Trial
-from bench.stats import Interval, hodges_lehmann_ratio, holm, median_interval, samples_needed, welch_p
+from bench.contests import Contest, contests
+from bench.metrics import CASE, GROUP, METRICS, QUANTILES
+from bench.record import Load, Record, Run, Server
+from bench.stats import Interval, median_interval, samples_needed
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
 
-# The seed orders the execution and does not change what is measured.
-CASE = tuple(name for name in Trial.__struct_fields__ if name not in ("repeat", "seed"))
-SETTING = tuple(name for name in CASE if name not in ("strategy", "connections"))
-# Where strategies are compared with each other.
-GROUP = (*SETTING, "connections")
-
-SIGNIFICANT = 0.05
 # Points of the percentile curve: 1/(1-p) from 1 (the minimum) to a million, 16 a decade, and the median.
 CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(16 * 6 + 1))}))
 CURVE_NEEDS = np.array([samples_needed(p) for p in CURVE])
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column of the trial table that is estimated for each case. `quantile` marks one of the service time."""
-
-    name: str
-    heading: str  # of a column; with the unit
-    title: str
-    unit: str
-    higher_is_better: bool = False
-    quantile: float | None = None
-
-
-RATE = Metric("rate_hz", "messages/s", "throughput", "messages/s", higher_is_better=True)
-CPU = Metric("cpu_us", "CPU µs", "server CPU per message", "us")
-P99 = Metric("p99_us", "p99 µs", "p99 of the service time", "us", quantile=0.99)
-METRICS = (
-    RATE,
-    CPU,
-    Metric("cpu_user_us", "user µs", "user CPU of the server per message", "us"),
-    Metric("cpu_system_us", "system µs", "system CPU of the server per message", "us"),
-    Metric("p50_us", "p50 µs", "p50 of the service time", "us", quantile=0.5),
-    Metric("p90_us", "p90 µs", "p90 of the service time", "us", quantile=0.9),
-    P99,
-    Metric("p999_us", "p99.9 µs", "p99.9 of the service time", "us", quantile=0.999),
-    Metric("p9999_us", "p99.99 µs", "p99.99 of the service time", "us", quantile=0.9999),
-    Metric("switches", "switches", "context switches of the server per message", ""),
-    Metric("messages_per_cpu_s", "messages/CPU-s", "messages per server CPU-second", "", higher_is_better=True),
-    Metric("rss_peak_bytes", "memory MiB", "peak resident memory of the server", "bytes"),
-)
-QUANTILES = tuple(metric for metric in METRICS if metric.quantile is not None)
-CONTESTED = (RATE, CPU, P99)
-
-
-class Standing(NamedTuple):
-    """One strategy's place in a contest. `client_bound` counts its trials in which the client was the limit."""
-
-    strategy: str
-    value: float
-    trials: int
-    client_bound: int
-
-
-@dataclass(frozen=True)
-class Contest:
-    """The strategies of one group, ranked by one metric, the best first.
-
-    `ratio` is by what factor the best is better than the second, None where there is no second or no trial to
-    compare. `level` holds those that can't be told apart from the best, in order of rank: the interval of the ratio
-    contains 1, or Welch's test on the logarithms, adjusted (Holm) for all comparisons with a best by this metric in
-    the run, is not significant.
-    """
-
-    metric: Metric
-    group: dict[str, Any]
-    ranking: tuple[Standing, ...]
-    ratio: Interval | None
-    level: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -338,57 +274,3 @@ def _estimate_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Itera
             "trials": sum(row["status"] == "ok" for row in rows),
             "client_bound": _bound(rows),
         }
-
-
-# --- contests: who beats whom
-
-
-def contests(trials: pd.DataFrame, estimates: pd.DataFrame) -> list[Contest]:
-    """Rank the strategies of each group by each of CONTESTED, in the order of the metrics, then of the groups."""
-    found: list[Contest] = []
-    for metric in CONTESTED:
-        values = _values(trials, metric)
-        rankings = _rankings(estimates, metric)
-        duels = [_duel(metric, values, key, ranking[0], other) for key, ranking in rankings for other in ranking[1:]]
-        adjusted = iter(holm([p for _, p in duels]))
-        ratios = iter(ratio for ratio, _ in duels)
-        for key, ranking in rankings:
-            against = [(other.strategy, next(ratios), next(adjusted)) for other in ranking[1:]]
-            level = tuple(name for name, ratio, p in against if ratio is None or ratio.contains(1.0) or p > SIGNIFICANT)
-            found.append(Contest(metric, key, ranking, against[0][1] if against else None, level))
-    return found
-
-
-def _group(row: Mapping[Any, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in GROUP)
-
-
-def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], list[float]]:
-    values: dict[tuple[Any, ...], list[float]] = {}
-    for row in trials[trials[metric.name] > 0].to_dict("records"):
-        values.setdefault((*_group(row), row["strategy"]), []).append(row[metric.name])
-    return values
-
-
-def _rankings(estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, Any], tuple[Standing, ...]]]:
-    rows = estimates[(estimates["metric"] == metric.name) & (estimates["value"] > 0)].to_dict("records")
-    rankings = []
-    for key, group in groupby(sorted(rows, key=_group), key=_group):
-        standings = [Standing(row["strategy"], row["value"], row["trials"], row["client_bound"]) for row in group]
-        standings.sort(key=lambda it: (-it.value if metric.higher_is_better else it.value, it.strategy))
-        rankings.append((dict(zip(GROUP, key, strict=True)), tuple(standings)))
-    return rankings
-
-
-def _duel(
-    metric: Metric,
-    values: dict[tuple[Any, ...], list[float]],
-    group: dict[str, Any],
-    best: Standing,
-    other: Standing,
-) -> tuple[Interval | None, float]:
-    a, b = (values.get((*group.values(), it.strategy), []) for it in (best, other))
-    if not a or not b:
-        return None, 1.0
-    ratio = hodges_lehmann_ratio(a, b) if metric.higher_is_better else hodges_lehmann_ratio(b, a)
-    return ratio, welch_p(a, b)

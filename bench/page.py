@@ -1,7 +1,7 @@
 """The report as text: report.html, self-contained, and report.md for a pull request.
 
-What is said comes from words.py, what is drawn from figures; here it is put in order. Nothing is computed but the text
-of table cells, and no file is written.
+What is said comes from verdicts.py and caveats.py, what is drawn from figures; here it is put in order. Nothing is
+computed but the text of table cells, and no file is written.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import words
-from bench.analyse import CASE, GROUP, METRICS, RATE, Analysis, Metric
+from bench import caveats, verdicts, words
+from bench.analyse import Analysis
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
+from bench.metrics import CASE, GROUP, METRICS, RATE, Metric
 
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
@@ -79,23 +80,23 @@ def _content(
         "folder": folder.name,
         "theme": THEME,
         "summary": _summary(analysis, folder.name),
-        "unfinished": words.unfinished(manifest, len(analysis.trials), folder.name),
+        "unfinished": caveats.unfinished(manifest, len(analysis.trials), folder.name),
         "notes": [note.replace(f"{analysis.run.folder}/", "") for note in analysis.run.notes],
-        "headlines": words.headlines(analysis.contests),
-        "nothing": words.nothing_to_compare(analysis.trials),
-        "verdicts": words.verdicts(analysis.contests),
-        "conditions": words.conditions(analysis.trials),
-        "stops": words.why_lines_stop(manifest.strategies, analysis.cases),
+        "headlines": verdicts.headlines(analysis.contests),
+        "nothing": caveats.nothing_to_compare(analysis.trials),
+        "verdicts": verdicts.verdicts(analysis.contests),
+        "conditions": caveats.conditions(analysis.trials),
+        "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
         "method": METHOD,
         "figures": [Shown(plate, drawn, _message(analysis, plate)) for plate, drawn in pictures],
         "columns": _columns(analysis, metrics),
         "rows": _rows(analysis, metrics),
         "strategies": _strategies(analysis),
-        "left_out": words.left_out(analysis.trials),
+        "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
-        "client_bound": words.client_bound(analysis.cases),
-        "missing": words.missing(analysis.run.records),
-        "overhead": words.overhead(analysis.trials),
+        "client_bound": caveats.client_bound(analysis.cases),
+        "missing": caveats.missing(analysis.run.records),
+        "overhead": caveats.overhead(analysis.trials),
         "facts": [
             ("Machine", facts(manifest.host)),
             ("Versions", facts(manifest.versions)),
@@ -122,7 +123,7 @@ def _minute(iso: str) -> str:
 
 def _message(analysis: Analysis, plate: Plate) -> str:
     of_metric = [contest for contest in analysis.contests if contest.metric.name == plate.metric]
-    return " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in words.headlines(of_metric))
+    return " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in verdicts.headlines(of_metric))
 
 
 # --- the table: a row a case

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import histogram, load, manifest, record, server, sweep, unmeasured
 
-from bench.analyse import CASE, METRICS, Analysis, Contest, analyse, quantiles_us
+from bench.analyse import Analysis, analyse, quantiles_us
+from bench.contests import Contest
+from bench.metrics import CASE, METRICS
 from bench.record import Record, Run, Trial
 
 

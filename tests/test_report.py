@@ -26,8 +26,8 @@ from synthetic import (
 
 import report
 from bench import record as schema
-from bench.analyse import METRICS
 from bench.errors import BadInputError
+from bench.metrics import METRICS
 from bench.page import facts
 
 FILES = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench.analyse import CASE, GROUP
 from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, columns_for, panels, shorten
+from bench.metrics import CASE, GROUP
 from bench.words import digits, split, title
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analyse import GROUP
 from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, panels
+from bench.metrics import GROUP
 from bench.words import duration_text, split, title
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analyse import SETTING
 from bench.figures.style import (
     PAPER,
     Look,
@@ -19,6 +18,7 @@ from bench.figures.style import (
     plain_numbers,
     shorten,
 )
+from bench.metrics import SETTING
 from bench.words import counted, split, title
 
 # Points of one number of connections stand side by side, so that no bar hides another: this many octaves in all.

@@ -1,0 +1,114 @@
+"""What stands in the way of trusting a run, in sentences: what failed, what was left out, who was the limit.
+
+Every function takes tables or records and returns plain text, with names between backticks. Nothing is measured, drawn
+or marked up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pandas as pd
+
+from bench.metrics import CASE, GROUP
+from bench.record import Manifest, Record, StrategyInfo
+from bench.words import column_text, counted, joined, named, quoted, varying
+
+
+def why_lines_stop(strategies: Iterable[StrategyInfo], cases: pd.DataFrame) -> list[str]:
+    """Say of each strategy that serves one connection at a time why it has no figures at more."""
+    measured = cases[cases["ok"] > 0]
+    most = measured["connections"].max()
+    sentences = []
+    for info in strategies:
+        own = measured[measured["strategy"] == info.name]["connections"]
+        if not info.concurrent and len(own) and own.max() < most:
+            sentences.append(
+                f"{quoted(info.name)} serves one connection at a time: it was measured at "
+                f"{counted(own.max(), 'connection')} only, and its line stops there."
+            )
+    return sentences
+
+
+def left_out(trials: pd.DataFrame) -> list[str]:
+    """Say which trials failed or were unavailable, and why, a sentence for each strategy and reason."""
+    bad = trials[trials["status"] != "ok"]
+    sentences = []
+    for (strategy, status, reason), rows in bad.groupby(["strategy", "status", "reason"], sort=True):
+        counts = sorted(rows["connections"].unique())
+        where = f"{joined([f'{count:,}' for count in counts])} connection{'s' if counts != [1] else ''}"
+        what = "failed" if status == "failed" else "unavailable"
+        why = str(reason).rstrip(".") or "no reason was recorded"
+        sentences.append(f"{quoted(str(strategy))}: {counted(len(rows), 'trial')} {what} at {where}: {why}.")
+    return sentences
+
+
+def client_bound(cases: pd.DataFrame) -> list[str]:
+    """Say in which cases the client was the limit, a sentence for each strategy."""
+    differing = varying(cases)
+    sentences = []
+    for strategy, rows in cases[cases["client_bound"] > 0].groupby("strategy", sort=True):
+        places = [
+            f"{', '.join(column_text(name, row[name]) for name in differing) or 'all that was run'} "
+            f"({row['client_bound']} of {row['ok']} trials)"
+            for row in rows.to_dict("records")
+        ]
+        sentences.append(f"{quoted(str(strategy))}: {joined(places)}.")
+    return sentences
+
+
+def missing(records: Iterable[Record]) -> list[str]:
+    """Say which figures of the servers could not be read, and why."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        for metric, why in (record.server.missing if record.server else {}).items():
+            found.setdefault((metric, why), set()).add(record.trial.strategy)
+    return [
+        f"{metric} could not be read of {named(sorted(strategies))}: {why.rstrip('.')}."
+        for (metric, why), strategies in sorted(found.items())
+    ]
+
+
+def unfinished(manifest: Manifest, recorded: int, folder: str) -> str:
+    """Say how much of the sweep is missing; nothing where it is complete or its size is unknown."""
+    planned = manifest.sweep.get("trials_planned")
+    if not isinstance(planned, int) or recorded >= planned:
+        return ""
+    return (
+        f"This run is unfinished: {recorded:,} of {counted(planned, 'trial')} are recorded. "
+        f"`iobench sweep --resume {folder}` runs the others."
+    )
+
+
+def overhead(trials: pd.DataFrame) -> str:
+    """Say which share of the wall time was not measuring; nothing where no time was recorded."""
+    spent = {name: float(trials[name].sum()) for name in ("window_s", "warmed_s", "spawn_s", "connect_s", "teardown_s")}
+    total = sum(spent.values())
+    if total <= 0:
+        return ""
+    share = {name: f"{seconds / total:.0%}" for name, seconds in spent.items()}
+    rest = f"{1 - (spent['window_s'] + spent['warmed_s']) / total:.0%}"
+    return (
+        f"Of {total:,.1f} s of trials, {share['window_s']} was measured, {share['warmed_s']} was warm-up and "
+        f"{rest} was neither: spawning {spent['spawn_s']:.1f} s, connecting "
+        f"{spent['connect_s']:.1f} s, tear-down {spent['teardown_s']:.1f} s."
+    )
+
+
+def nothing_to_compare(trials: pd.DataFrame) -> str:
+    """Say why a run names no winner; nothing where a trial succeeded."""
+    if trials.empty:
+        return "No trial of this run was recorded, so there is nothing to compare."
+    if (trials["status"] == "ok").any():
+        return ""
+    return "No trial of this run succeeded, so there is nothing to compare."
+
+
+def conditions(trials: pd.DataFrame) -> str:
+    """Say what all trials have in common, and how often each was repeated; nothing where there is none."""
+    if trials.empty:
+        return ""
+    common = [column_text(name, trials[name].iloc[0]) for name in GROUP if trials[name].nunique() == 1]
+    repeats = Counter(trials.groupby(list(CASE)).size()).most_common(1)[0][0]
+    return f"All trials: {', '.join([*common, counted(repeats, 'repeat')])}."
