@@ -55,6 +55,9 @@ SHARED = np.dtype(
         ("suspect_from", np.int64),  # where in `inbound` the unverified bytes begin, and where they end
         ("suspect_to", np.int64),
         ("echoed_bytes", np.int64),  # of whole messages; counted only where sizes differ
+        ("rounds", np.int64),  # burst: rounds that are over
+        ("in_round", np.int64),  # burst: 1 from the first write of a round to the last echo
+        ("connects", np.int64),  # churn: connections opened
         *sizes.FIELDS,
     ],
     align=True,
