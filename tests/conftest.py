@@ -31,7 +31,7 @@ def shared_server(case: Case) -> Iterator[Server]:
         yield server
         if case.model != "nonblocking":
             assert eventually(lambda: asleep(server)), f"{case} has no connections, and does not sleep"
-        assert stop(server) == 0
+        assert stop(server.process) == 0
         assert server.complaints() == ""
 
 

@@ -7,7 +7,6 @@ import os
 import pkgutil
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from echo_client import Client
-from spawn import ROOT, STOP_S, WAIT_S, cases, list_strategies, spawned, stop
+from spawn import ROOT, WAIT_S, cases, list_strategies, spawned, stop
 
 import servers
 from servers.__main__ import main
@@ -88,8 +87,7 @@ def test_a_server_that_stands_alone_says_where_it_listens_and_leaves_nothing_beh
         assert address.transport == transport
         with Client(address) as client:
             assert client.echo(b"alone") == b"alone"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_S) == 0
+        assert stop(process) == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,8 +95,7 @@ def test_a_server_can_listen_on_an_abstract_name_which_needs_no_removing() -> No
     with standing_alone("epoll_lt", f"unix:@iobench-test-{os.getpid()}") as (process, address):
         with Client(address) as client:
             assert client.echo(b"alone") == b"alone"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_S) == 0
+        assert stop(process) == 0
 
 
 @contextmanager
@@ -246,5 +243,5 @@ def test_every_strategy_runs_on_every_interpreter_there_is(name: str) -> None:
                     assert client.echo(bytes(100_000)) == bytes(100_000)
                     client.half_close()
                     assert client.receive_to_end() == b""
-                assert stop(server) == 0
+                assert stop(server.process) == 0
                 assert server.complaints() == ""

@@ -75,7 +75,7 @@ def test_connections_beyond_the_descriptor_limit_are_refused_and_the_others_serv
         for client in held[:5]:
             client.close()
         assert eventually(lambda: connect(server, 1, stack)), "nobody new is served when some have left"
-        assert stop(server) == 0
+        assert stop(server.process) == 0
         assert server.complaints() == ""
         ending = server.next_status()
         assert ending["event"] == "stopped"
@@ -95,7 +95,7 @@ def test_a_server_without_a_free_descriptor_refuses_everybody_and_serves_again_w
         limit_descriptors(server, before)
         pass_over_one_connection(server)
         assert len(connect(server, 1, stack)) == 1
-        assert stop(server) == 0
+        assert stop(server.process) == 0
         assert server.complaints() == ""
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 from echo_client import Client, flood, noise
-from spawn import Case, Server, asleep, eventually, spawned, stop
+from spawn import STOP_S, Case, Server, asleep, eventually, spawned
 
 MEGABYTE = 1024 * 1024
 
 
 def assert_stops(server: Server, signals: int = 1) -> None:
-    assert stop(server, signals) == 0
+    for _ in range(signals):
+        server.process.terminate()
+    assert server.process.wait(STOP_S) == 0
     assert server.complaints() == ""
     assert server.next_status() == {"event": "stopped", "refused": {}}
 
