@@ -219,6 +219,8 @@ def register(shared_row, connections, event):  # type: ignore[no-untyped-def]
     shared = shared_row[0]
     for row in range(len(connections)):
         connection = connections[row]
+        if connection.rfd < 0:
+            continue  # it is opened later
         connection.writable = 1
         both = connection.wfd == connection.rfd
         interest = wire.EPOLLIN | wire.EPOLLOUT if both else wire.EPOLLIN

@@ -31,6 +31,8 @@ def name_ending(reason: int, echoed: int, echo_bytes: int) -> str:
     """Name why a connection ended, wrong bytes apart: a negative reason of clients.connections or an errno."""
     if reason == TIMED_OUT:
         return "short" if echo_bytes else "timed_out"
+    if reason in (errno.ECONNREFUSED, errno.ENOENT):
+        return "refused"
     if echoed == 0 and reason in (END_OF_FILE, errno.EPIPE, errno.ECONNRESET):
         return "refused"
     # EPIPE is how a write learns of an orderly end. A TCP socket that had got a FIN before the RST says so too.

@@ -37,6 +37,7 @@ from clients.connections import (
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
 from clients.job import Job
 from clients.payload import bases
+from clients.silent import Silent
 from clients.sizes import drawn, spread
 from clients.wire import EVENT_WORDS
 
@@ -47,14 +48,14 @@ _EVIDENCE_NS = 20_000_000
 
 
 class Ends(NamedTuple):
-    """This process's side of a connection: the same descriptor twice for a socket."""
+    """This process's side of a connection: the same descriptor twice for a socket, -1 twice where there is none yet."""
 
     rfd: int
     wfd: int
 
     def close(self) -> None:
         """Close both directions."""
-        for fd in set(self):
+        for fd in set(self) - {-1}:
             os.close(fd)
 
 
@@ -107,6 +108,9 @@ class Table:
         self.event = np.zeros(EVENT_WORDS, np.int32)
         self.timespec = np.zeros(2, np.int64)
         self.failed_unbegun = 0  # connections that failed with nothing outstanding
+        self.silent = Silent(())
+        self.single = False  # a connection carries a single message, and another one takes its place
+        self.grace_ns = 0  # how much longer than `timeout_ns` an echo may take, because it is meant to be slow
         self._patience_ns = 0  # until when a fault's aftermath is waited for
         self._wrong: dict[int, bytes] = {}
         self._epoll = select.epoll()
@@ -121,7 +125,7 @@ class Table:
         if job.sizes:
             spread(self.shared, job.sizes)
             self.connections["echo_bytes"] = [self.size_of(row, 0) for row in range(len(channels))]
-        for fd in {fd for channel in channels for fd in channel}:
+        for fd in {fd for channel in channels for fd in channel} - {-1}:
             os.set_blocking(fd, False)
         error = register(self.shared, self.connections, self.event)
         if error:
@@ -159,9 +163,10 @@ class Table:
 
         A connection that failed with nothing outstanding counts for one message, the next.
         """
-        self._give_up_overdue(now_ns - timeout_ns)
+        self._give_up_overdue(now_ns - timeout_ns - self.grace_ns)
         self._patience_ns = now_ns + (0 if self.total("running") else _EVIDENCE_NS)
-        ended = Counter[str]()
+        ended = self.silent.reap()
+        self.failed_unbegun += ended.total()
         for row in np.flatnonzero(self.connections["ended"] != RUNNING).tolist():
             if row in self.channels:
                 outstanding = int(self.connections[row]["begun"] - self.connections[row]["echoed"])
@@ -182,7 +187,7 @@ class Table:
         due, offset = int(connection["echoed"]), int(connection["echo"])
         reason = int(connection["ended"])
         if reason != WRONG_BYTES:
-            return name_ending(reason, due, offset)
+            return name_ending(reason, offset if self.single else due, offset)
         arrived = self._wrong.pop(row) + self._what_follows(self.channels[row].rfd)
         return name_wrong_bytes(
             Mismatch(
@@ -215,4 +220,5 @@ class Table:
         while self.channels:
             with suppress(OSError):
                 self.channels.popitem()[1].close()
+        self.silent.close()
         self._epoll.close()
