@@ -32,11 +32,29 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     duration_s: float
     repeat: int
     seed: int
+    depth: int = 1  # closed, stream: messages outstanding on each connection
+    planned_hz: float = 0.0  # open, idle: messages planned in a second, over all connections; idle: 0 is a closed loop
+    load_fraction: float = 0.0  # open: planned as this fraction of the closed loop's throughput, in place of planned_hz
+    arrivals: str = "constant"  # constant, poisson
+    cap: int = 0  # open: messages outstanding at most, over all connections; 0 is no cap
+    silent: int = 0  # idle: connections that never send, beside the others
+    sizes: tuple[tuple[int, float], ...] = ()  # (bytes, weight) of each size; message_bytes is then their mean
+    ramp_s: float = 0.0  # the connections are opened evenly over so long
+    threads: int = 1  # of the load generator
+    trickle_bytes: int = 1  # slow: each connection writes, and reads, at most so many bytes ...
+    trickle_hz: float = 100.0  # ... so many times a second
+    slo: str = ""  # a step of the search for the highest rate that holds this objective, such as "p99<5ms"
 
     @property
     def id(self) -> str:
-        """Sixteen hex digits derived from the definition: the same trial has the same id in every run."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+        """Sixteen hex digits derived from the definition: the same trial has the same id in every run.
+
+        Fields that have a default count only where they differ from it, so that new ones leave old ids as they are.
+        """
+        values = msgspec.structs.asdict(self)
+        usual = {field.name: field.default for field in msgspec.structs.fields(self)}
+        told = {name: value for name, value in values.items() if value != usual[name]}
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()[:16]
 
 
 class Load(msgspec.Struct, kw_only=True):
@@ -75,7 +93,8 @@ class Server(msgspec.Struct, kw_only=True):
     `metrics` holds, summed over the process and its children,
 
     over the window: cpu_ns (exact, from the process CPU clock), cpu_user_ns and cpu_system_ns (in whole clock ticks, so
-    their sum is not exactly cpu_ns: use them as a split), switches_voluntary, switches_involuntary;
+    their sum is not exactly cpu_ns: use them as a split), switches_voluntary, switches_involuntary, runqueue_wait_ns
+    (that threads could have run and had no CPU, summed over them);
 
     at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes.
     """
@@ -92,6 +111,20 @@ class Server(msgspec.Struct, kw_only=True):
     refused: dict[str, int]  # reason -> connections that the server refused
     exit_code: int | None = None
     stderr_tail: str = ""
+
+
+class Machine(msgspec.Struct, kw_only=True):
+    """What became of the CPUs of a trial, from about the window's start to its end.
+
+    Idle and stolen time is summed over the CPUs that the server, or the load, was allowed on; where they share CPUs,
+    it is the same time twice. Stolen is what the hypervisor gave to other guests while a CPU had work to do.
+    """
+
+    server_idle_ns: float
+    server_steal_ns: float
+    load_idle_ns: float
+    load_steal_ns: float
+    load_wait_ns: float | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
 
 
 class Timing(msgspec.Struct, kw_only=True):
@@ -116,8 +149,12 @@ class Record(msgspec.Struct, kw_only=True):
     started: str = ""  # UTC, ISO 8601
     bottleneck: Literal["", "server", "client", "latency"] = ""
     flags: list[str] = []
+    planned_hz: float = 0.0  # the rate that was planned, also where the trial has it as a fraction; 0: there is no plan
+    lower_bounds: list[str] = []  # percentiles, such as "p99.9", of which only a lower bound is known (flag "censored")
+    held: bool | None = None  # whether the trial's objective (slo) held; None where it has none or was not measured
     load: Load | None = None
     server: Server | None = None
+    machine: Machine | None = None
     timing: Timing | None = None
 
 
@@ -135,16 +172,31 @@ class StrategyInfo(msgspec.Struct, kw_only=True):
     doc: str
 
 
+class Search(msgspec.Struct, kw_only=True):
+    """The highest Poisson rate at which a case holds an objective, as far as it was searched for."""
+
+    slo: str
+    start: Trial  # the closed loop that the search started from; all but the workload is as in the steps
+    steps: list[str]  # ids of the trials, in order
+    held_hz: float  # the highest rate that held; 0 where none did
+    missed_hz: float  # the lowest rate above it that did not hold; 0 where all held
+    finished: bool  # False where the run ended early: it goes on from here
+    limit: Literal["", "server", "client", "latency"]  # the bottleneck at missed_hz
+    reason: str = ""  # why there is no answer
+
+
 class Manifest(msgspec.Struct, kw_only=True):
     """What was run, where, and on which machine: manifest.json."""
 
-    sweep: dict[str, Any]  # the sweep as it was planned, defaults included
+    sweep: dict[str, Any]  # the sweep as it was planned, defaults included, and "trials_planned"
     strategies: list[StrategyInfo]
     host: dict[str, Any]
     versions: dict[str, str]
     created: str  # UTC, ISO 8601
     command: list[str]
     schema: int = SCHEMA
+    calibration: dict[str, Any] | None = None  # the newest one there was, as `iobench calibrate` wrote it
+    searches: list[Search] = []  # answers to `--slo`
 
 
 class Run(msgspec.Struct, kw_only=True):

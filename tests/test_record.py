@@ -192,3 +192,16 @@ def test_trials_that_cannot_be_read_are_bad_input(folder: Path) -> None:
 def test_a_manifest_leaves_no_half_written_file_behind(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [MANIFEST_FILE]
     assert (folder / MANIFEST_FILE).read_text().endswith("}\n")
+
+
+def test_fields_with_defaults_leave_the_ids_of_older_runs_as_they_are() -> None:
+    assert record().id == "f54176f0e455ae2e"
+    assert msgspec.structs.replace(record().trial, depth=1, sizes=()).id == record().id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"depth": 2}, {"planned_hz": 1.0}, {"load_fraction": 0.5}, {"silent": 1}, {"threads": 2}, {"slo": "p99<5ms"}],
+)
+def test_every_field_that_differs_from_its_default_changes_the_id(changed: dict[str, Any]) -> None:
+    assert msgspec.structs.replace(record().trial, **changed).id != record().id
