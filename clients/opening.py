@@ -7,6 +7,7 @@ import resource
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from clients.job import Job, JobError
@@ -16,54 +17,113 @@ from servers.transport import Address, dial, parse
 # What connect(2) says when it is this machine that can open no more, not the server that takes no more.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
 
+_LOOK_S = 0.05  # between two looks at `ended` while a ramp goes on
+_MORE_SOURCES = 250  # loopback addresses to come from, besides the one that the kernel chooses
+_IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 3.12
+
 
 class Connected(NamedTuple):
-    """Open channels, connections that failed by kind, one reason for it, and the time it all took."""
+    """Open channels, connections that failed by kind, one reason for it, the time it took; channels that won't send."""
 
     channels: list[Ends]
     failed: Counter[str]
     reason: str
     connect_ns: int
+    silent: Sequence[Ends] = ()
 
 
-def connect(job: Job) -> Connected:
-    """Open the job's connections, in `timeout_s` all together. Raises JobError if this machine can't open that many."""
+def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
+    """Open the job's connections, evenly over `ramp_s`, all of them in `timeout_s` beyond that.
+
+    Churn opens its own, all the time: for it one is opened and closed again, to see who is there. `ended` is asked now
+    and then whether to leave it at those opened so far. Raises JobError if this machine can't open that many.
+    """
     _raise_descriptor_limit()
-    address = parse(job.address)
+    start = time.monotonic()
+    wanted = 1 if job.workload == "churn" else job.connections + job.silent
     channels: list[Ends] = []
     failed = Counter[str]()
     reason = ""
-    start = time.monotonic()
+    sources = [""]
     try:
-        for _ in range(job.connections):
+        for number in range(wanted):
+            if not _await_turn(start + job.ramp_s * number / wanted, ended):
+                break
             try:
-                channels.append(_open(address, start + job.timeout_s))
+                channels.append(_open(parse(job.address), start + job.ramp_s + job.timeout_s, sources))
             except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
                 if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-                    raise JobError(_no_room(job, error)) from None
+                    raise JobError(_no_room(wanted, error)) from None
                 failed["timed_out" if isinstance(error, TimeoutError) else "refused"] += 1
                 reason = getattr(error, "strerror", None) or str(error)
                 if not channels and isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror)):
-                    failed["refused"] = job.connections  # nobody is there: asking again tells nothing new
+                    failed["refused"] = wanted  # nobody is there: asking again tells nothing new
                     break
     except BaseException:
         for channel in channels:
             channel.close()
         raise
-    return Connected(channels, failed, reason, int((time.monotonic() - start) * 1e9))
+    took_ns = int((time.monotonic() - start) * 1e9)
+    if job.workload == "churn":
+        return Connected(_slots(job, channels), failed, reason, took_ns)
+    return Connected(channels[: job.connections], failed, reason, took_ns, channels[job.connections :])
 
 
-def _open(address: Address, deadline_s: float) -> Ends:
+def _slots(job: Job, probe: list[Ends]) -> list[Ends]:
+    """Close the connection that showed who is there; return places for those to come, none if there was nobody."""
+    for channel in probe:
+        channel.close()
+    return [Ends(-1, -1)] * job.connections if probe else []
+
+
+def _await_turn(due_s: float, ended: Callable[[], bool]) -> bool:
+    """Wait until a connection is to be opened; False where none is to be any more."""
+    while (left_s := due_s - time.monotonic()) > 0:
+        if ended():
+            return False
+        time.sleep(min(left_s, _LOOK_S))
+    return True
+
+
+def _open(address: Address, deadline_s: float, sources: list[str]) -> Ends:
+    """Open a connection from the last of the source addresses. One with no port left gets a successor if it can."""
     while True:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError(errno.ETIMEDOUT, "not all connections were opened in time")
         try:
-            return Ends(*dial(address, left_s))
+            return Ends(*dial(address, left_s)) if sources[-1] == "" else _dial_from(sources[-1], address, left_s)
         except BlockingIOError:
             # The backlog of a UNIX socket is full. connect(2) waits for room there only on a blocking socket, which has
             # no deadline; nothing tells when there is some.
             time.sleep(0.001)
+        except OSError as error:
+            # Each address has ports of its own. 127.0.0.0/8 is this machine with all its addresses.
+            on_loopback = address.transport == "tcp" and _ip_of(address).startswith("127.")
+            if error.errno != errno.EADDRNOTAVAIL or not on_loopback or len(sources) > _MORE_SOURCES:
+                raise
+            sources.append(f"127.0.0.{1 + len(sources)}")
+
+
+def _ip_of(address: Address) -> str:
+    try:
+        found = socket.getaddrinfo(address.place, address.port, socket.AF_INET, socket.SOCK_STREAM)
+    except socket.gaierror:
+        return ""
+    return str(found[0][4][0])
+
+
+def _dial_from(source: str, address: Address, timeout_s: float) -> Ends:
+    """Connect from a source address, IPv4. Raises OSError."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)  # connect(2) finds a port, not bind(2)
+        sock.bind((source, 0))
+        sock.settimeout(timeout_s)
+        sock.connect((_ip_of(address), address.port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(None)
+        fd = sock.detach()
+    return Ends(fd, fd)
 
 
 def _raise_descriptor_limit() -> None:
@@ -71,9 +131,9 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _no_room(job: Job, error: OSError) -> str:
+def _no_room(wanted: int, error: OSError) -> str:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return (
-        f"{job.connections:,} connections can't be opened from here: {error.strerror} "
+        f"{wanted:,} connections can't be opened from here: {error.strerror} "
         f"(limits: {limit:,} descriptors, ulimit -Hn; local ports, net.ipv4.ip_local_port_range)"
     )
