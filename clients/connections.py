@@ -161,7 +161,7 @@ def _suspect(shared, connection, row, start, end, event):  # type: ignore[no-unt
 
 
 @inlined
-def _verify(shared, connection, row, count, now_ns, times_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
+def verify(shared, connection, row, count, now_ns, times_ns, counts, inbound, words, event):  # type: ignore[no-untyped-def]
     """Check `count` bytes at the start of `inbound` and record each message they complete, up to the first wrong one.
 
     A byte is wrong that differs from the one sent, and so is one that comes before any was sent that it could echo.
@@ -202,7 +202,7 @@ def receive(shared, connection, row, times_ns, counts, inbound, words, timespec,
     error = wire.last_error() if count < 0 else 0
     now_ns = wire.monotonic_ns(timespec)
     if count > 0:
-        _verify(shared, connection, row, count, now_ns, times_ns, counts, inbound, words, event)
+        verify(shared, connection, row, count, now_ns, times_ns, counts, inbound, words, event)
     elif count == 0:
         give_up(shared, connection, END_OF_FILE, event)
     elif error not in (EAGAIN, EINTR):
