@@ -75,7 +75,7 @@ class Load(msgspec.Struct, kw_only=True):
     service_hdr: str  # HdrHistogram V2, compressed, base64: ns from the actual send to the last byte of the echo
     cpu_user_ns: int  # of the load generator's process, within the window
     cpu_system_ns: int
-    worker_busy: list[float]  # for each load thread, the share of the window that it was on a CPU
+    worker_busy: list[float]  # for each load thread, the share of the window that it was at work on a CPU
     response_hdr: str = ""  # ns from the planned time to the last byte of the echo; "" where there is no plan
     lag_hdr: str = ""  # ns from the planned time to the actual send
     connect_hdr: str = ""  # churn: ns that connecting took

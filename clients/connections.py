@@ -55,6 +55,8 @@ SHARED = np.dtype(
         ("suspect_from", np.int64),  # where in `inbound` the unverified bytes begin, and where they end
         ("suspect_to", np.int64),
         ("echoed_bytes", np.int64),  # of whole messages; counted only where sizes differ
+        ("cap", np.int64),  # open loop: outstanding and waiting at most, 0 for any number
+        ("turn", np.int64),  # open loop: the connection that the next message of the plan goes to
         ("rounds", np.int64),  # burst: rounds that are over
         ("in_round", np.int64),  # burst: 1 from the first write of a round to the last echo
         ("connects", np.int64),  # churn: connections opened
@@ -120,14 +122,16 @@ def want_room(shared, connection, row, wanted, event):  # type: ignore[no-untype
 
 @inlined
 def begin_message(shared, connection, row, times_ns, timespec):  # type: ignore[no-untyped-def]
-    """Begin the next message: note the moment. `write_message` sends it."""
-    times_ns[row, connection.begun & (shared.slots - 1), SENT] = wire.monotonic_ns(timespec)
+    """Begin the next message: note the moment, and return it. `write_message` sends it."""
+    now_ns = wire.monotonic_ns(timespec)
+    times_ns[row, connection.begun & (shared.slots - 1), SENT] = now_ns
     if shared.size_count > 0:
         connection.begun_bytes = sizes.size_of(shared, connection.base, connection.begun)
     connection.begun += 1
     connection.written = 0
     shared.begun += 1
     shared.outstanding += 1
+    return now_ns
 
 
 @inlined

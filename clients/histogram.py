@@ -7,7 +7,7 @@ most 0.1 % of its value wide. No percentile is computed here.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
@@ -46,6 +46,24 @@ def count_all(counts, values_ns):  # type: ignore[no-untyped-def]
 def empty() -> Counts:
     """Return zeroed counts, int64 of shape (BUCKETS,)."""
     return np.zeros(BUCKETS, np.int64)
+
+
+class Sparse(NamedTuple):
+    """Counts without the zeros: the indices of buckets, and how many values each holds."""
+
+    buckets: np.ndarray[Any, np.dtype[np.uint16]]
+    counts: Counts
+
+    def add_to(self, counts: Counts) -> None:
+        """Add these to counts of shape (BUCKETS,)."""
+        counts[self.buckets] += self.counts
+
+
+def difference(later: Counts, earlier: Counts) -> Sparse:
+    """Return what has been counted in between."""
+    added = later - earlier
+    buckets = np.flatnonzero(added)
+    return Sparse(buckets.astype(np.uint16), added[buckets])
 
 
 def to_hdr(counts: Counts) -> HdrHistogram:

@@ -133,7 +133,7 @@ class Load:
     service_hdr: str  # ns from just before the write to the last byte of the echo: HdrHistogram V2, base64
     cpu_user_ns: int  # of this process, within the window
     cpu_system_ns: int
-    worker_busy: list[float]  # for each load thread, the share of the window that it was on a CPU
+    worker_busy: list[float]  # for each load thread, the share of the window that it was at work on a CPU
     response_hdr: str = ""  # ns from the planned time to the last byte of the echo; "" where there is no plan
     lag_hdr: str = ""  # ns from the planned time to just before the write
     connect_hdr: str = ""  # churn: ns that connecting took

@@ -1,29 +1,45 @@
 """One job on open connections, to the last close: warm up, measure a window, keep the load on, drain.
 
-The load itself runs in compiled code that comes back at each boundary (an interval's end, at most); nothing between two
-boundaries costs Python anything. How the outcome is printed, and who asked for it, is decided elsewhere.
+What a thread does is in clients.load_thread. How the outcome is printed, and who asked for it, is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from clients import histogram
+from clients import pacing, schedule
+from clients.burst import burst
 from clients.closed import closed
-from clients.connections import IDLE, SERVICE, WRONG
 from clients.job import Job, JobError, Load
+from clients.load_thread import Course, LoadThread, Watch, Window
+from clients.open_loop import open_loop
 from clients.opening import Connected
-from clients.table import Ends, Table
+from clients.outcome import load_of
+from clients.silent import Silent
+from clients.table import Ends, Share, Table
+
+WORKLOADS: dict[str, Callable[[Table], Callable[[int], int]]] = {"closed": closed, "open": open_loop, "burst": burst}
 
 INTERVAL_NS = 100_000_000
-STEP_NS = 5_000_000  # between two looks at `ended` once the window is closed
-DRAIN_NS = 250_000_000  # at most so long outstanding echoes are awaited at the end
-WORKLOADS = {"closed": closed}
+MOST_INTERVALS = 600
+_START_NS = 2_000_000  # until several threads have all begun
+
+
+def interval_ns(duration_s: float) -> int:
+    """Return the length of an interval: 100 ms, or the first of 200 ms, 500 ms, 1 s, 2 s, 5 s, 10 s ... that makes 600.
+
+    So what is kept for each interval has an end, however long the window.
+    """
+    length_ns, factors = INTERVAL_NS, (2.0, 2.5, 2.0)
+    step = 0
+    while duration_s * 1e9 > MOST_INTERVALS * length_ns:
+        length_ns = round(length_ns * factors[step % 3])
+        step += 1
+    return length_ns
 
 
 def run(
@@ -33,153 +49,125 @@ def run(
     say: Callable[[str, int], None] = lambda event, at_ns: None,
     ended: Callable[[], bool] = lambda: False,
     hold_s: float = 0.0,
+    cpus: Sequence[int] = (),
 ) -> Load:
     """Run a job on open channels, which it takes over: they are all closed when it returns.
 
     `say` gets ("window_opened" | "window_closed", its moment). `ended` is asked at every boundary whether to end early;
-    after the window the load stays on, unrecorded, until it says so or `hold_s` has passed. Raises JobError if no
-    connection is left when the window would open.
+    after the window the load stays on, unrecorded, until it says so or `hold_s` has passed. Several load threads get a
+    CPU of `cpus` each, where those are enough. Raises JobError if no connection is left when the window would open.
     """
+    tables = _tables(job, connected)
     try:
-        session = _Session(job, connected)
+        now_ns = time.monotonic_ns()
+        begins_ns = now_ns if len(tables) == 1 else now_ns + _START_NS
+        for table in tables:
+            if table.planned:
+                schedule.start(table.plan, begins_ns)
+        course = Course(len(tables), interval_ns(job.duration_s), begins_ns + _ns(job.warmup_s))
+        advance = WORKLOADS[job.workload]
+        threads = [LoadThread(table, advance(table), course, job.timeout_s) for table in tables]
+        watch = _watch(job, course, threads, failed=connected.failed, say=say, ended=ended, hold_s=hold_s)
+        windows = _attend(threads, course, watch, cpus)
+    finally:
+        for table in tables:
+            table.close()
+    how = pacing.describe(tables[0].pace) if tables[0].planned else ""
+    return load_of(job, connected.failed, course.interval_ns, how, windows)
+
+
+def _tables(job: Job, connected: Connected) -> list[Table]:
+    """Deal the connections to the threads, evenly, remainders to the first ones; the first watches the silent ones."""
+    tables: list[Table] = []
+    try:
+        for share, channels in _shares(connected.channels, job.threads):
+            tables.append(Table(channels, job, share))
+        tables[0].silent = Silent(connected.silent)
     except OSError as error:
-        for channel in connected.channels:
+        for table in tables:
+            table.channels.clear()
+            table.close()
+        for channel in {*connected.channels, *connected.silent}:
             channel.close()
         raise JobError(f"the connections can't be watched: {error.strerror}") from None
-    try:
-        session.advance_to(time.monotonic_ns() + _ns(job.warmup_s), INTERVAL_NS, ended)
-        window = session.measure(say, ended)
-        session.advance_to(time.monotonic_ns() + _ns(hold_s), STEP_NS, ended)
-        session.table.stop_sending()
-        session.advance_to(time.monotonic_ns() + DRAIN_NS, STEP_NS, lambda: False)
-        return _load(job, window)
-    finally:
-        session.table.close()
+    return tables
 
 
-class _Session:
-    """A table under a workload, and what became of the messages that got no echo."""
+def _shares(channels: Sequence[Ends], threads: int) -> Iterator[tuple[Share, Sequence[Ends]]]:
+    threads = max(1, min(threads, len(channels)))
+    first = 0
+    for thread in range(threads):
+        share = Share(thread, threads, first)
+        count = share.of(len(channels))
+        yield share, channels[first : first + count]
+        first += count
 
-    def __init__(self, job: Job, connected: Connected) -> None:
-        self.job = job
-        self.failed = connected.failed.copy()  # messages by kind; a connection that never opened would have sent one
-        self.table = Table(connected.channels, job)
-        self._advance = WORKLOADS[job.workload](self.table)
 
-    def advance_to(self, until_ns: int, step_ns: int, ended: Callable[[], bool]) -> bool:
-        """Keep the load on until a moment, in steps; False if it ended earlier, told so or with nothing left to do."""
-        now_ns = time.monotonic_ns()
-        while now_ns < until_ns:
-            if ended() or self._step(min(until_ns, now_ns + step_ns)) == IDLE:
-                return False
-            now_ns = time.monotonic_ns()
-        return True
-
-    def _step(self, until_ns: int) -> int:
-        while (outcome := self._advance(until_ns)) == WRONG:
-            self.table.keep_wrong_bytes()
-        self.failed.update(self.table.reap(time.monotonic_ns(), _ns(self.job.timeout_s)))
-        return outcome
-
-    def measure(self, say: Callable[[str, int], None], ended: Callable[[], bool]) -> _Window:
-        """Run the window: from one snapshot to another, a boundary every INTERVAL_NS."""
-        table = self.table
-        if table.total("running") == 0:
-            kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.failed.most_common())
+def _watch(
+    job: Job,
+    course: Course,
+    threads: Sequence[LoadThread],
+    *,
+    failed: Counter[str],
+    say: Callable[[str, int], None],
+    ended: Callable[[], bool],
+    hold_s: float,
+) -> Watch:
+    def open_window(at_ns: int) -> None:
+        if not any(thread.table.total("running") for thread in threads):
+            lost = sum((thread.failed for thread in threads), failed.copy())
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in lost.most_common())
             raise JobError(f"no connection was left when the window was to open ({kinds})")
-        connections = table.total("running")
-        failed_before = self.failed.total()
-        table.counts[:] = 0
-        opened = _Snapshot.take(table)
-        say("window_opened", opened.at_ns)
-        intervals: list[int] = []
-        deadline_ns = opened.at_ns + _ns(self.job.duration_s)
-        boundary_ns, before, on = opened.at_ns, opened.completed, True
-        while on and boundary_ns < deadline_ns:
-            boundary_ns = min(boundary_ns + INTERVAL_NS, deadline_ns)
-            on = self.advance_to(boundary_ns, INTERVAL_NS, ended)
-            completed = table.total("completed")
-            intervals.append(completed - before)
-            before = completed
-        closed = _Snapshot.take(table)
-        say("window_closed", closed.at_ns)
-        return _Window(
-            opened, closed, connections, failed_before, self.failed.copy(), intervals, table.counts[SERVICE].copy()
-        )
+        if not course.over:
+            course.closes_ns = at_ns + _ns(job.duration_s)
+        course.opened_ns = at_ns
+        say("window_opened", at_ns)
+
+    def close_window(at_ns: int) -> None:
+        if not course.over:
+            course.releases_ns = at_ns + _ns(hold_s)
+        say("window_closed", at_ns)
+
+    return Watch(ended, open_window, close_window)
 
 
-class _Snapshot(NamedTuple):
-    """Everything that only grows, at one moment."""
-
-    at_ns: int
-    begun: int
-    completed: int
-    outstanding: int
-    unbegun: int
-    cpu_user_ns: int
-    cpu_system_ns: int
-    thread_ns: int
-
-    @classmethod
-    def take(cls, table: Table) -> _Snapshot:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return cls(
-            at_ns=time.monotonic_ns(),
-            begun=table.total("begun"),
-            completed=table.total("completed"),
-            outstanding=table.total("outstanding"),
-            unbegun=table.failed_unbegun,
-            cpu_user_ns=_ns(usage.ru_utime),
-            cpu_system_ns=_ns(usage.ru_stime),
-            thread_ns=time.thread_time_ns(),
-        )
+def _attend(threads: Sequence[LoadThread], course: Course, watch: Watch, cpus: Sequence[int]) -> list[Window]:
+    """Run all threads, the first of them in the caller's own."""
+    first, *others = threads
+    if not others:
+        return [first.attend(watch)]
+    pinned: Sequence[int | None] = cpus[: len(threads)] if len(cpus) >= len(threads) else [None] * len(threads)
+    before = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(len(others)) as pool:
+        started = [pool.submit(other.attend, watch, cpu) for other, cpu in zip(others, pinned[1:], strict=True)]
+        try:
+            windows = [first.attend(watch, pinned[0])]
+        except BaseException:
+            course.abandoned = True
+            raise
+        finally:
+            course.cut_short()
+            os.sched_setaffinity(0, before)
+        return windows + [thread.result() for thread in started]
 
 
-class _Window(NamedTuple):
-    """What was seen between two snapshots; `failed` are all messages that failed, `failed_before` those before it."""
+def warm_up_code(workload: str = "") -> None:
+    """Run a job against an echo inside this process: compiled code is loaded before anything is measured.
 
-    opened: _Snapshot
-    closed: _Snapshot
-    connections: int
-    failed_before: int
-    failed: Counter[str]
-    intervals: list[int]
-    counts: histogram.Counts
-
-
-def _load(job: Job, window: _Window) -> Load:
-    opened, closed = window.opened, window.closed
-    errors = dict(window.failed)
-    completed = closed.completed - opened.completed
-    begun = closed.begun - opened.begun + closed.unbegun - opened.unbegun
-    busy = (closed.thread_ns - opened.thread_ns) / max(1, closed.at_ns - opened.at_ns)
-    return Load(
-        opened_ns=opened.at_ns,
-        closed_ns=closed.at_ns,
-        connections=window.connections,
-        planned=window.failed_before + opened.outstanding + begun,
-        completed=completed,
-        timed_out=errors.pop("timed_out", 0),
-        errors=errors,
-        unsent=0,
-        in_flight=closed.outstanding,
-        bytes_echoed=completed * job.message_bytes,
-        interval_ns=INTERVAL_NS,
-        intervals=window.intervals,
-        service_hdr=histogram.encode(window.counts),
-        cpu_user_ns=closed.cpu_user_ns - opened.cpu_user_ns,
-        cpu_system_ns=closed.cpu_system_ns - opened.cpu_system_ns,
-        worker_busy=[min(1.0, busy)],
-    )
-
-
-def warm_up_code() -> None:
-    """Run a job against an echo inside this process: all compiled code is loaded before anything is measured.
-
-    The echo is a pipe that leads back to its writer: a thread to echo would leave libc in its multi-threaded ways.
+    That of one workload, or of all. The echo is a pipe that leads back to its writer: a thread to echo would leave libc
+    in its multi-threaded ways.
     """
-    job = Job(address="pipe:itself", connections=1, message_bytes=64, duration_s=0.02)
-    run(job, Connected([Ends(*os.pipe())], Counter(), "", 0))
+    for name in [workload] if workload else WORKLOADS:
+        rate_hz = 1000.0 if name == "open" else 0.0
+        job = Job(
+            address="pipe:itself",
+            connections=1,
+            message_bytes=64,
+            duration_s=0.02,
+            workload=name,
+            rate_hz=rate_hz,
+        )
+        run(job, Connected([Ends(*os.pipe())], Counter(), "", 0))
 
 
 def _ns(seconds: float) -> int:

@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clients import histogram
+from clients import histogram, schedule
 from clients.connections import (
     CHUNK_BYTES,
     CONNECTION,
     EVENTS,
     HISTOGRAMS,
     RECORD_NOTHING,
+    RECORD_PLAN,
     RECORD_SERVICE,
     RUNNING,
     SENT,
@@ -36,6 +37,7 @@ from clients.connections import (
 )
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
 from clients.job import Job
+from clients.pacing import choose
 from clients.payload import bases
 from clients.silent import Silent
 from clients.sizes import drawn, spread
@@ -121,6 +123,9 @@ class Table:
         self.shared["slots"] = slots
         self.shared["recording"] = RECORD_NOTHING if job.record_off else RECORD_SERVICE
         self.shared["running"] = len(channels)
+        self.planned = job.rate_hz > 0
+        if self.planned:
+            self._plan(job)
         self.connections["echo_bytes"] = job.message_bytes
         if job.sizes:
             spread(self.shared, job.sizes)
@@ -130,6 +135,14 @@ class Table:
         error = register(self.shared, self.connections, self.event)
         if error:
             raise OSError(error, os.strerror(error))
+
+    def _plan(self, job: Job) -> None:
+        """Lay out when messages are due. The plan begins when it is told to."""
+        self.plan = schedule.planned(job.rate_hz, job.arrivals, job.seed, self.share.thread, self.share.threads)
+        self.pace = choose(self._epoll.fileno(), self.events, self.timespec)
+        self.shared["cap"] = self.share.of(job.cap)
+        if not job.record_off:
+            self.shared["recording"] = RECORD_PLAN
 
     def total(self, name: str) -> int:
         """Return one of the SHARED figures."""

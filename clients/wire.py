@@ -47,6 +47,10 @@ _memcmp = _libc("memcmp", _INT, _LONG, _LONG, _LONG)
 _clock_gettime = _libc("clock_gettime", _INT, _INT, _LONG)
 _epoll_ctl = _libc("epoll_ctl", _INT, _INT, _INT, _INT, _LONG)
 _epoll_wait = _libc("epoll_wait", _INT, _INT, _LONG, _INT, _INT)
+# Variadic in C, and epoll_pwait2 has no function of its own in an older libc. On x86-64 and AArch64 Linux integers are
+# passed to a variadic function as to any other.
+_syscall = _libc("syscall", _LONG, _LONG, _LONG, _LONG, _LONG, _LONG, _LONG, _LONG)
+_EPOLL_PWAIT2 = 441  # the same on every architecture (Linux 5.11)
 _errno = _libc("__errno_location", types.CPointer(_INT))  # type: ignore[no-untyped-call]
 
 
@@ -101,3 +105,12 @@ def epoll_ctl(epoll_fd, operation, fd, interest, token, event):  # type: ignore[
 def epoll_wait(epoll_fd, events, timeout_ms):  # type: ignore[no-untyped-def]
     """epoll_wait(2) into `events`, int32 of shape (most, EVENT_WORDS); the number of events, -1 on error."""
     return _epoll_wait(epoll_fd, address(events), np.int32(events.shape[0]), np.int32(timeout_ms))
+
+
+@inlined
+def epoll_wait_ns(epoll_fd, events, timeout_ns, timespec):  # type: ignore[no-untyped-def]
+    """epoll_pwait2(2) with a timeout in ns, otherwise as `epoll_wait`. `timespec` is scratch: two int64."""
+    timespec[0] = timeout_ns // 1_000_000_000
+    timespec[1] = timeout_ns % 1_000_000_000
+    most = np.int64(events.shape[0])
+    return _syscall(_EPOLL_PWAIT2, np.int64(epoll_fd), address(events), most, address(timespec), 0, 0)

@@ -297,7 +297,7 @@ def test_three_hundred_connections_are_all_served() -> None:
 def test_connections_that_cannot_be_opened_are_refused_and_the_reason_is_kept() -> None:
     with peers.nobody() as address:
         job = Job(address=address, connections=7, message_bytes=64, duration_s=1.0)
-        channels, failed, reason, _ = connect(job)
+        channels, failed, reason, *_ = connect(job)
     assert (channels, failed, reason) == ([], {"refused": 7}, "Connection refused")
     with pytest.raises(JobError, match="refused 7"):
         run(job, Connected([], failed, reason, 0))

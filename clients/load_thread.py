@@ -1,0 +1,208 @@
+"""One load thread of a job: it keeps its connections under load, phase by phase, and notes what it saw in the window.
+
+The load itself runs in compiled code that comes back at each boundary; nothing between two boundaries costs Python
+anything. The first thread is the caller's own. It decides when the phases end, and the others go by that. What they saw
+is put together elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from clients import histogram, pacing, schedule
+from clients.connections import IDLE, RESPONSE, SERVICE, WRONG, Words
+from clients.table import Table
+
+STEP_NS = 100_000_000  # between two looks at the course, at most
+SHORT_STEP_NS = 5_000_000  # the same while several threads must agree, and once the window is closed
+_GRACE_NS = 4 * SHORT_STEP_NS  # until when the other threads have seen that the end was moved
+DRAIN_NS = 250_000_000  # at most so long outstanding echoes are awaited at the end
+_NEVER_NS = 1 << 62
+
+
+class AbandonedError(Exception):
+    """The first thread failed before the window opened."""
+
+
+class Watch(NamedTuple):
+    """What the first thread asks and tells: whether to end early, and the moments of opening and closing the window."""
+
+    ended: Callable[[], bool]
+    open: Callable[[int], None]
+    close: Callable[[int], None]
+
+
+@dataclass
+class Course:
+    """When the phases of a job end, on CLOCK_MONOTONIC. The first thread writes it, all go by it."""
+
+    threads: int
+    interval_ns: int
+    opens_ns: int  # when the warm-up is to end
+    opened_ns: int = 0  # when it did; 0 is not yet
+    closes_ns: int = _NEVER_NS  # when the window closes
+    releases_ns: int = _NEVER_NS  # until when the load stays on after that
+    over: bool = False  # the phases were cut short
+    abandoned: bool = False  # and nobody wants the outcome
+    idle: set[int] = field(default_factory=set)  # threads with nothing left to do
+
+    @property
+    def step_ns(self) -> int:
+        """How long a thread may go without looking at the course."""
+        return STEP_NS if self.threads == 1 else SHORT_STEP_NS
+
+    def cut_short(self) -> None:
+        """Let every phase end, so late that all threads can do it together."""
+        if not self.over:
+            self.over = True
+            end_ns = time.monotonic_ns() + (0 if self.threads == 1 else _GRACE_NS)
+            self.opens_ns = min(self.opens_ns, end_ns)
+            self.closes_ns = min(self.closes_ns, end_ns)
+            self.releases_ns = min(self.releases_ns, end_ns)
+
+
+class Snapshot(NamedTuple):
+    """Everything that only grows, at one moment."""
+
+    at_ns: int
+    due: int  # according to the plan; where there is none, as many as have begun
+    begun: int
+    completed: int
+    outstanding: int
+    unbegun: int
+    echoed_bytes: int
+    rounds: int
+    connects: int
+    cpu_user_ns: int  # of the whole process
+    cpu_system_ns: int
+    thread_ns: int  # time on a CPU, but for that spent looking at the clock
+
+    @classmethod
+    def take(cls, table: Table) -> Snapshot:
+        """Take one in the thread that the table belongs to."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        at_ns = time.monotonic_ns()
+        spun_ns = int(table.pace["spun_ns"][0]) if table.planned else 0
+        return cls(
+            at_ns=at_ns,
+            due=schedule.due_by(table.plan, at_ns) if table.planned else table.total("begun"),
+            begun=table.total("begun"),
+            completed=table.total("completed"),
+            outstanding=table.total("outstanding"),
+            unbegun=table.failed_unbegun,
+            echoed_bytes=table.echoed_bytes(),
+            rounds=table.total("rounds"),
+            connects=table.total("connects"),
+            cpu_user_ns=int(usage.ru_utime * 1e9),
+            cpu_system_ns=int(usage.ru_stime * 1e9),
+            thread_ns=time.thread_time_ns() - spun_ns,
+        )
+
+
+class Window(NamedTuple):
+    """What one thread saw between two snapshots.
+
+    `failed` are all messages of its that failed by kind, `failed_before` the number of those before the window;
+    `intervals` are the completions in each interval, `interval_counts` their times; `counts` are those of the whole
+    window, of shape (HISTOGRAMS, BUCKETS).
+    """
+
+    opened: Snapshot
+    closed: Snapshot
+    connections: int
+    failed_before: int
+    failed: Counter[str]
+    intervals: list[int]
+    interval_counts: list[histogram.Sparse]
+    counts: Words
+
+
+class LoadThread:
+    """A table under a workload, and what became of the messages that got no echo."""
+
+    def __init__(self, table: Table, advance: Callable[[int], int], course: Course, timeout_s: float) -> None:
+        self.table = table
+        self.failed: Counter[str] = Counter()
+        self._advance = advance
+        self._course = course
+        self._timeout_ns = int(timeout_s * 1e9)
+        self._first = table.share.thread == 0
+        self._recorded = table.counts[RESPONSE if table.planned else SERVICE]
+
+    def attend(self, watch: Watch, cpu: int | None = None) -> Window:
+        """Go through all phases, on one CPU if it is named. Raises AbandonedError if the first thread gave up."""
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+        if self.table.planned:
+            pacing.take_slack()
+        course = self._course
+        self._keep_on(lambda: course.opens_ns, watch, course.step_ns)
+        while course.opened_ns == 0 and not self._first:
+            if course.abandoned:
+                raise AbandonedError
+            soon_ns = time.monotonic_ns() + SHORT_STEP_NS // 10
+            self._keep_on(lambda end_ns=soon_ns: end_ns, watch, SHORT_STEP_NS)  # type: ignore[misc]
+        window = self._measure(watch)
+        self._keep_on(lambda: course.releases_ns, watch, SHORT_STEP_NS)
+        self._drain()
+        return window
+
+    def _keep_on(self, until: Callable[[], int], watch: Watch, step_ns: int) -> None:
+        """Keep the load on until a moment, which may be brought forward meanwhile."""
+        now_ns = time.monotonic_ns()
+        while now_ns < (until_ns := until()):
+            step_end_ns = min(until_ns, now_ns + step_ns)
+            if self._step(step_end_ns) == IDLE:
+                self._course.idle.add(self.table.share.thread)
+                if self._course.threads > 1:  # the others go on, and the books are closed together
+                    time.sleep(max(0, min(step_end_ns, until()) - time.monotonic_ns()) / 1e9)
+            if self._first and (len(self._course.idle) == self._course.threads or watch.ended()):
+                self._course.cut_short()
+            now_ns = time.monotonic_ns()
+
+    def _step(self, until_ns: int) -> int:
+        while (outcome := self._advance(until_ns)) == WRONG:
+            self.table.keep_wrong_bytes()
+        self.failed.update(self.table.reap(time.monotonic_ns(), self._timeout_ns))
+        return outcome
+
+    def _measure(self, watch: Watch) -> Window:
+        table, course = self.table, self._course
+        connections = table.total("running")
+        failed_before = self.failed.total()
+        table.counts[:] = 0
+        opened = Snapshot.take(table)
+        if self._first:
+            watch.open(opened.at_ns)
+        intervals: list[int] = []
+        interval_counts: list[histogram.Sparse] = []
+        before, completed_before = self._recorded.copy(), opened.completed
+        boundary_ns = course.opened_ns
+        while boundary_ns < course.closes_ns:
+            end_ns = boundary_ns = min(boundary_ns + course.interval_ns, course.closes_ns)
+            self._keep_on(lambda end_ns=end_ns: min(end_ns, course.closes_ns), watch, course.step_ns)  # type: ignore[misc]
+            completed, now = table.total("completed"), self._recorded.copy()
+            intervals.append(completed - completed_before)
+            interval_counts.append(histogram.difference(now, before))
+            before, completed_before = now, completed
+        closed = Snapshot.take(table)
+        if self._first:
+            watch.close(closed.at_ns)
+        counts = table.counts.copy()
+        return Window(
+            opened, closed, connections, failed_before, self.failed.copy(), intervals, interval_counts, counts
+        )
+
+    def _drain(self) -> None:
+        """Begin nothing more, and wait a little for the echoes that are still to come."""
+        self.table.stop_sending()
+        end_ns = time.monotonic_ns() + DRAIN_NS
+        while (now_ns := time.monotonic_ns()) < end_ns:
+            if self._step(min(end_ns, now_ns + SHORT_STEP_NS)) == IDLE:
+                break
