@@ -1,0 +1,166 @@
+"""What every claim is measured with: peers, a warm load generator, jobs, and a watch on the machine meanwhile.
+
+No claim is known here. Peers are servers like any other (bench.server), jobs those of any run (bench.load).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.calibrate.watch import Disturbance, Reading, disturbances, take_reading
+from bench.host import CpuLayout
+from bench.load import LoadWorker, Watch, end_worker, measure_job, start_worker
+from bench.probes.process import ProcessProbe
+from bench.processes import Ending, Guard, how_it_ended
+from bench.record import Load, Server, StrategyInfo
+from bench.server import RunningServer, ServerFailedError, start_server, stop_server
+from bench.trial import describe_server
+
+TIMEOUT_S = 20.0  # for an echo: longer than any stall made here
+PEERS_COMMAND = (sys.executable, "-m", "bench.calibrate.peers")
+
+
+Job = dict[str, Any]  # fields of a job (clients.job)
+
+
+class Seen(NamedTuple):
+    """One job's result, from both sides."""
+
+    load: Load
+    server: Server
+    refused: int
+
+
+class Peer(NamedTuple):
+    """A running peer, and what it saw, once it has ended (bench.calibrate.peers.Told)."""
+
+    server: RunningServer
+    told: dict[str, Any]
+
+
+def nothing() -> None:
+    """Do nothing at a step of a job."""
+
+
+@dataclass
+class Rig:
+    """The processes of a calibration. `quick`: take fewer messages. `loads`: every result so far, with its claim."""
+
+    guard: Guard
+    layout: CpuLayout
+    quick: bool
+    worker_command: Sequence[str] = ()
+    claim: str = ""
+    loads: list[tuple[str, Load]] = field(default_factory=list)
+    disturbances: list[Disturbance] = field(default_factory=list)
+    maxima: dict[str, float] = field(default_factory=dict)
+    _workers: dict[tuple[int, ...], LoadWorker] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def choose(self, full: int, quick: int) -> int:
+        """One number or the other."""
+        return quick if self.quick else full
+
+    def worker(self, cpus: Sequence[int] = ()) -> LoadWorker:
+        """A warm load generator, on the CPUs of the layout unless others are named. Raises LoadFailedError."""
+        place = tuple(cpus or self.layout.load)
+        worker = self._workers.get(place)
+        if worker is not None and not worker.usable:
+            end_worker(self._workers.pop(place))
+            worker = None
+        if worker is None:
+            worker = self._workers[place] = start_worker(place, self.guard, self.worker_command)
+        return worker
+
+    def close(self) -> None:
+        """End every load generator."""
+        while self._workers:
+            end_worker(self._workers.popitem()[1])
+
+    @contextmanager
+    def peer(self, name: str, transport: str = "tcp", **options: object) -> Iterator[Peer]:
+        """Run a peer on the server's CPUs; at the end it has `told` what it saw. Raises ServerFailedError."""
+        info = StrategyInfo(
+            name=name,
+            module="",
+            summary="",
+            model="",
+            transports=[],
+            concurrent=True,
+            available=True,
+            reason="",
+            doc="",
+        )
+        with tempfile.TemporaryDirectory(prefix="iobench-") as folder:
+            record = Path(folder) / "record.json"
+            named = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+            command = [*PEERS_COMMAND, *named, f"--record={record}"]
+            peer = Peer(start_server(info, transport, self.layout.server, self.guard, command), {})
+            try:
+                yield peer
+            finally:
+                ending = stop_server(peer.server)
+            if record.exists():
+                peer.told.update(json.loads(record.read_text()))
+        if ending.exit_code != 0:
+            raise ServerFailedError(f"the peer {name!r} ended badly, {how_it_ended(ending)}", ending)
+
+    def drive(
+        self,
+        peer: Peer,
+        *,
+        opened: Callable[[], None] = nothing,
+        closed: Callable[[], None] = nothing,
+        cut_short: bool = False,
+        cpus: Sequence[int] = (),
+        **job: Any,
+    ) -> Seen:
+        """Give the load generator a job, with these callbacks at its steps. Raises LoadFailedError, Interrupted.
+
+        `cut_short` ends the window after a second or so, and with it the load: nothing is sent after its end.
+        """
+        worker = self.worker(cpus)
+        line = {
+            "job": f"calibrate-{next(self._numbers)}",
+            "address": peer.server.address,
+            "workload": "closed",
+            "message_bytes": 64,
+            "warmup_s": 0.0,
+            "timeout_s": TIMEOUT_S,
+            "seed": 1,
+            **job,
+        }
+        probe = ProcessProbe()
+        metrics: dict[str, float] = {}
+        readings: list[Reading] = []
+        names = {worker.child.pid: "the load generator", peer.server.pid: "the peer"}
+        ours, used_cpus = [os.getpid(), *names], sorted({*self.layout.server, *worker.cpus})
+
+        def window_opened() -> None:
+            probe.start([peer.server.pid])
+            readings.append(take_reading(ours, used_cpus))
+            opened()
+
+        def window_closed() -> None:
+            readings.append(take_reading(ours, used_cpus))
+            metrics.update(probe.stop())
+            closed()
+
+        def tick() -> None:
+            if cut_short:
+                worker.send({"stop": line["job"]})
+
+        measured = measure_job(worker, line, peer.server, Watch(nothing, window_opened, window_closed, tick))
+        self.loads.append((self.claim, measured.load))
+        self.disturbances += disturbances(readings[0], readings[1], names, len(used_cpus))
+        server = describe_server(peer.server, probe, metrics, Ending(0, killed=False, stderr_tail=""))
+        return Seen(measured.load, server, measured.refused)
