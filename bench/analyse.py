@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bench.contests import Contest, contests
-from bench.metrics import CASE, GROUP, METRICS, QUANTILES
+from bench.histograms import CURVE, Floats, curve_us, decode, percentiles_us
+from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
-from bench.stats import Interval, median_interval, samples_needed
-
-if TYPE_CHECKING:
-    from hdrh.histogram import HdrHistogram
-
-# Points of the percentile curve: 1/(1-p) from 1 (the minimum) to a million, 16 a decade, and the median.
-CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(16 * 6 + 1))}))
-CURVE_NEEDS = np.array([samples_needed(p) for p in CURVE])
+from bench.stats import median_interval, samples_needed
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,8 @@ class Analysis:
     """A run and its tables, each sorted by definition.
 
     `trials`: a row a trial. `cases`: a row a case, with the number of its trials by status. `estimates`: a row for each
-    case and metric. `curves`: a row for each case and point of the percentile curve.
+    case and metric. `curves`: a row for each case and point of the percentile curve, of its latency and, where sends
+    were planned, of its service time too.
     """
 
     run: Run
@@ -55,8 +49,8 @@ def analyse(run: Run) -> Analysis:
     curve_rows: list[dict[str, Any]] = []
     for _, group in groupby(records, key=lambda record: _sort_key(record)[:-2]):
         same = list(group)
-        times = _service_times(same)
-        rows = [_trial_row(record, times.by_trial.get(record.id)) for record in same]
+        times = _times(same)
+        rows = [_trial_row(record, times.by_trial.get(record.id, {})) for record in same]
         trial_rows += rows
         case_rows.append(_case_row(rows))
         estimate_rows += _estimate_rows(rows, times)
@@ -78,27 +72,34 @@ def _sort_key(record: Record) -> tuple[Any, ...]:
 
 TRIAL_COLUMNS = (
     *("id", "repeat", "seed", "order", "started", "status", "reason", "bottleneck", "client_bound", "flags"),
-    *("completed", "errors", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
+    *("planned", "completed", "errors", "unfinished", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
     *(metric.name for metric in METRICS),
 )
+P99_NEEDS = samples_needed(0.99)
 
 
-def _trial_row(record: Record, times_us: NDArray[np.float64] | None) -> dict[str, Any]:
-    trial, load, server, timing = record.trial, record.load, record.server, record.timing
-    row: dict[str, Any] = {name: getattr(trial, name) for name in CASE}
-    row |= {
+def _definition(record: Record) -> dict[str, Any]:
+    values = {name: getattr(record.trial, name) for name in CASE}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _trial_row(record: Record, times_us: Mapping[str, float]) -> dict[str, Any]:
+    load, timing = record.load, record.timing
+    row = _definition(record) | {
         "id": record.id,
-        "repeat": trial.repeat,
-        "seed": trial.seed,
+        "repeat": record.trial.repeat,
+        "seed": record.trial.seed,
         "order": record.order,
         "started": record.started,
         "status": record.status,
         "reason": record.reason,
         "bottleneck": record.bottleneck,
         "client_bound": record.bottleneck == "client" or "client_bound" in record.flags,
-        "flags": ", ".join(sorted(record.flags)),
+        "flags": ", ".join(sorted(_flags(record))),
+        "planned": load is not None and load.response_hdr != "",
         "completed": load.completed if load else 0,
-        "errors": sum(load.errors.values()) + load.timed_out + load.unsent if load else 0,
+        "errors": sum(load.errors.values()) + load.timed_out if load else 0,
+        "unfinished": load.in_flight + load.unsent if load and "censored" in record.flags else 0,
         "spawn_s": timing.spawn_s if timing else 0.0,
         "connect_s": timing.connect_s if timing else 0.0,
         "warmed_s": timing.warmup_s if timing else 0.0,
@@ -107,14 +108,26 @@ def _trial_row(record: Record, times_us: NDArray[np.float64] | None) -> dict[str
     }
     row |= dict.fromkeys((metric.name for metric in METRICS), math.nan)
     if record.status == "ok" and load is not None and load.closed_ns > load.opened_ns:
-        rate_hz = load.completed * 1e9 / (load.closed_ns - load.opened_ns)
-        row["rate_hz"] = rate_hz
-        if server is not None and rate_hz > 0:
-            row |= _cost_per_message(server, rate_hz)
-        if times_us is not None:
-            for metric, value in zip(QUANTILES, times_us, strict=True):
-                row[metric.name] = _told(value, metric.quantile or 0, load.completed)
+        row |= _rates(record.trial.workload, load)
+        if record.server is not None and row["rate_hz"] > 0:
+            row |= _cost_per_message(record.server, row["rate_hz"])
+        row |= times_us
     return row
+
+
+def _flags(record: Record) -> set[str]:
+    """Those recorded, and `too_few`, which says that not even p99 can be told."""
+    few = record.status == "ok" and record.load is not None and record.load.completed < P99_NEEDS
+    return {*record.flags, *(["too_few"] if few else [])}
+
+
+def _rates(workload: str, load: Load) -> dict[str, float]:
+    window_s = (load.closed_ns - load.opened_ns) / 1e9
+    return {
+        "rate_hz": load.completed / window_s,
+        "offered_hz": load.offered_hz or math.nan,
+        "mb_s": load.bytes_echoed / window_s / 1e6 if workload == "stream" else math.nan,
+    }
 
 
 def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
@@ -141,91 +154,92 @@ def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
     }
 
 
-def _told(value: float, quantile: float, samples: int) -> float:
-    """Withhold a percentile that so few samples can't tell."""
-    return float(value) if samples >= samples_needed(quantile) else math.nan
+# --- times
 
 
-# --- service times: percentiles are never averaged, histograms are added
+class Times(NamedTuple):
+    """Percentiles in us of a case: of each trial, and of the sum of its trials' histograms, by metric.
+
+    `curves`, by "latency" and "service": those of each trial and that of the sum, at CURVE, NaN where too few samples.
+    """
+
+    by_trial: dict[str, dict[str, float]]  # id -> metric -> percentile
+    merged: dict[str, tuple[float, float, float, bool]]  # metric -> percentile, its interval, whether a lower bound
+    curves: dict[str, tuple[list[Floats], Floats]]
+    told_up_to: dict[str, float]  # by the same: percentiles above it are lower bounds
 
 
-class ServiceTimes(NamedTuple):
-    """Percentiles in us of a case: of each trial, and of the sum of its trials' histograms."""
-
-    by_trial: dict[str, NDArray[np.float64]]  # id -> at QUANTILES
-    curves: list[NDArray[np.float64]]  # of each trial, at CURVE, NaN where too few samples
-    merged: NDArray[np.float64]  # at QUANTILES
-    merged_curve: NDArray[np.float64]
-    samples: int
-
-
-def _service_times(records: Iterable[Record]) -> ServiceTimes:
-    found = ServiceTimes({}, [], np.empty(0), np.empty(0), 0)
-    total: HdrHistogram | None = None
-    at = tuple(metric.quantile or 0.0 for metric in QUANTILES)
+def _times(records: Iterable[Record]) -> Times:
+    found = Times({}, {}, {}, {})
+    planned = False
+    kept: dict[str, list[tuple[Record, Any]]] = {}  # kind -> histograms
     for record in records:
-        hist = _decode(record.load) if record.status == "ok" else None
-        if hist is None:
-            continue
-        found.by_trial[record.id] = quantiles_us(hist, at)
-        found.curves.append(_curve(hist))
-        if total is None:
-            total = hist
-        else:
-            total.add(hist)
-    if total is None:
-        return found
-    return found._replace(merged=quantiles_us(total, at), merged_curve=_curve(total), samples=int(total.total_count))
+        planned |= record.load is not None and record.load.response_hdr != ""
+        for kind, text in _recorded(record).items():
+            if (hist := decode(text)) is not None:
+                kept.setdefault(kind, []).append((record, hist))
+    for kind, hists in kept.items():
+        # Users wait for the response where sends were planned, else for the service.
+        is_latency = kind == ("response" if planned else "service")
+        _add_kind(found, hists, kind, {kind, "latency"} if is_latency else {kind})
+    return found
 
 
-def _decode(load: Load | None) -> HdrHistogram | None:
-    """Read a histogram; None where there is none, it is empty, or it isn't one."""
-    from hdrh.histogram import HdrHistogram  # noqa: PLC0415 - used here alone
-
-    if load is None or not load.service_hdr:
-        return None
-    try:
-        hist = HdrHistogram.decode(load.service_hdr)
-    except Exception:  # base64, zlib, struct and hdrh's own: whichever part of a damaged text is met first
-        return None
-    return hist if hist.total_count > 0 else None
-
-
-def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> NDArray[np.float64]:
-    """Give the smallest recorded times, in us, that at least these shares of samples don't exceed (nearest rank)."""
-    counts = np.ctypeslib.as_array(hist.counts)
-    recorded = np.flatnonzero(counts)
-    reached = np.cumsum(counts[recorded])
-    ranks = np.maximum(1, np.ceil(np.asarray(at) * float(reached[-1]) - 1e-6))
-    indices = recorded[np.minimum(np.searchsorted(reached, ranks), len(recorded) - 1)]
-    values = {
-        index: hist.get_highest_equivalent_value(hist.get_value_from_index(index))
-        for index in {int(index) for index in indices}
-    }
-    return np.array([values[int(index)] / 1e3 for index in indices])
+def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, meanings: set[str]) -> None:
+    metrics = [metric for metric in QUANTILES if metric.of in meanings]
+    names, at = [metric.name for metric in metrics], [metric.quantile or 0.0 for metric in metrics]
+    curves = []
+    for record, hist in hists:
+        own = percentiles_us(hist, at, _unfinished(record, kind))
+        found.by_trial.setdefault(record.id, {}).update(zip(names, own.value.tolist(), strict=True))
+        curves.append(curve_us(hist))
+    total = hists[0][1]
+    for _, hist in hists[1:]:
+        total.add(hist)
+    unfinished = sum(_unfinished(record, kind) for record, _ in hists)
+    merged = (column.tolist() for column in percentiles_us(total, at, unfinished))
+    found.merged.update(zip(names, zip(*merged, strict=True), strict=True))
+    if kind in ("service", "response"):
+        shown_as = "latency" if "latency" in meanings else kind
+        found.curves[shown_as] = (curves, curve_us(total))
+        found.told_up_to[shown_as] = total.total_count / (total.total_count + unfinished)
 
 
-def _curve(hist: HdrHistogram) -> NDArray[np.float64]:
-    return np.where(hist.total_count >= CURVE_NEEDS, quantiles_us(hist, CURVE), math.nan)
+def _recorded(record: Record) -> dict[str, str]:
+    load = record.load
+    if load is None or record.status != "ok":
+        return {}
+    kinds = {"service": load.service_hdr, "response": load.response_hdr, "lag": load.lag_hdr}
+    return kinds | {"connect": load.connect_hdr}
 
 
-CURVE_COLUMNS = ["p", "value_us", "min_us", "max_us", "samples", "client_bound"]
+def _unfinished(record: Record, kind: str) -> int:
+    """Count the messages whose time of this kind was not over at the end of a censored trial."""
+    if record.load is None or kind not in ("service", "response") or "censored" not in record.flags:
+        return 0
+    return record.load.in_flight + (record.load.unsent if kind == "response" else 0)
 
 
-def _curve_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Iterable[dict[str, Any]]:
+CURVE_COLUMNS = ["of", "p", "value_us", "min_us", "max_us", "lower_bound", "client_bound"]
+
+
+def _curve_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dict[str, Any]]:
     case = {name: rows[0][name] for name in CASE}
-    lowest = np.min(times.curves, axis=0) if times.curves else ()  # NaN where a trial alone can't tell
-    highest = np.max(times.curves, axis=0) if times.curves else ()
-    for p, value, low, high in zip(CURVE, times.merged_curve, lowest, highest, strict=False):
-        if not math.isnan(value):
-            row = (p, float(value), float(low), float(high), times.samples, _bound(rows))
-            yield case | dict(zip(CURVE_COLUMNS, row, strict=True))
+    for of, (curves, merged) in sorted(times.curves.items()):
+        lowest, highest = np.min(curves, axis=0), np.max(curves, axis=0)  # NaN where a trial alone can't tell
+        for p, value, low, high in zip(CURVE, merged.tolist(), lowest.tolist(), highest.tolist(), strict=True):
+            if not math.isnan(value):
+                row = (of, p, value, low, high, p > times.told_up_to[of], _bound(rows))
+                yield case | dict(zip(CURVE_COLUMNS, row, strict=True))
 
 
 # --- estimates: a row a case and metric
 
 CASE_COLUMNS = ["trials", "ok", "failed", "unavailable", "client_bound", "errors", "samples", "flags"]
-ESTIMATE_COLUMNS = ["metric", "value", "low", "high", "confidence", "min", "max", "n", "trials", "client_bound"]
+ESTIMATE_COLUMNS = [
+    *("metric", "value", "low", "high", "confidence", "min", "max", "n"),
+    *("trials", "client_bound", "lower_bound", "planned"),
+]
 
 
 def _bound(rows: Iterable[dict[str, Any]]) -> int:
@@ -248,29 +262,35 @@ def _case_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _estimate_rows(rows: Sequence[dict[str, Any]], times: ServiceTimes) -> Iterable[dict[str, Any]]:
+def _estimate_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dict[str, Any]]:
     """The median of the trials; for a percentile, that of the merged histogram, with the spread of the trials' own."""
     case = {name: rows[0][name] for name in CASE}
-    merged = dict(zip((metric.name for metric in QUANTILES), times.merged, strict=False))
+    good = [row for row in rows if row["status"] == "ok"]
     for metric in METRICS:
         values = [row[metric.name] for row in rows if not math.isnan(row[metric.name])]
-        if metric.quantile is not None and len(values) < len(times.by_trial):
-            values = []  # the range of only those trials that are long enough would mislead
-        interval = median_interval(values) if values else Interval(math.nan, math.nan, math.nan, 0.0)
-        value = interval.estimate
-        if metric.quantile is not None:
-            value = _told(merged.get(metric.name, math.nan), metric.quantile, times.samples)
+        if metric.quantile is None:
+            if not values:
+                continue
+            value, low, high, confidence = median_interval(values)
+            lower_bound = metric is RATE and _bound(rows) > 0
+        else:
+            value, low, high, lower_bound = times.merged.get(metric.name, (math.nan, math.nan, math.nan, False))
+            confidence = 0.95
+            if len(values) < len(good):
+                values = []  # the range of only those trials that are long enough would mislead
         if math.isnan(value):
             continue
         yield case | {
             "metric": metric.name,
             "value": value,
-            "low": interval.low,
-            "high": interval.high,
-            "confidence": interval.level,
+            "low": low,
+            "high": high,
+            "confidence": confidence,
             "min": min(values, default=math.nan),
             "max": max(values, default=math.nan),
             "n": len(values),
-            "trials": sum(row["status"] == "ok" for row in rows),
+            "trials": len(good),
             "client_bound": _bound(rows),
+            "lower_bound": lower_bound,
+            "planned": any(row["planned"] for row in good),
         }

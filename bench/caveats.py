@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
+from msgspec.structs import fields
 
 from bench.metrics import CASE, GROUP
-from bench.record import Manifest, Record, StrategyInfo
+from bench.record import Manifest, Record, StrategyInfo, Trial
 from bench.words import column_text, counted, joined, named, quoted, varying
 
 
@@ -109,6 +110,8 @@ def conditions(trials: pd.DataFrame) -> str:
     """Say what all trials have in common, and how often each was repeated; nothing where there is none."""
     if trials.empty:
         return ""
-    common = [column_text(name, trials[name].iloc[0]) for name in GROUP if trials[name].nunique() == 1]
+    usual = {field.name: field.default for field in fields(Trial)}
+    same = {name: trials[name].iloc[0] for name in GROUP if trials[name].nunique() == 1}
+    common = [column_text(name, value) for name, value in same.items() if value != usual[name]]
     repeats = Counter(trials.groupby(list(CASE)).size()).most_common(1)[0][0]
     return f"All trials: {', '.join([*common, counted(repeats, 'repeat')])}."

@@ -12,19 +12,23 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.metrics import CONTESTED, GROUP, Metric
+from bench.metrics import CONTESTED, GROUP, RATE, Metric
 from bench.stats import Interval, hodges_lehmann_ratio, holm, welch_p
 
 SIGNIFICANT = 0.05
 
 
 class Standing(NamedTuple):
-    """One strategy's place in a contest. `client_bound` counts its trials in which the client was the limit."""
+    """One strategy's place in a contest. `client_bound` counts its trials in which the client was the limit.
+
+    `lower_bound`: messages were unfinished, so that the percentile is only known to be no less.
+    """
 
     strategy: str
     value: float
     trials: int
     client_bound: int
+    lower_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,17 @@ def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], list[
 
 
 def _rankings(estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, Any], tuple[Standing, ...]]]:
-    rows = estimates[(estimates["metric"] == metric.name) & (estimates["value"] > 0)].to_dict("records")
+    wanted = (estimates["metric"] == metric.name) & (estimates["value"] > 0)
+    wanted &= estimates["slo"] == ""  # the steps of a search are at rates of their own
+    if metric is RATE:
+        wanted &= ~estimates["planned"].astype(bool)  # what was offered is what was asked for, not what can be served
+    rows = estimates[wanted].to_dict("records")
     rankings = []
     for key, group in groupby(sorted(rows, key=_group), key=_group):
-        standings = [Standing(row["strategy"], row["value"], row["trials"], row["client_bound"]) for row in group]
+        standings = [
+            Standing(row["strategy"], row["value"], row["trials"], row["client_bound"], bool(row["lower_bound"]))
+            for row in group
+        ]
         standings.sort(key=lambda it: (-it.value if metric.higher_is_better else it.value, it.strategy))
         rankings.append((dict(zip(GROUP, key, strict=True)), tuple(standings)))
     return rankings

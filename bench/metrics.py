@@ -18,7 +18,12 @@ GROUP = (*SETTING, "connections")
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the trial table that is estimated for each case. `quantile` marks one of the service time."""
+    """A column of the trial table that is estimated for each case.
+
+    `quantile` marks a percentile, of the times named by `of`: "service" (from the actual send), "response" (from the
+    planned one), "latency" (the response time where there is a plan, else the service time: what a user waits), "lag"
+    (from the planned to the actual send), "connect".
+    """
 
     name: str
     heading: str  # of a column; with the unit
@@ -26,21 +31,46 @@ class Metric:
     unit: str
     higher_is_better: bool = False
     quantile: float | None = None
+    of: str = ""
+
+
+PERCENTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"))
+
+
+def _percentiles(of: str, title: str, *names: str) -> tuple[Metric, ...]:
+    """A metric for each of the named percentiles, or for all of them."""
+    prefix = "" if of == "latency" else f"{of}_"
+    return tuple(
+        Metric(
+            name=f"{prefix}{name.replace('.', '')}_us",
+            heading=f"{prefix.replace('_', ' ')}{name} µs",
+            title=f"{name} {title}",
+            unit="us",
+            quantile=quantile,
+            of=of,
+        )
+        for quantile, name in PERCENTILES
+        if not names or name in names
+    )
 
 
 RATE = Metric("rate_hz", "messages/s", "throughput", "messages/s", higher_is_better=True)
 CPU = Metric("cpu_us", "CPU µs", "server CPU per message", "us")
-P99 = Metric("p99_us", "p99 µs", "p99 of the service time", "us", quantile=0.99)
+OFFERED = Metric("offered_hz", "offered/s", "messages planned per second", "messages/s")
+LATENCY = _percentiles("latency", "latency")
+P99 = next(metric for metric in LATENCY if metric.quantile == 0.99)
 METRICS = (
     RATE,
+    OFFERED,
+    Metric("mb_s", "MB/s", "megabytes echoed per second", "MB/s", higher_is_better=True),
     CPU,
     Metric("cpu_user_us", "user µs", "user CPU of the server per message", "us"),
     Metric("cpu_system_us", "system µs", "system CPU of the server per message", "us"),
-    Metric("p50_us", "p50 µs", "p50 of the service time", "us", quantile=0.5),
-    Metric("p90_us", "p90 µs", "p90 of the service time", "us", quantile=0.9),
-    P99,
-    Metric("p999_us", "p99.9 µs", "p99.9 of the service time", "us", quantile=0.999),
-    Metric("p9999_us", "p99.99 µs", "p99.99 of the service time", "us", quantile=0.9999),
+    *LATENCY,
+    *_percentiles("service", "service time, from the actual send"),
+    *_percentiles("response", "response time, from the planned send"),
+    *_percentiles("lag", "schedule lag, from the planned to the actual send", "p50", "p99"),
+    *_percentiles("connect", "time to connect", "p50", "p99"),
     Metric("switches", "switches", "context switches of the server per message", ""),
     Metric("messages_per_cpu_s", "messages/CPU-s", "messages per server CPU-second", "", higher_is_better=True),
     Metric("rss_peak_bytes", "memory MiB", "peak resident memory of the server", "bytes"),

@@ -129,3 +129,30 @@ def samples_needed(quantile: float) -> int:
     half = 1.96 * math.sqrt(quantile * tail)
     root = (half + math.sqrt(half * half + 8 * tail)) / (2 * tail)
     return max(1, math.ceil(root * root - 1e-9))
+
+
+def quantile_ranks(
+    samples: int, quantiles: NDArray[np.float64], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the ranks, from 1, of the two order statistics that enclose each quantile with at least this confidence.
+
+    How many of n samples lie below the true quantile p is binomial (n, p), whatever the distribution: the lower rank is
+    the smallest k with P(X <= k) >= (1-level)/2, the upper one is one more than the smallest with P(X <= k) >=
+    (1+level)/2 (David, Nagaraja: Order Statistics, section 7.1; Conover: Practical Nonparametric Statistics, section
+    3.2). A rank of 0 or of n + 1 is no limit: there are too few samples.
+    """
+    lower = _binomial_quantile((1 - level) / 2, samples, quantiles)
+    upper = _binomial_quantile((1 + level) / 2, samples, quantiles)
+    return lower, upper + 1
+
+
+def _binomial_quantile(probability: float, n: int, p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the smallest whole k with P(X <= k) >= probability, X binomial (n, p)."""
+    from scipy.special import bdtr, bdtrik  # noqa: PLC0415 - slow to import
+
+    # bdtrik is the root of the continuous extension, good to its last digits only: the steps next to it are tried.
+    near = np.clip(np.ceil(bdtrik(probability, n, p)), 0, n)
+    for _ in range(2):
+        near = np.where((near > 0) & (bdtr(near - 1, n, p) >= probability), near - 1, near)
+        near = np.where(bdtr(near, n, p) < probability, near + 1, near)
+    return np.asarray(near, dtype=np.float64)

@@ -22,12 +22,12 @@ MOST_SPELLED = 8  # contests of a headline; more are counted by winner
 _LEADS = {
     RATE.name: ("serves the most", "serve the most"),
     CPU.name: ("costs the server the least CPU per message", "cost the server the least CPU per message"),
-    P99.name: ("has the lowest p99 service time", "have the lowest p99 service times"),
+    P99.name: ("has the lowest p99 latency", "have the lowest p99 latencies"),
 }
 _HEADLINES = {
     RATE.name: "Most messages per second",
     CPU.name: "Least server CPU per message",
-    P99.name: "Lowest p99 service time",
+    P99.name: "Lowest p99 latency",
 }
 
 
@@ -39,11 +39,30 @@ def client_was_the_limit(contest: Contest) -> bool:
     )
 
 
+def lower_bound_leads(contest: Contest) -> bool:
+    """Say whether a percentile names no winner here: of the best, or one level with it, only a lower bound is known."""
+    leaders = {contest.ranking[0].strategy, *contest.level}
+    return contest.metric.quantile is not None and any(
+        it.lower_bound for it in contest.ranking if it.strategy in leaders
+    )
+
+
+def no_winner(contest: Contest) -> str:
+    """Say briefly why a contest can't be decided whatever the figures; nothing where it can."""
+    if client_was_the_limit(contest):
+        return "no winner, the client was the limit"
+    if lower_bound_leads(contest):
+        return "no winner, messages were unfinished when the window closed"
+    return ""
+
+
 def verdict(contest: Contest, cpu: Contest | None = None) -> str:
     """Say who won one contest. `cpu` is the group's contest by CPU, which ranks where the client was the limit."""
     best = contest.ranking[0]
     if client_was_the_limit(contest):
         return _client_limited(contest, cpu)
+    if lower_bound_leads(contest):
+        return _unfinished(contest)
     if len(contest.ranking) == 1:
         value = value_text(contest.metric, best.value)
         text = f"{quoted(best.strategy)} is the only one measured; its {contest.metric.title}: {value}."
@@ -106,6 +125,16 @@ def _client_limited(contest: Contest, cpu: Contest | None) -> str:
     return text + (_ranked_by_cpu(cpu) if cpu else "")
 
 
+def _unfinished(contest: Contest) -> str:
+    leaders = {contest.ranking[0].strategy, *contest.level}
+    bounds = [it for it in contest.ranking if it.strategy in leaders and it.lower_bound]
+    values = values_text(contest.metric, [it.value for it in bounds])
+    return (
+        f"{contest.metric.title} names no winner: messages of {named([it.strategy for it in bounds])} were unfinished "
+        f"when the window closed, so that only a lower bound is known ({values})."
+    )
+
+
 def _ranked_by_cpu(cpu: Contest) -> str:
     def efficiency(it: Standing) -> str:
         return f"{digits(1e6 / it.value)}"
@@ -159,9 +188,9 @@ def _leaders_counted(contests: Sequence[Contest]) -> list[str]:
     """Count how often a strategy is ahead of all others, and how often level with the best."""
     ahead: Counter[str] = Counter()
     level: Counter[str] = Counter()
-    limited = [contest for contest in contests if client_was_the_limit(contest)]
-    unsure = [contest for contest in contests if contest.level and too_few(contest) and contest not in limited]
-    decided = [contest for contest in contests if contest not in limited and contest not in unsure]
+    open_ones = [contest for contest in contests if no_winner(contest)]
+    unsure = [contest for contest in contests if contest.level and too_few(contest) and contest not in open_ones]
+    decided = [contest for contest in contests if contest not in open_ones and contest not in unsure]
     for contest in decided:
         names = [contest.ranking[0].strategy, *contest.level]
         (level if contest.level else ahead).update(names)
@@ -171,8 +200,8 @@ def _leaders_counted(contests: Sequence[Contest]) -> list[str]:
         + (f", in {level[name]} within the noise" if level[name] else "")
         for name in first[:MOST_NAMED]
     ]
-    for left, why in ((limited, "no winner, the client was the limit"), (unsure, "too few repeats to tell")):
-        clauses += [f"{len(left)} of {len(contests)} cases: {why}"] if left else []
+    left = Counter(no_winner(contest) for contest in open_ones) + Counter({"too few repeats to tell": len(unsure)})
+    clauses += [f"{count} of {len(contests)} cases: {why}" for why, count in left.items()]
     return clauses
 
 
@@ -186,8 +215,8 @@ def _places(places: Sequence[str]) -> str:
 
 def _leaders(contest: Contest) -> str:
     best = contest.ranking[0].strategy
-    if client_was_the_limit(contest):
-        return "no winner, the client was the limit"
+    if why := no_winner(contest):
+        return why
     if len(contest.ranking) == 1:
         return f"{quoted(best)}, the only one"
     if contest.level and too_few(contest):

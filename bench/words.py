@@ -6,12 +6,15 @@ Plain text, with names between backticks. The answer in sentences is in verdicts
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from bench.metrics import GROUP, Metric
+from bench.record import Trial
 
 MOST_NAMED = 4  # strategies of a tie; the others are counted
 
@@ -82,7 +85,31 @@ _COLUMN_TEXT: dict[str, Callable[[Any], str]] = {
     "workload": lambda value: f"{value} workload",
     "warmup_s": lambda value: f"{value:g} s of warm-up",
     "duration_s": lambda value: f"{value:g} s measured",
+    "depth": lambda value: f"{value:,} outstanding on each connection",
+    "planned_hz": lambda value: f"{digits(value)} messages/s planned" if value else "no planned rate",
+    "load_fraction": lambda value: f"{value:.0%} of the closed loop's rate" if value else "no planned fraction",
+    "arrivals": lambda value: f"{value} arrivals",
+    "cap": lambda value: f"at most {value:,} outstanding" if value else "no cap on those outstanding",
+    "silent": lambda value: counted(value, "silent connection"),
+    "sizes": lambda value: f"sizes {', '.join(f'{size:,} B × {weight:g}' for size, weight in value)}" if value else "",
+    "ramp_s": lambda value: f"connections opened over {value:g} s",
+    "threads": lambda value: counted(value, "load thread"),
+    "trickle_bytes": lambda value: f"{counted(value, 'byte')} at a time",
+    "trickle_hz": lambda value: f"{value:g} times a second",
+    "slo": lambda value: f"search for {objective_text(value)}" if value else "no objective",
 }
+
+
+def objective_text(slo: str) -> str:
+    """Write an objective such as "p99<5ms" as p99 < 5 ms."""
+    match = re.fullmatch(r"(p[\d.]+)<([\d.]+)([nuµm]?s)", slo)
+    return f"{match[1]} < {match[2]} {match[3].replace('u', 'µ')}" if match else slo
+
+
+def unusual(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """Name the columns that differ from the default of a trial's definition somewhere, or have none."""
+    usual = {field.name: field.default for field in msgspec.structs.fields(Trial)}
+    return [name for name in columns if any(value != usual[name] for value in table[name])]
 
 
 def column_text(name: str, value: Any) -> str:
@@ -104,4 +131,4 @@ def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], always: Se
     """Say how one setting differs from the others; columns in `always` are said even where they don't differ."""
     others = list(among)
     differing = [name for name in one if name in always or any(other[name] != one[name] for other in others)]
-    return ", ".join(column_text(name, one[name]) for name in differing)
+    return ", ".join(text for name in differing if (text := column_text(name, one[name])))

@@ -18,6 +18,7 @@ from bench.record import (
     Load,
     Manifest,
     Record,
+    Search,
     Server,
     StrategyInfo,
     Timing,
@@ -187,6 +188,180 @@ def manifest(names: list[str], **changes: Any) -> Manifest:
         command=["iobench", "sweep", "quick"],
     )
     return msgspec.structs.replace(found, **changes)
+
+
+# --- other workloads: each gives a Load for a record of that workload
+
+
+def open_load(planned_hz: float, capacity_hz: float, cap: int = 1000, **changes: Any) -> Load:
+    """An open loop of a second against a server of this capacity: waiting as in an M/M/1 queue; overload piles up."""
+    completed = int(min(planned_hz, capacity_hz * 0.98))
+    left = int(planned_hz) - completed
+    service_ns = SECOND_NS / capacity_hz
+    waiting = service_ns / max(0.02, 1 - planned_hz / capacity_hz)
+    if left:
+        waiting = max(waiting, SECOND_NS * left / planned_hz / 2)
+    response = histogram(waiting, completed, 0.6)
+    found = msgspec.structs.replace(
+        load(completed, 16, service_ns),
+        planned=int(planned_hz),
+        completed=completed,
+        in_flight=min(left, cap),
+        unsent=max(0, left - cap),
+        response_hdr=response,
+        lag_hdr=histogram(2_000, completed),
+        interval_hdrs=[histogram(waiting, completed // 10, 0.6)] * 10,
+        offered_hz=planned_hz,
+        pacing="epoll_pwait2, spin under 50 us",
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def open_record(
+    strategy: str, planned_hz: float, capacity_hz: float, repeat: int = 0, flags: tuple[str, ...] = (), **changes: Any
+) -> Record:
+    """An open-loop trial; it is censored where more is planned than the server can do."""
+    measured = changes.pop("load", None) or open_load(planned_hz, capacity_hz)
+    overloaded = ("censored",) if measured.in_flight + measured.unsent else ()
+    busy = "server" if planned_hz > 0.95 * capacity_hz else "latency"
+    about: dict[str, Any] = {"workload": "open", "planned_hz": planned_hz, "arrivals": "poisson", "bottleneck": busy}
+    return record(
+        strategy,
+        changes.pop("connections", 16),
+        repeat,
+        measured.completed,
+        flags=[*flags, *overloaded],
+        load=measured,
+        **about | changes,
+    )
+
+
+def load_sweep(repeats: int = 2) -> list[Record]:
+    """Four strategies at 10 % to 110 % of what each can do; one client-bound, one lagging, one unsteady point."""
+    spoilt = {
+        ("epoll_lt", 1.0): "client_bound",
+        ("poll", 0.7): "lagging_schedule",
+        ("asyncio_streams", 0.5): "unsteady",
+    }
+    records = []
+    for name in ("asyncio_streams", "epoll_lt", "poll", "thread_per_connection"):
+        capacity_hz = STRATEGIES[name][1][1]
+        for repeat in range(repeats):
+            for fraction in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1):
+                flags = (spoilt[name, fraction],) if (name, fraction) in spoilt else ()
+                bound = {"bottleneck": "client"} if "client_bound" in flags else {}
+                rate_hz = fraction * capacity_hz
+                made = open_record(
+                    name, rate_hz, capacity_hz, repeat, flags, load_fraction=fraction, order=len(records), **bound
+                )
+                trial = msgspec.structs.replace(made.trial, planned_hz=0.0)
+                records.append(msgspec.structs.replace(made, id=trial.id, trial=trial, planned_hz=rate_hz))
+    return records
+
+
+def churn_load(rate_hz: float, connections: int = 16) -> Load:
+    """Connect, one echo, close, again: connecting takes half of the time."""
+    median_ns = connections * SECOND_NS / rate_hz
+    made = load(rate_hz, connections, median_ns)
+    return msgspec.structs.replace(made, connect_hdr=histogram(median_ns / 2, made.completed), connects=made.completed)
+
+
+def burst_load(rate_hz: float, connections: int = 16) -> Load:
+    """Rounds of a message on each connection."""
+    return load(rate_hz, connections, rounds=int(rate_hz) // connections)
+
+
+def stream_load(mb_s: float, message_bytes: int = 65536) -> Load:
+    """Bulk: so many megabytes a second."""
+    completed = int(mb_s * 1e6 / message_bytes)
+    return load(completed, 16, bytes_echoed=completed * message_bytes)
+
+
+def workloads() -> list[Record]:
+    """Two strategies under every workload that has figures of its own."""
+    made = []
+    for name, speed in (("epoll_lt", 1.0), ("thread_per_connection", 0.7)):
+        for repeat in range(3):
+            pace = speed * (1 + 0.01 * repeat)
+            loads = {
+                "churn": (churn_load(9000 * pace), {}),
+                "burst": (burst_load(80_000 * pace), {}),
+                "stream": (stream_load(900 * pace), {"depth": 8, "message_bytes": 65536}),
+                "open": (open_load(40_000, 90_000 * pace), {"planned_hz": 40_000.0}),
+                "idle": (load(30_000 * pace, 16), {"silent": 2000}),
+            }
+            made += [
+                record(name, 16, repeat, it.completed, load=it, workload=workload, **more)
+                for workload, (it, more) in loads.items()
+            ]
+    return made
+
+
+def search(strategy: str, held_hz: float, missed_hz: float, slo: str = "p99<5ms", **changes: Any) -> Search:
+    """What a search for an objective found."""
+    start = record(strategy).trial
+    found = Search(slo=slo, start=start, steps=[], held_hz=held_hz, missed_hz=missed_hz, finished=True, limit="server")
+    return msgspec.structs.replace(found, **changes)
+
+
+def searched(slo: str = "p99<5ms") -> tuple[list[Record], list[Search]]:
+    """The steps of a search for each of two strategies, and what they found."""
+    records, searches = [], []
+    for name, capacity_hz in (("epoll_lt", 120e3), ("poll", 104e3)):
+        steps = []
+        for fraction, held in ((0.5, True), (0.75, True), (0.9, False), (0.82, True)):
+            made = open_record(name, fraction * capacity_hz, capacity_hz, slo=slo, held=held, order=len(records))
+            steps.append(made.id)
+            records.append(made)
+        searches.append(search(name, 0.82 * capacity_hz, 0.9 * capacity_hz, slo, steps=steps))
+    return records, searches
+
+
+def calibration() -> dict[str, Any]:
+    """What `iobench calibrate` writes, cut down to three claims: one passed, one failed, one inconclusive."""
+
+    def finding(claim: str, says: str, verdict: str, reason: str, *checks: dict[str, Any]) -> dict[str, Any]:
+        about: dict[str, Any] = {"figures": {}, "notes": [], "disturbances": [], "attempts": 1, "took_s": 1.5}
+        return {"claim": claim, "says": says, "verdict": verdict, "reason": reason, "checks": list(checks), **about}
+
+    return {
+        "schema": 1,
+        "created": "2025-01-02T02:00:00Z",
+        "quick": True,
+        "maxima_hz": {"tcp": 250_000.0},
+        "claims": [
+            finding(
+                "stall",
+                "a server that stands still is seen in the response times",
+                "passed",
+                "",
+                {
+                    "what": "p99",
+                    "value": 903.2,
+                    "unit": "ms",
+                    "target": 905,
+                    "low": 891.4,
+                    "high": 918.6,
+                    "timed": True,
+                },
+            ),
+            finding(
+                "echo faults",
+                "every fault is found and named",
+                "failed",
+                "faults found out of range",
+                {"what": "faults found", "value": 999, "unit": "", "target": 1000, "low": 1000, "high": 1000},
+                {"what": "false alarms", "value": 0, "unit": "", "target": 0, "low": 0, "high": 0},
+            ),
+            finding(
+                "schedule lag",
+                "messages are sent when they are due",
+                "inconclusive",
+                "p99 out of range, and 12 % of the CPU time was stolen",
+                {"what": "p99", "value": 240.0, "unit": "us", "target": None, "low": None, "high": 100},
+            ),
+        ],
+    }
 
 
 def sweep(repeats: int = 5, counts: tuple[int, ...] = (1, 16, 128), seed: int = 7) -> list[Record]:

@@ -14,12 +14,26 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import histogram, load, manifest, record, server, sweep, unmeasured
+from synthetic import (
+    churn_load,
+    histogram,
+    load,
+    manifest,
+    open_record,
+    record,
+    server,
+    stream_load,
+    sweep,
+    unmeasured,
+)
 
-from bench.analyse import Analysis, analyse, quantiles_us
+from bench.analyse import Analysis, analyse
 from bench.contests import Contest
+from bench.histograms import quantiles_us
 from bench.metrics import CASE, METRICS
 from bench.record import Record, Run, Trial
+
+SPECIAL = {"churn": churn_load(1e5), "stream": stream_load(900)}
 
 
 def analysed(*records: Record) -> Analysis:
@@ -183,7 +197,15 @@ def test_analysing_the_same_records_in_another_order_gives_the_same_tables() -> 
 
 
 def test_every_metric_of_a_whole_record_is_estimated() -> None:
-    assert set(analysed(record(rate_hz=1e5)).estimates["metric"]) == {metric.name for metric in METRICS}
+    found: set[str] = set()
+    planned = open_record("poll", 80_000, 1e5)
+    for one in (
+        planned,
+        record(load=churn_load(1e5), workload="churn"),
+        record(load=stream_load(900), workload="stream"),
+    ):
+        found |= set(analysed(one).estimates["metric"])
+    assert found == {metric.name for metric in METRICS}
 
 
 def test_a_run_without_records_gives_empty_tables_with_their_columns() -> None:

@@ -50,7 +50,7 @@ def test_a_winner_is_named_with_its_figure_and_its_lead_over_the_second() -> Non
     ("metric", "expected"),
     [
         (CPU, "`epoll_lt` costs the server the least CPU per message: 7.00 µs, ahead of `select`"),
-        (P99, "`epoll_lt` has the lowest p99 service time: 7.00 µs, ahead of `select`"),
+        (P99, "`epoll_lt` has the lowest p99 latency: 7.00 µs, ahead of `select`"),
     ],
 )
 def test_a_winner_by_cost_or_latency_has_the_least(metric: Metric, expected: str) -> None:

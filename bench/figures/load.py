@@ -1,0 +1,70 @@
+"""Throughput against p99 as the offered load rises: the hockey stick, a line a strategy, the Pareto front marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.figures.style import INK, PAPER, QUIET, Look, legend, legend_height_in, panels, plain_numbers
+from bench.load_curve import PANEL
+from bench.words import duration_text, split, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(points: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw a panel for each setting. Takes the table of load points."""
+    found = split(points, PANEL)
+    names = sorted(points["strategy"].unique())
+    alone = len(found) == 1
+    figure, axes = panels(len(found), 1 if alone else 2, 5.0 if alone else 3.9, legend_height_in(names) + 0.1)
+    for panel, (setting, rows) in zip(axes, found, strict=True):
+        _front(panel, rows)
+        for name, curve in rows.groupby("strategy"):
+            _curve(panel, curve, looks[str(name)])
+        panel.set_title(title(setting, [other for other, _ in found], always=("connections",)))
+        _scales(panel)
+    axes[0].set_ylabel("p99 latency")
+    legend(figure, names, looks)
+    return figure
+
+
+def _front(axes: Axes, rows: pd.DataFrame) -> None:
+    """A wide pale line under the points that no other one beats, and a ring round each."""
+    front = rows[rows["front"]].sort_values("achieved_hz")
+    axes.plot(front["achieved_hz"], front["p99_us"], color=QUIET, lw=7, alpha=0.18, solid_capstyle="round")
+    axes.plot(front["achieved_hz"], front["p99_us"], ls="", marker="o", ms=12, mfc="none", mec=INK, mew=0.8)
+
+
+def _curve(axes: Axes, curve: pd.DataFrame, look: Look) -> None:
+    """The points in order of the rates offered, so that a line bends back where more load is served less well."""
+    axes.plot(curve["achieved_hz"], curve["p99_us"], color=look.color, ls=look.dashes, lw=1.5)
+    style: dict[str, Any] = {"marker": look.marker, "ms": 6, "color": look.color, "mew": 1.3, "ls": ""}
+    for point in curve.to_dict("records"):
+        at = (point["achieved_hz"], point["p99_us"])
+        axes.plot(*at, mfc=PAPER if point["doubts"] else look.color, **style)
+        if point["lower_bound"]:
+            axes.annotate(
+                "",
+                xy=at,
+                xytext=(0, 15),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "<-", "color": look.color, "lw": 1.2, "shrinkA": 0, "shrinkB": 3},
+            )
+
+
+def _scales(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
+    axes.set_xlim(left=0)
+    plain_numbers(axes, "x")
+    axes.set_xlabel("messages/s served")

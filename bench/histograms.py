@@ -1,0 +1,98 @@
+"""Percentiles of recorded times: read from an HdrHistogram, with their confidence intervals, and as a curve.
+
+Percentiles are never averaged: histograms are added, and the sum is asked. Nothing here knows a trial or a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.stats import quantile_ranks, samples_needed
+
+if TYPE_CHECKING:
+    from hdrh.histogram import HdrHistogram
+
+Floats = NDArray[np.float64]
+
+# Points of the percentile curve: 1/(1-p) from 1 (the minimum) to a million, 16 a decade, and the median.
+CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(16 * 6 + 1))}))
+
+
+def decode(text: str) -> HdrHistogram | None:
+    """Read a histogram; None where there is none, it is empty, or it isn't one."""
+    from hdrh.histogram import HdrHistogram  # noqa: PLC0415 - used here alone
+
+    if not text:
+        return None
+    try:
+        hist = HdrHistogram.decode(text)
+    except Exception:  # base64, zlib, struct and hdrh's own: whichever part of a damaged text is met first
+        return None
+    return hist if hist.total_count > 0 else None
+
+
+def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> Floats:
+    """Give the smallest recorded times, in us, that at least these shares of samples don't exceed (nearest rank)."""
+    ranks = np.ceil(np.asarray(at) * float(hist.total_count) - 1e-6)
+    return _ranked_us(hist, np.maximum(1, ranks))
+
+
+def _ranked_us(hist: HdrHistogram, ranks: NDArray[np.float64], lowest: bool = False) -> Floats:
+    """Give the times of these ranks, from 1, in us: the highest that their buckets hold, or the lowest."""
+    counts = np.ctypeslib.as_array(hist.counts)
+    recorded = np.flatnonzero(counts)
+    reached = np.cumsum(counts[recorded])
+    indices = recorded[np.minimum(np.searchsorted(reached, ranks), len(recorded) - 1)]
+    starts = {index: hist.get_value_from_index(index) for index in {int(index) for index in indices}}
+    if not lowest:
+        starts = {index: hist.get_highest_equivalent_value(start) for index, start in starts.items()}
+    return np.array([starts[int(index)] / 1e3 for index in indices])
+
+
+class Percentiles(NamedTuple):
+    """Percentiles of one histogram, in us, an array each with a value for each percentile asked for.
+
+    NaN where there are too few samples to tell it; `high` is infinite where only a lower limit can be told. `bound`
+    says where `value` is only a lower bound, because messages that would belong above it were not finished.
+    """
+
+    value: Floats
+    low: Floats  # limits of the 95 % interval
+    high: Floats
+    bound: NDArray[np.bool_]
+
+
+def percentiles_us(hist: HdrHistogram, at: Sequence[float], unfinished: int = 0) -> Percentiles:
+    """Give percentiles with their exact 95 % order-statistic intervals.
+
+    `unfinished` messages were still waited for when the window closed. Of n + c messages, c of them unfinished, no
+    percentile above n/(n+c) can be told: the value is then a lower bound. Below it, the upper limit counts the
+    unfinished as longer than any that finished.
+    """
+    n = int(hist.total_count)
+    wanted = np.asarray(at, dtype=np.float64)
+    low_ranks, _ = quantile_ranks(n, wanted)
+    _, high_ranks = quantile_ranks(n + unfinished, wanted)
+    told = np.array([n >= samples_needed(quantile) for quantile in at])
+    value, high = quantiles_us(hist, at), _ranked_us(hist, high_ranks)
+    low = np.where(low_ranks > 0, _ranked_us(hist, np.maximum(1, low_ranks), lowest=True), 0.0)
+    return Percentiles(
+        np.where(told, value, math.nan),
+        np.where(told, low, math.nan),
+        np.where(told, np.where(high_ranks > n, math.inf, high), math.nan),
+        told & (wanted > n / (n + unfinished)),
+    )
+
+
+def curve_us(hist: HdrHistogram) -> Floats:
+    """Give the percentile curve at CURVE, NaN where there are too few samples."""
+    told = np.array([hist.total_count >= need for need in CURVE_NEEDS])
+    return np.where(told, quantiles_us(hist, CURVE), math.nan)
+
+
+CURVE_NEEDS = tuple(samples_needed(p) for p in CURVE)

@@ -1,0 +1,227 @@
+"""How far a run can be trusted: what flags its trials, how much repeats differ, what the machine did, the calibration.
+
+Pure functions of the tables that analyse.py makes, of the records and of the manifest, to plain rows and sentences.
+Nothing is drawn or marked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bench.metrics import CASE, CPU, P99, PERCENTILES, RATE
+from bench.record import Record
+from bench.stats import samples_needed
+from bench.words import counted, digits, joined, named
+
+FLAGS = {
+    "client_bound": "The load generator, not the server, was the limit: throughput is a lower bound, and latency has "
+    "the client's own delay in it. CPU per message stays comparable.",
+    "lagging_schedule": "Messages were sent later than planned because the load generator could not keep to its "
+    "schedule. The delay counts in the response time, but it is the client's: the trial is not valid.",
+    "unsteady": "Throughput drifted within the window, so that one figure does not describe it.",
+    "censored": "Messages were still waited for when the window closed. The percentiles that they reach into are lower "
+    "bounds, shown with ≥.",
+    "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "
+    "care, and take no absolute figure from here.",
+    "too_few": f"Fewer than {samples_needed(0.99)} messages: not even p99 can be told.",
+}
+STEAL_NOTED = 0.01  # of a window
+
+
+class Flagged(NamedTuple):
+    """A flag, what it means, and the trials that have it."""
+
+    flag: str
+    meaning: str
+    trials: int
+    strategies: str
+
+
+def flagged(trials: pd.DataFrame) -> list[Flagged]:
+    """Count the good trials with each flag, in the order of FLAGS; flags that aren't known come last."""
+    good = trials[trials["status"] == "ok"]
+    who: dict[str, list[str]] = {}
+    for flags, strategy in zip(good["flags"], good["strategy"], strict=True):
+        for flag in filter(None, flags.split(", ")):
+            who.setdefault(flag, []).append(strategy)
+    ordered = [flag for flag in FLAGS if flag in who] + sorted(who.keys() - FLAGS)
+    return [
+        Flagged(flag, FLAGS.get(flag, "–"), len(who[flag]), len(good), named(sorted(set(who[flag]))))
+        for flag in ordered
+    ]
+
+
+def bottlenecks(trials: pd.DataFrame) -> str:
+    """Say how often server or client was the limit; nothing where no trial succeeded."""
+    good = trials[trials["status"] == "ok"]["bottleneck"]
+    what = {
+        "server": "the server's CPU was the limit",
+        "client": "the client's",
+        "latency": "neither was saturated: messages waited for each other's round trip",
+        "": "the limit is not known",
+    }
+    counts = [(int((good == name).sum()), text) for name, text in what.items()]
+    parts = [f"in {number:,} {text}" for number, text in counts if number]
+    return f"Of {counted(len(good), 'good trial')}, {joined(parts)}." if parts else ""
+
+
+def withheld(cases: pd.DataFrame, estimates: pd.DataFrame) -> str:
+    """Say which percentiles are left out for want of messages; nothing where none is."""
+    measured = int((cases["samples"] > 0).sum())
+    parts = []
+    for quantile, name in PERCENTILES:
+        told = int((estimates["metric"] == f"{name.replace('.', '')}_us").sum())
+        if told < measured:
+            parts.append(f"{name} in {measured - told:,} (it takes {samples_needed(quantile):,} messages)")
+    return f"Of {counted(measured, 'case')}, too few messages were seen to tell {joined(parts)}." if parts else ""
+
+
+# --- noise: repeats differ in nothing, so what they differ by is noise
+
+
+def noise(trials: pd.DataFrame) -> str:
+    """Compare every two repeats of a case with each other, as an A/A run does; nothing where nothing was repeated."""
+    parts = []
+    for metric, name in ((RATE, "throughput"), (CPU, "server CPU per message"), (P99, "p99 latency")):
+        gaps = _gaps(trials, metric.name)
+        if len(gaps):
+            middle, most = np.quantile(gaps, [0.5, 0.95])
+            parts.append(f"in {name} by {_percent(middle)} at the median, and by less than {_percent(most)} in 95 %")
+    if not parts:
+        return ""
+    return f"Two repeats of one case, which differ in nothing, differ {joined(parts)} of all pairs."
+
+
+def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """By what share the larger of two repeats is above the smaller, for all pairs of repeats of each case."""
+    good = trials[(trials["status"] == "ok") & (trials[metric] > 0)]
+    if metric == RATE.name:
+        good = good[~good["planned"].astype(bool)]
+    pairs = [pair for _, rows in good.groupby(list(CASE)) for pair in combinations(rows[metric].tolist(), 2)]
+    return np.array([max(pair) / min(pair) - 1 for pair in pairs])
+
+
+def _percent(share: float) -> str:
+    return f"{digits(100 * share) if share < 10 else format(100 * share, ',.0f')} %"
+
+
+# --- the machine
+
+
+def steal(records: Iterable[Record]) -> str:
+    """Say how much CPU time the hypervisor took from the trials."""
+    shares = sorted(share for record in records if (share := _stolen_share(record)) is not None)
+    if not shares:
+        return "How much CPU time a hypervisor took meanwhile was not recorded."
+    if shares[-1] < STEAL_NOTED:
+        return f"A hypervisor took less than 1 % of the CPU time in every one of {counted(len(shares), 'trial')}."
+    more = sum(share >= STEAL_NOTED for share in shares)
+    return (
+        f"A hypervisor took up to {_percent(shares[-1])} of the CPU time of a trial, and 1 % or more in {more:,} of "
+        f"{counted(len(shares), 'trial')}: those figures are of a slower machine than the others."
+    )
+
+
+def _stolen_share(record: Record) -> float | None:
+    machine, load = record.machine, record.load
+    if machine is None or load is None or record.status != "ok" or load.closed_ns <= load.opened_ns:
+        return None
+    cpus = max(1, len(record.server.cpus)) if record.server else 1
+    return max(machine.server_steal_ns / cpus, machine.load_steal_ns) / (load.closed_ns - load.opened_ns)
+
+
+def machine(host: Mapping[str, Any]) -> list[str]:
+    """Say of the machine what figures depend on most."""
+
+    def known(name: str) -> str:
+        value = host.get(name)
+        return "" if value in (None, "", [], {}, "unknown") else str(value)
+
+    sentences = []
+    if cpu := known("cpu_model"):
+        cores = host.get("physical_cores")
+        sentences.append(f"CPU: {cpu}" + (f", {counted(cores, 'core')}." if isinstance(cores, int) else "."))
+    if known("virtualization") not in ("", "none"):
+        sentences.append(f"A virtual machine ({known('virtualization')}): its host may do other work meanwhile.")
+    governors = set(_values(host.get("governor"))) - {"unknown", "performance"}
+    if governors:
+        sentences.append(f"The CPU frequency governor is {joined(sorted(governors))}: clocks may vary.")
+    return sentences
+
+
+def _values(found: Any) -> list[str]:
+    if isinstance(found, Mapping):
+        return [str(value) for value in found.values()]
+    return [str(value) for value in found] if isinstance(found, (list, tuple)) else [str(found)] if found else []
+
+
+# --- the calibration
+
+
+class Claimed(NamedTuple):
+    """A row of the calibration's table; `checks` are (what, expected, measured) in words."""
+
+    claim: str
+    says: str
+    checks: list[tuple[str, str, str]]
+    verdict: str
+    reason: str
+
+
+def calibrated(calibration: Mapping[str, Any] | None) -> list[Claimed]:
+    """Give a row for each claim of a calibration.json; none where there is none."""
+    found = (calibration or {}).get("claims")
+    findings = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return [
+        Claimed(
+            str(one.get("claim", "")),
+            str(one.get("says", "")),
+            [(str(check.get("what", "")), _expected(check), _measured(check)) for check in _checks(one)],
+            str(one.get("verdict", "")),
+            str(one.get("reason", "")),
+        )
+        for one in findings
+    ]
+
+
+def _checks(finding: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    checks = finding.get("checks")
+    return [check for check in checks if isinstance(check, Mapping)] if isinstance(checks, list) else []
+
+
+def _expected(check: Mapping[str, Any]) -> str:
+    low, high, target = (_number(check.get(name)) for name in ("low", "high", "target"))
+    unit = f" {check['unit']}" if check.get("unit") else ""
+    if low == high:
+        return f"{low}{unit}" if low else "–"
+    if low and high:
+        return f"{low} to {high}{unit}" + (f", by theory {target}" if target else "")
+    return f"at least {low}{unit}" if low else f"at most {high}{unit}"
+
+
+def _measured(check: Mapping[str, Any]) -> str:
+    value = _number(check.get("value"))
+    return f"{value} {check.get('unit') or ''}".strip() if value else "not measured"
+
+
+def _number(value: Any) -> str:
+    return digits(float(value)) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+
+
+def calibration_summary(rows: Sequence[Claimed]) -> str:
+    """Say how the calibration went, or how to make one."""
+    if not rows:
+        return (
+            "The load generator was not calibrated on this machine before this run. `iobench calibrate` does it in a "
+            "few minutes, and later runs show the result."
+        )
+    wrong = {verdict: [row.claim for row in rows if row.verdict == verdict] for verdict in ("failed", "inconclusive")}
+    passed = sum(row.verdict == "passed" for row in rows)
+    text = f"The load generator proved {passed} of {counted(len(rows), 'claim')} about itself on this machine"
+    text += "".join(f"; {verdict}: {joined(names)}" for verdict, names in wrong.items() if names)
+    return f"{text}."
