@@ -18,6 +18,7 @@ from clients.histogram import bucket_of
 from clients.payload import prepare
 
 CHUNK_BYTES = 256 * 1024  # at most so much is read or written at once
+LEAST_BYTES = 4096  # and so much is tried to write, at least
 EVENTS = 512  # at most so many are taken from one epoll_wait
 
 CONNECTION = np.dtype(
@@ -42,6 +43,7 @@ SHARED = np.dtype(
     [
         ("epoll_fd", np.int64),
         ("message_bytes", np.int64),  # of every message, unless `size_count` says that sizes differ
+        ("chunk_bytes", np.int64),  # at most so much is written at once: about what was taken the last time
         ("depth", np.int64),  # messages outstanding on each connection
         ("slots", np.int64),  # a power of two >= depth: the times of message n are in slot n % slots
         ("recording", np.int64),  # RECORD_NOTHING, RECORD_SERVICE or RECORD_PLAN
@@ -140,7 +142,7 @@ def write_message(shared, connection, row, words, event):  # type: ignore[no-unt
 
     One write a call: a long message takes turns with the other connections, at the pace of its EPOLLOUT events.
     """
-    size = min(connection.begun_bytes - connection.written, CHUNK_BYTES)
+    size = min(connection.begun_bytes - connection.written, shared.chunk_bytes)
     source = prepare(words, connection.base, connection.begun - 1, connection.written, size)
     count = wire.write(connection.wfd, source, size)
     if count < 0:
@@ -152,6 +154,7 @@ def write_message(shared, connection, row, words, event):  # type: ignore[no-unt
     connection.written += count
     if connection.written == connection.begun_bytes:
         return True
+    shared.chunk_bytes = min(max(2 * count, LEAST_BYTES), CHUNK_BYTES)
     want_room(shared, connection, row, 1, event)
     return False
 

@@ -119,6 +119,7 @@ class Table:
         self.shared: Rows = np.zeros(1, SHARED)
         self.shared["epoll_fd"] = self._epoll.fileno()
         self.shared["message_bytes"] = job.message_bytes
+        self.shared["chunk_bytes"] = CHUNK_BYTES
         self.shared["depth"] = job.depth
         self.shared["slots"] = slots
         self.shared["recording"] = RECORD_NOTHING if job.record_off else RECORD_SERVICE
