@@ -373,9 +373,9 @@ def _attend(slots, row, happened):  # type: ignore[no-untyped-def]
 def advance(slots, until_ns):  # type: ignore[no-untyped-def]
     """Run the workload until `until_ns` (CLOCK_MONOTONIC); returns why it came back. Call again to go on."""
     shared, churning = slots.shared[0], slots.churning[0]
-    if shared.stopping == 0:
-        _open_closed(slots)
     now_ns = wire.monotonic_ns(slots.timespec)
+    if shared.stopping == 0 and now_ns < until_ns:
+        _open_closed(slots)
     while now_ns < until_ns:
         if shared.stopping == 1 and shared.outstanding == 0:
             return IDLE

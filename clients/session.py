@@ -13,16 +13,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 from clients import pacing, schedule
 from clients.burst import burst
+from clients.churn import churn
 from clients.closed import closed
+from clients.idle import idle
 from clients.job import Job, JobError, Load
 from clients.load_thread import Course, LoadThread, Watch, Window
 from clients.open_loop import open_loop
 from clients.opening import Connected
 from clients.outcome import load_of
 from clients.silent import Silent
+from clients.slow import slow
+from clients.stream import stream
 from clients.table import Ends, Share, Table
 
-WORKLOADS: dict[str, Callable[[Table], Callable[[int], int]]] = {"closed": closed, "open": open_loop, "burst": burst}
+WORKLOADS: dict[str, Callable[[Table], Callable[[int], int]]] = {
+    "closed": closed,
+    "open": open_loop,
+    "burst": burst,
+    "churn": churn,
+    "idle": idle,
+    "stream": stream,
+    "slow": slow,
+}
+# Whose compiled code a workload is, where it has none of its own.
+_CODE = {"idle": ("closed", "open"), "stream": ("closed",), "": ("closed", "open", "burst", "churn", "slow")}
 
 INTERVAL_NS = 100_000_000
 MOST_INTERVALS = 600
@@ -157,17 +171,22 @@ def warm_up_code(workload: str = "") -> None:
     That of one workload, or of all. The echo is a pipe that leads back to its writer: a thread to echo would leave libc
     in its multi-threaded ways.
     """
-    for name in [workload] if workload else WORKLOADS:
-        rate_hz = 1000.0 if name == "open" else 0.0
+    for name in _CODE.get(workload, (workload,)):
         job = Job(
             address="pipe:itself",
             connections=1,
             message_bytes=64,
             duration_s=0.02,
             workload=name,
-            rate_hz=rate_hz,
+            rate_hz=1000.0 if name == "open" else 0.0,
         )
-        run(job, Connected([Ends(*os.pipe())], Counter(), "", 0))
+        itself = Ends(*os.pipe())
+        if name in ("churn", "slow"):  # there is nothing to connect to, and nothing to wait for
+            table = Table([itself], job)
+            WORKLOADS[name](table)(0)
+            table.close()
+        else:
+            run(job, Connected([itself], Counter(), "", 0))
 
 
 def _ns(seconds: float) -> int:

@@ -111,6 +111,7 @@ class Table:
         self.timespec = np.zeros(2, np.int64)
         self.failed_unbegun = 0  # connections that failed with nothing outstanding
         self.silent = Silent(())
+        self.in_parts = False  # bytes count as they come, not as messages are complete
         self.single = False  # a connection carries a single message, and another one takes its place
         self.grace_ns = 0  # how much longer than `timeout_ns` an echo may take, because it is meant to be slow
         self._patience_ns = 0  # until when a fault's aftermath is waited for
@@ -158,10 +159,11 @@ class Table:
         return int(size[0])
 
     def echoed_bytes(self) -> int:
-        """Bytes of the messages completed so far."""
+        """Bytes of the messages completed so far, and of those that came in part where the workload counts these."""
+        parts = int(self.connections["echo"].sum()) if self.in_parts else 0
         if self.total("size_count"):
-            return self.total("echoed_bytes")
-        return self.total("completed") * self.total("message_bytes")
+            return parts + self.total("echoed_bytes")
+        return parts + self.total("completed") * self.total("message_bytes")
 
     def stop_sending(self) -> None:
         """Begin no further message; those begun are still written and their echoes awaited."""
