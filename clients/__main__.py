@@ -1,7 +1,9 @@
 """The load generator from the command line.
 
-    python -m clients tcp:127.0.0.1:9000 -c 64 -s 64 -d 5    drive an echo server and print a summary
-    python -m clients --worker                               serve jobs (clients.worker says how)
+    python -m clients tcp:127.0.0.1:9000 -c 64 -s 64 -d 5     drive an echo server and print a summary
+    python -m clients tcp:127.0.0.1:9000 --open 10000         the same in an open loop, at a planned rate
+    python -m clients tcp:127.0.0.1:9000 --slo 'p99<5ms'      search for the highest rate that holds this
+    python -m clients --worker                                serve jobs (clients.worker says how)
 
 Exit codes: 0 fine; 1 echoes were wrong, lost or late, or connections failed; 2 bad input; 130 interrupted before
 anything was measured.
@@ -15,8 +17,15 @@ import os
 import signal
 import sys
 import textwrap
-from dataclasses import asdict
-from typing import NoReturn
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from clients.job import Job, Load
+    from clients.slo import Objective
+
+_SLO_START_HZ = 1000.0  # where the search begins, unless --open says where
 
 
 def main(argv: list[str]) -> int:
@@ -38,14 +47,14 @@ def main(argv: list[str]) -> int:
         # Numba takes a good part of a second to import: only once signals are seen to.
         from clients.worker import work  # noqa: PLC0415
 
-        work()
+        work(options.cpus or ())
     return _load(options)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m clients",
-        description="Drive an echo server in a closed loop and verify every byte that comes back.",
+        description="Drive an echo server, in a closed or an open loop, and verify every byte that comes back.",
     )
     parser.add_argument("address", nargs="?", help="tcp:HOST:PORT, unix:PATH or pipe:PATH")
     parser.add_argument("-c", "--connections", type=int, default=64, metavar="N", help="connections (64)")
@@ -53,18 +62,55 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("-d", "--duration", type=float, default=5.0, metavar="S", help="seconds measured (5)")
     parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="unrecorded seconds before that (0.5)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds to wait for an echo (10)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="what the payload is derived from (1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="what payload and plan are derived from (1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the summary")
-    parser.add_argument("--worker", action="store_true", help="serve jobs from standard input")
-    parser.add_argument("--cpus", type=_cpus, metavar="N,N", help="run on these CPUs only")
+    _add_workload_options(parser.add_argument_group("what is sent when"))
+    files = parser.add_argument_group("files that the tools of HdrHistogram read")
+    files.add_argument("--hlog", metavar="FILE", help="write a histogram of each interval")
+    files.add_argument("--hgrm", metavar="FILE", help="write the percentiles of the whole window")
+    process = parser.add_argument_group("the process")
+    process.add_argument("--threads", type=int, default=1, metavar="N", help="load threads (1)")
+    process.add_argument("--cpus", type=_cpus, metavar="N,N", help="run on these CPUs only, a thread on each if enough")
+    process.add_argument("--worker", action="store_true", help="serve jobs from standard input")
     options = parser.parse_args(argv)
     if options.worker == bool(options.address):
         parser.error("name an address, or use --worker")
+    if options.slo and (options.hlog or options.hgrm):
+        parser.error("--slo makes many windows: write --hlog or --hgrm in a run of its own")
     return options
 
 
-def _cpus(text: str) -> set[int]:
-    return {int(part) for part in text.split(",")}
+def _add_workload_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--workload", metavar="NAME", help="closed, or open where there is a rate, or another (closed)")
+    group.add_argument("--depth", type=int, default=1, metavar="N", help="outstanding on each connection (1)")
+    group.add_argument("--open", type=float, default=0.0, metavar="RATE", help="messages a second, planned in advance")
+    group.add_argument("--poisson", action="store_true", help="plan exponential gaps instead of constant ones")
+    group.add_argument("--cap", type=int, default=0, metavar="N", help="outstanding in all in an open loop (no limit)")
+    group.add_argument("--slo", metavar="OBJECTIVE", help="search for the highest rate that holds it, like 'p99<5ms'")
+
+
+def _job_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the command line says of the job."""
+    rate_hz = options.open or (_SLO_START_HZ if options.slo else 0.0)
+    return {
+        "address": options.address,
+        "connections": options.connections,
+        "message_bytes": options.size,
+        "duration_s": options.duration,
+        "warmup_s": options.warmup,
+        "timeout_s": options.timeout,
+        "seed": options.seed,
+        "workload": options.workload or ("open" if rate_hz else "closed"),
+        "depth": options.depth,
+        "rate_hz": rate_hz,
+        "arrivals": "poisson" if options.poisson else "constant",
+        "cap": options.cap,
+        "threads": options.threads,
+    }
+
+
+def _cpus(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def _refuse(what: str, next_step: str) -> NoReturn:
@@ -74,26 +120,34 @@ def _refuse(what: str, next_step: str) -> NoReturn:
 
 def _load(options: argparse.Namespace) -> int:
     from clients.job import Job, JobError  # noqa: PLC0415
-    from clients.opening import connect  # noqa: PLC0415
-    from clients.session import run, warm_up_code  # noqa: PLC0415
-    from clients.summary import describe, failed, figures  # noqa: PLC0415
+    from clients.session import warm_up_code  # noqa: PLC0415
+    from clients.slo import read_objective  # noqa: PLC0415
 
     try:
-        job = Job(
-            address=options.address,
-            connections=options.connections,
-            message_bytes=options.size,
-            duration_s=options.duration,
-            warmup_s=options.warmup,
-            timeout_s=options.timeout,
-            seed=options.seed,
-        )
+        job = Job(**_job_fields(options))
+        objective = read_objective(options.slo) if options.slo else None
     except JobError as error:
         _refuse(f"{error}.", "python -m clients --help")
     ended = _end_on_interrupt()
+    warm_up_code(job.workload)
     try:
-        warm_up_code()
-        connected = connect(job)
+        if objective:
+            return _search(job, objective, options, ended)
+        load = _run(job, options, ended)
+    except JobError as error:
+        print(textwrap.fill(f"{job.address}: {error}.", 80), file=sys.stderr)
+        return 1
+    return 130 if ended and not load.completed else _report(job, load, options)
+
+
+def _run(job: Job, options: argparse.Namespace, ended: list[int]) -> Load:
+    """Open the connections and run the job on them. Raises JobError, and SystemExit(2) if nobody is there."""
+    from clients.job import JobError  # noqa: PLC0415
+    from clients.opening import connect  # noqa: PLC0415
+    from clients.session import run  # noqa: PLC0415
+
+    try:
+        connected = connect(job, ended=lambda: bool(ended))
     except JobError as error:
         _refuse(f"{error}.", "fewer connections: -c 64")
     if not connected.channels:
@@ -101,18 +155,56 @@ def _load(options: argparse.Namespace) -> int:
             f"No connection could be opened to {job.address}: {connected.reason}.",
             f"python -m servers epoll_lt {job.address}    starts a server there, in another terminal",
         )
-    try:
-        load = run(job, connected, ended=lambda: bool(ended))
-    except JobError as error:
-        print(textwrap.fill(f"{job.address}: {error}.", 80), file=sys.stderr)
-        return 1
-    if ended and not load.completed:
-        return 130
+    return run(job, connected, ended=lambda: bool(ended), cpus=options.cpus or ())
+
+
+def _report(job: Job, load: Load, options: argparse.Namespace) -> int:
+    """Print the outcome and write the files asked for; returns the exit code."""
+    from clients.export import interval_log, opened_s, percentile_table  # noqa: PLC0415
+    from clients.summary import describe, failed, figures  # noqa: PLC0415
+
     if options.json:
         print(json.dumps({"job": asdict(job), "load": asdict(load), **figures(load)}))
     else:
         print(describe(job, load))
+    if options.hlog:
+        _write(options.hlog, interval_log(load, opened_s(load)))
+    if options.hgrm:
+        _write(options.hgrm, percentile_table(load))
     return 1 if failed(load) else 0
+
+
+def _write(name: str, text: str) -> None:
+    try:
+        Path(name).write_text(text, encoding="ascii")
+    except OSError as error:
+        _refuse(f"{name} can't be written: {error.strerror}.", f"ls -ld {Path(name).parent}")
+
+
+def _search(job: Job, objective: Objective, options: argparse.Namespace, ended: list[int]) -> int:
+    """Search for the highest rate that holds an objective, in windows of their own; returns the exit code."""
+    from clients import slo  # noqa: PLC0415
+    from clients.job import JobError  # noqa: PLC0415
+
+    def measure(rate_hz: float) -> slo.Step:
+        at_rate = replace(job, rate_hz=rate_hz)
+        step = slo.judge(at_rate, _run(at_rate, options, ended), objective)
+        if ended:
+            raise JobError("interrupted before the search was over")
+        if not options.json:
+            print(slo.line(step), flush=True)
+        return step
+
+    if not options.json:
+        print(f"{job.address}: the highest rate that holds {objective}\n{slo.head(objective)}", flush=True)
+    answer = slo.search(measure, job.rate_hz)
+    if options.json:
+        steps = [step._asdict() for step in answer.steps]
+        found = {"holds_hz": answer.holds_hz, "fails_hz": answer.fails_hz, "steps": steps}
+        print(json.dumps({"job": asdict(job), "objective": objective._asdict(), **found}))
+    else:
+        print(slo.conclusion(answer, objective))
+    return 0 if answer.holds_hz else 1
 
 
 def _end_on_interrupt() -> list[int]:

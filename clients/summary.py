@@ -10,17 +10,19 @@ from clients.job import Job, Load
 
 # Fewer samples than these and a 95 % order-statistic interval has no upper end: the percentile is not known.
 NEEDED = {50.0: 8, 90.0: 36, 99.0: 726, 99.9: 7_289, 99.99: 72_928}
+LATE_NS = 100_000  # a schedule that is kept better than this at p99 is kept
 BUSY = 0.8  # a load thread on a CPU for this share of the window or more is itself the limit
 
 
-def percentiles(load: Load) -> dict[str, int | None]:
-    """Service times in ns: min, p50 ... p99.99, max; None where there are too few samples for it."""
-    recorded = histogram.to_hdr(histogram.decode(load.service_hdr))
-    if not load.completed:
-        return dict.fromkeys(["min", *(f"p{level:g}" for level in NEEDED), "max"])
+def percentiles(text: str) -> dict[str, int | None]:
+    """Times in ns of an encoded histogram: min, p50 ... p99.99, max; None where there are too few samples for it."""
+    names = ["min", *(f"p{level:g}" for level in NEEDED), "max"]
+    recorded = histogram.to_hdr(histogram.decode(text)) if text else None
+    if recorded is None or not recorded.total_count:
+        return dict.fromkeys(names)
     values: dict[str, int | None] = {"min": recorded.min_value}
     for level, needed in NEEDED.items():
-        values[f"p{level:g}"] = recorded.get_value_at_percentile(level) if load.completed >= needed else None
+        values[f"p{level:g}"] = recorded.get_value_at_percentile(level) if recorded.total_count >= needed else None
     values["max"] = recorded.max_value
     return values
 
@@ -37,7 +39,16 @@ def figures(load: Load) -> dict[str, Any]:
         "window_s": window_s,
         "messages_per_s": load.completed / window_s,
         "bytes_per_s": load.bytes_echoed / window_s,
-        "service_ns": percentiles(load),
+        "service_ns": percentiles(load.service_hdr),
+        **{
+            name: percentiles(text)
+            for name, text in (
+                ("response_ns", load.response_hdr),
+                ("lag_ns", load.lag_hdr),
+                ("connect_ns", load.connect_hdr),
+            )
+            if text
+        },
         "client_bound": client_bound(load),
         "failed": failed(load),
     }
@@ -51,25 +62,99 @@ def failed(load: Load) -> int:
 def describe(job: Job, load: Load) -> str:
     """Return the summary: some lines of text."""
     derived = figures(load)
-    busy = max(load.worker_busy)
-    cpu_ns = load.cpu_user_ns + load.cpu_system_ns
     lines = [
         job.address,
-        f"  closed loop, {load.connections:,} connections, {job.message_bytes:,} bytes a message, "
-        f"{derived['window_s']:.2f} s",
+        *_wrapped("  ", ", ".join(_what(job, load, derived["window_s"]))),
         "",
-        f"  rate      {derived['messages_per_s']:,.0f} messages/s, {derived['bytes_per_s'] / 1e6:,.1f} MB/s each way",
-        f"  echoed    {load.completed:,} of {load.planned:,} messages, {load.in_flight:,} under way at the end",
-        textwrap.fill(_errors(load), 80, initial_indent="  errors    ", subsequent_indent=" " * 12),
+        *_entry("rate", _rate(load, derived)),
+        *_entry("echoed", ", ".join(_echoed(load))),
+        *_entry("errors", _errors(load)),
         "",
-        "  service time, from the write to the last byte of the echo",
-        *_table(derived["service_ns"]),
-        "",
-        f"  client    {busy:.0%} of one CPU"
-        + (f", {cpu_ns / load.completed:,.0f} ns a message" if load.completed else ""),
-        f"            {_verdict(busy)}",
     ]
-    return "\n".join(lines)
+    if load.response_hdr:
+        lines += ["  response time, from the planned send to the last byte of the echo"]
+        lines += [*_table(derived["response_ns"]), ""]
+    if load.connect_hdr:
+        lines += ["  connect time", *_table(derived["connect_ns"]), ""]
+    since = "connect" if load.connect_hdr else "write"
+    lines += [f"  service time, from the {since} to the last byte of the echo", *_table(derived["service_ns"]), ""]
+    if load.lag_hdr:
+        lines += ["  lag, from the planned send to the write", *_table(derived["lag_ns"]), ""]
+    return "\n".join([*lines, *_client(job, load)])
+
+
+def _what(job: Job, load: Load, window_s: float) -> list[str]:
+    """Return the load in words, part by part."""
+    parts = [_NAMES[job.workload]]
+    if job.rate_hz:
+        parts.append(f"{job.arrivals} arrivals")
+    if job.cap:
+        parts.append(f"at most {job.cap:,} outstanding")
+    if job.depth > 1:
+        parts.append(f"{job.depth:,} messages outstanding on each connection")
+    parts.append(f"{load.connections:,} connections")
+    if job.silent:
+        parts.append(f"{job.silent:,} silent ones")
+    parts.append(f"{len(job.sizes)} sizes of message" if job.sizes else f"{job.message_bytes:,} bytes a message")
+    if load.threads > 1:
+        parts.append(f"{load.threads} threads")
+    return [*parts, f"{window_s:.2f} s"]
+
+
+_NAMES = {
+    "closed": "closed loop",
+    "open": "open loop",
+    "burst": "bursts",
+    "churn": "churn",
+    "idle": "idle connections",
+    "stream": "stream",
+    "slow": "slow peers",
+}
+
+
+def _rate(load: Load, derived: dict[str, Any]) -> str:
+    rate = f"{derived['messages_per_s']:,.0f} messages/s"
+    if load.offered_hz:
+        rate += f" of {load.offered_hz:,.0f} planned"
+    return f"{rate}, {derived['bytes_per_s'] / 1e6:,.1f} MB/s each way"
+
+
+def _echoed(load: Load) -> list[str]:
+    parts = [f"{load.completed:,} of {load.planned:,} messages", f"{load.in_flight:,} under way at the end"]
+    if load.unsent:
+        parts.append(f"{load.unsent:,} due but not sent")
+    if load.rounds:
+        parts.append(f"in {load.rounds:,} rounds")
+    if load.connects:
+        parts.append(f"{load.connects:,} connections opened")
+    return parts
+
+
+def _client(job: Job, load: Load) -> list[str]:
+    busy = max(load.worker_busy)
+    cpu_ns = load.cpu_user_ns + load.cpu_system_ns
+    parts = [f"{busy:.0%} of one CPU" + (" at most" if load.threads > 1 else "")]
+    if load.completed:
+        parts.append(f"{cpu_ns / load.completed:,.0f} ns a message")
+    if load.pacing:
+        parts.append(load.pacing)
+    return [*_entry("client", ", ".join(parts)), *_entry("", _verdict(busy)), *_lateness(job, load)]
+
+
+def _lateness(job: Job, load: Load) -> list[str]:
+    """Return a word of warning where messages were sent late, and no cap made them wait."""
+    lag_ns, response_ns = (percentiles(text)["p99"] for text in (load.lag_hdr, load.response_hdr))
+    if job.cap or lag_ns is None or response_ns is None or lag_ns < max(LATE_NS, response_ns / 10):
+        return []
+    return _entry("", f"It sent late, by {time_in_words(lag_ns)} at p99: the response times contain that.")
+
+
+def _entry(name: str, text: str) -> list[str]:
+    return _wrapped(f"  {name:<10}", text, " " * 12)
+
+
+def _wrapped(first: str, text: str, rest: str = "  ") -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=rest)
 
 
 def _errors(load: Load) -> str:
@@ -85,13 +170,14 @@ def _table(values: dict[str, int | None]) -> list[str]:
     lines = []
     if given:
         lines.append("  " + "".join(f"{name:>9}" for name in given).rstrip())
-        lines.append("  " + "".join(f"{_time(value):>9}" for value in given.values()).rstrip())
+        lines.append("  " + "".join(f"{time_in_words(value):>9}" for value in given.values()).rstrip())
     if left_out:
         lines.append(f"  too few samples for {', '.join(left_out)}")
     return lines
 
 
-def _time(ns: int) -> str:
+def time_in_words(ns: int) -> str:
+    """Return a time with three digits and a unit."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if ns >= size:
             return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns / size:,.0f} {unit}"
@@ -101,4 +187,4 @@ def _time(ns: int) -> str:
 def _verdict(busy: float) -> str:
     if busy >= BUSY:
         return "The client was the bottleneck: the server may well be faster than this."
-    return "The client had time to spare: the figures are the server's."
+    return "The client had CPU time to spare."

@@ -24,6 +24,7 @@ import select
 import signal
 import sys
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -88,8 +89,11 @@ def say(event: str, **facts: object) -> None:
         raise SystemExit(0) from None
 
 
-def work() -> None:
-    """Serve jobs until end-of-file or SIGTERM. SIGINT is to be ignored already when this is called."""
+def work(cpus: Sequence[int] = ()) -> None:
+    """Serve jobs until end-of-file or SIGTERM. SIGINT is to be ignored already when this is called.
+
+    Several load threads of a job get a CPU of `cpus` each, where those are enough.
+    """
     signal.signal(signal.SIGTERM, _leave)
     inbox = Inbox(sys.stdin.fileno())
     warm_up_code()
@@ -101,12 +105,12 @@ def work() -> None:
             continue
         job_id = str(fields.pop("job", ""))
         try:
-            _serve(job_id, fields, inbox)
+            _serve(job_id, fields, inbox, cpus)
         except JobError as error:
             say("failed", job=job_id, reason=str(error))
 
 
-def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox) -> None:
+def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int]) -> None:
     job = read_job(fields)
     connected = connect(job)
     if not connected.channels:
@@ -124,6 +128,7 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox) -> None:
         say=lambda event, at_ns: say(event, job=job_id, monotonic_ns=at_ns),
         ended=lambda: inbox.told_to_stop(job_id),
         hold_s=HOLD_S,
+        cpus=cpus,
     )
     say("result", job=job_id, load=asdict(load))
 
