@@ -86,6 +86,10 @@ def _add_workload_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--open", type=float, default=0.0, metavar="RATE", help="messages a second, planned in advance")
     group.add_argument("--poisson", action="store_true", help="plan exponential gaps instead of constant ones")
     group.add_argument("--cap", type=int, default=0, metavar="N", help="outstanding in all in an open loop (no limit)")
+    group.add_argument("--silent", type=int, default=0, metavar="N", help="idle: so many more that never send (0)")
+    group.add_argument("--sizes", type=_sizes, default=[], metavar="SIZE:WEIGHT,...", help="draw sizes: 64:9,4096:1")
+    group.add_argument("--ramp", type=float, default=0.0, metavar="S", help="open the connections over so long (0)")
+    group.add_argument("--trickle", type=_trickle, default=(1, 100.0), metavar="BYTES@HZ", help="slow: pieces (1@100)")
     group.add_argument("--slo", metavar="OBJECTIVE", help="search for the highest rate that holds it, like 'p99<5ms'")
 
 
@@ -105,8 +109,23 @@ def _job_fields(options: argparse.Namespace) -> dict[str, Any]:
         "rate_hz": rate_hz,
         "arrivals": "poisson" if options.poisson else "constant",
         "cap": options.cap,
+        "silent": options.silent,
+        "sizes": options.sizes,
+        "ramp_s": options.ramp,
+        "trickle_bytes": options.trickle[0],
+        "trickle_hz": options.trickle[1],
         "threads": options.threads,
     }
+
+
+def _sizes(text: str) -> list[list[float]]:
+    pairs = (part.partition(":") for part in text.split(","))
+    return [[int(size), float(weight or 1)] for size, _, weight in pairs]
+
+
+def _trickle(text: str) -> tuple[int, float]:
+    size, _, rate = text.partition("@")
+    return int(size), float(rate or 100)
 
 
 def _cpus(text: str) -> list[int]:

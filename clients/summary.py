@@ -96,6 +96,10 @@ def _what(job: Job, load: Load, window_s: float) -> list[str]:
     if job.silent:
         parts.append(f"{job.silent:,} silent ones")
     parts.append(f"{len(job.sizes)} sizes of message" if job.sizes else f"{job.message_bytes:,} bytes a message")
+    if job.workload == "slow":
+        parts.append(f"{job.trickle_bytes:,} at once, {job.trickle_hz:,g} times a second")
+    if job.ramp_s:
+        parts.append(f"opened over {job.ramp_s:g} s")
     if load.threads > 1:
         parts.append(f"{load.threads} threads")
     return [*parts, f"{window_s:.2f} s"]
@@ -116,7 +120,9 @@ def _rate(load: Load, derived: dict[str, Any]) -> str:
     rate = f"{derived['messages_per_s']:,.0f} messages/s"
     if load.offered_hz:
         rate += f" of {load.offered_hz:,.0f} planned"
-    return f"{rate}, {derived['bytes_per_s'] / 1e6:,.1f} MB/s each way"
+    bytes_per_s = derived["bytes_per_s"]
+    volume = f"{bytes_per_s / 1e6:,.1f} MB/s" if bytes_per_s >= 1e5 else f"{bytes_per_s:,.0f} bytes/s"
+    return f"{rate}, {volume} each way"
 
 
 def _echoed(load: Load) -> list[str]:

@@ -112,7 +112,7 @@ def work(cpus: Sequence[int] = ()) -> None:
 
 def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int]) -> None:
     job = read_job(fields)
-    connected = connect(job)
+    connected = connect(job, ended=lambda: inbox.told_to_stop(job_id))
     if not connected.channels:
         raise JobError(f"no connection could be opened to {job.address}: {connected.reason}")
     say(
