@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import peers
 import pytest
-from peers import Fault, Peer, peer
+from driving import FOREVER_S, TRANSPORTS, after, descriptors, drive
+from peers import Fault, peer
 
 from bench.record import Load as RecordedLoad
 from clients import histogram, opening, table
@@ -22,34 +21,6 @@ from clients.session import run
 from servers import transport
 from servers.contract import Channel
 from servers.transport import Address
-
-TRANSPORTS = ("tcp", "unix", "pipe")
-FOREVER_S = 60.0  # a run that ends earlier on its own
-
-
-def drive(server: Peer, **options: Any) -> Load:
-    """Run a job against a peer; the books must balance whatever happens."""
-    hooks = {name: options.pop(name) for name in ("say", "ended", "hold_s") if name in options}
-    settings = {"connections": 1, "message_bytes": server.message_bytes, "duration_s": 0.2, **options}
-    job = Job(address=server.address, **settings)
-    load = run(job, connect(job), **hooks)
-    check_books(load)
-    return load
-
-
-def check_books(load: Load) -> None:
-    lost = sum(load.errors.values()) + load.timed_out
-    assert load.planned == load.completed + lost + load.unsent + load.in_flight
-    assert load.completed == sum(load.intervals) == histogram.decode(load.service_hdr).sum()
-
-
-def descriptors() -> list[str]:
-    return sorted(fd.name for fd in Path("/proc/self/fd").iterdir())
-
-
-def after(count: int, what: Callable[[], int]) -> Callable[[], bool]:
-    """End a run once a peer has done something so often: no test waits for a time to pass."""
-    return lambda: what() >= count
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
