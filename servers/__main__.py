@@ -1,6 +1,7 @@
 """Run one server, or list them all.
 
     python -m servers --list                                    JSON lines: what there is and what can run here
+    python -m servers --interpreter                             a JSON line: which interpreter this is
     python -m servers epoll_lt tcp:127.0.0.1:9000               bind and serve
     python -m servers epoll_lt tcp --listen-fd 3 --status-fd 4  serve on an inherited listener (socket activation)
 
@@ -64,12 +65,34 @@ def why_unavailable(strategy: Strategy) -> Optional[str]:
 
 
 def describe_interpreter() -> Dict[str, object]:
-    """Which interpreter runs this server; `gil` is False on a free-threaded build that runs without it."""
+    """Which interpreter runs this server.
+
+    `gil` is False where it runs without one, which takes a free-threaded build, and can be switched on there.
+    """
     return {
         "implementation": platform.python_implementation(),
         "version": platform.python_version(),
         "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
+        "jit": has_jit(),
     }
+
+
+def describe_build() -> Dict[str, object]:
+    """How the interpreter was built; a server does not need to know."""
+    import sysconfig  # reads a file of its own
+
+    return {
+        "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        "compiler": platform.python_compiler(),
+    }
+
+
+def has_jit() -> bool:
+    """Whether code is compiled as it runs: PyPy built so, or CPython 3.14 and later built so and not told otherwise."""
+    if platform.python_implementation() == "PyPy":
+        return "pypyjit" in sys.builtin_module_names
+    jit = getattr(sys, "_jit", None)
+    return jit is not None and bool(jit.is_enabled())
 
 
 def list_strategies() -> None:
@@ -146,12 +169,16 @@ def main(argv: List[str]) -> int:
         "address", nargs="?", help="tcp:HOST:PORT, unix:PATH or pipe:PATH; with --listen-fd just tcp, ..."
     )
     parser.add_argument("--list", action="store_true", help="list the strategies as JSON lines")
+    parser.add_argument("--interpreter", action="store_true", help="say as a JSON line which interpreter this is")
     parser.add_argument("--module", help="look in this file of servers/ alone, so that no other is in memory")
     parser.add_argument("--listen-fd", type=int, metavar="FD", help="an inherited descriptor that already listens")
     parser.add_argument("--status-fd", type=int, metavar="FD", help="an inherited pipe for status lines")
     options = parser.parse_args(argv)
     if options.list:
         list_strategies()
+        return 0
+    if options.interpreter:
+        print(json.dumps({**describe_interpreter(), **describe_build()}))
         return 0
     if not options.strategy or not options.address:
         parser.error("name a strategy and an address, or use --list")
