@@ -29,6 +29,10 @@ SweepArgument = Annotated[
     str | None, typer.Argument(metavar="[NAME|FILE]", help='A sweep by name ("quick"), or a file.')
 ]
 StrategiesOption = Annotated[str | None, typer.Option("--strategies", metavar="A,B", help="These strategies only.")]
+SloOption = Annotated[
+    str | None,
+    typer.Option("--slo", metavar="pN<TIME", help="Search for the highest rate that holds this, such as 'p99<5ms'."),
+]
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder for run folders.")]
 
 
@@ -47,26 +51,28 @@ def sweep(
     name: SweepArgument = None,
     results: ResultsOption = Path("results"),
     strategies: StrategiesOption = None,
+    slo: SloOption = None,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
 ) -> None:
     """Run a sweep and write its report."""
     from bench import commands  # noqa: PLC0415
 
     if resume is None:
-        raise typer.Exit(commands.sweep(name, strategies, results))
-    raise typer.Exit(commands.resume(resume, name, strategies, results))
+        raise typer.Exit(commands.sweep(commands.Choice(name, strategies, slo), results))
+    raise typer.Exit(commands.resume(resume, commands.Choice(name, strategies, slo), results))
 
 
 @app.command()
 def plan(
     name: SweepArgument = None,
     strategies: StrategiesOption = None,
+    slo: SloOption = None,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial, in order of execution.")] = False,
 ) -> None:
     """Show a sweep's trials and how long they take; run nothing."""
     from bench import commands  # noqa: PLC0415
 
-    commands.plan(name, strategies, trials)
+    commands.plan(commands.Choice(name, strategies, slo), trials)
 
 
 @app.command(name="list")

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 from rich.console import Console
@@ -20,35 +20,45 @@ from rich.table import Table
 from bench import run as runs
 from bench import sweep as sweeps
 from bench.catalogue import list_strategies
-from bench.errors import BadInputError
+from bench.errors import BadInputError, did_you_mean
 from bench.host import CpuLayout, choose_cpus
-from bench.plan import Plan, choose, expected_s, make_plan
+from bench.plan import Plan, choose, expected_s, lasting_s, make_plan
 from bench.processes import environment
 from bench.progress import duration, for_console, name
-from bench.record import Record, Run, StrategyInfo, read_run
+from bench.record import Record, Run, Search, StrategyInfo, read_run
 from bench.say import complain, say
+from bench.slo import MAX_STEPS, USUAL_STEPS
 from bench.sweep import Sweep
 from servers.transport import AddressError, listen, parse
 
 MAX_GROUPS = 12
 
 
-def sweep(name_or_file: str | None, strategies: str | None, results: Path) -> int:
+class Choice(NamedTuple):
+    """What the user asks for; None is nothing."""
+
+    name_or_file: str | None
+    strategies: str | None
+    slo: str | None
+
+
+def sweep(choice: Choice, results: Path) -> int:
     """Run a sweep from its beginning; returns the exit code."""
-    layout = choose_cpus()
-    chosen = _choose_sweep(name_or_file, strategies)
+    chosen = _choose_sweep(choice)
+    layout = choose_cpus(max(chosen.threads))
     planned = make_plan(chosen, _known())
     folder = runs.start_run(results, chosen, planned, layout)
     return _run(planned, folder, [], layout)
 
 
-def resume(run: str, name_or_file: str | None, strategies: str | None, results: Path) -> int:
+def resume(run: str, choice: Choice, results: Path) -> int:
     """Run what is missing of an earlier run; returns the exit code. A failed trial counts as done."""
-    layout = choose_cpus()
     earlier = _open_run(run, results)
     chosen = _sweep_of(earlier)
-    if name_or_file or strategies:
-        _refuse_another_sweep(earlier, chosen, _choose_sweep(name_or_file or chosen.name, strategies))
+    if any(choice):
+        name_or_file = choice.name_or_file or chosen.name
+        _refuse_another_sweep(earlier, chosen, _choose_sweep(choice._replace(name_or_file=name_or_file)))
+    layout = choose_cpus(max(chosen.threads))
     changed = runs.differences(earlier, layout)
     if changed:
         raise BadInputError(
@@ -59,9 +69,9 @@ def resume(run: str, name_or_file: str | None, strategies: str | None, results: 
     return _run(planned, earlier.folder, earlier.records, layout)
 
 
-def plan(name_or_file: str | None, strategies: str | None, every_trial: bool) -> None:
+def plan(choice: Choice, every_trial: bool) -> None:
     """Print what a sweep would do."""
-    chosen = _choose_sweep(name_or_file, strategies)
+    chosen = _choose_sweep(choice)
     planned = make_plan(chosen, _known())
     if every_trial:
         for trial in planned.trials:
@@ -70,11 +80,17 @@ def plan(name_or_file: str | None, strategies: str | None, every_trial: bool) ->
     if chosen.description:
         say(f"{chosen.name}: {chosen.description}")
     Console().print(_plan_table(planned))
-    say(
-        f"{len(planned.trials)} trials, {duration(expected_s(planned.runnable))} or so: {chosen.repeats} repeats in "
-        f"blocks, each shuffled (seed {chosen.seed}); {chosen.warmup_s:g} s of warm-up and {chosen.duration_s:g} s "
-        "measured in each trial."
-    )
+    each = f"{chosen.warmup_s:g} s of warm-up and {chosen.duration_s:g} s measured in each trial"
+    time = duration(expected_s(planned.runnable, planned.slo))
+    times = f"{chosen.repeats} repeats in blocks, each shuffled (seed {chosen.seed})"
+    if planned.slo:
+        say(
+            f"{len(planned.trials)} searches for the highest Poisson rate that holds {planned.slo}, {time} or so: "
+            f"{times}; each begins with a closed loop and takes {MAX_STEPS} steps at most; {each}, or more where the "
+            "percentile takes more messages."
+        )
+    else:
+        say(f"{len(planned.trials)} trials, {time} or so: {times}; {each}.")
     for note in [*planned.notes, *_unavailable_notes(planned)]:
         say(f"- {note}", indent="  ")
 
@@ -130,14 +146,20 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
     runnable = [trial for trial in left if planned.strategies[trial.strategy].available]
     for note in [*planned.notes, *_unavailable_notes(planned)]:
         complain(f"note: {note}")
+    threads = max((trial.threads for trial in planned.trials), default=1)
+    if threads > len(layout.load):
+        complain(f"note: up to {threads} load threads share {len(layout.load)} of this machine's cores")
     if layout.shared:
         complain("note: server and load share one core here; every trial is flagged shared_core")
     already = f"{len(finished)} of {len(planned.trials)} trials are done, {len(left)} missing. " if done else ""
-    complain(f"{already}{len(left)} trials into {folder}, {duration(expected_s(runnable))} or so.")
-    lasting_s = {trial.id: trial.warmup_s + trial.duration_s for trial in runnable}
-    progress = for_console(Console(stderr=True, highlight=False), left, lasting_s)
+    what = "searches" if planned.slo else "trials"
+    complain(f"{already}{len(left)} {what} into {folder}, {duration(expected_s(runnable, planned.slo))} or so.")
+    steps = USUAL_STEPS if planned.slo else 0
+    planned_s = {trial.id: lasting_s(trial) * (1 + steps) for trial in runnable}
+    progress = for_console(Console(stderr=True, highlight=False), left, planned_s)
     outcome = runs.run_trials(planned, folder, done, layout, progress)
     _sum_up(outcome, len(planned.trials))
+    _tell_answers(outcome.searches)
     if outcome.interrupted:
         complain(f"Interrupted; what there is, is in {folder}. To go on:")
         print(f"  iobench sweep --resume {shlex.quote(str(folder))}", file=sys.stderr)
@@ -164,6 +186,18 @@ def _sum_up(outcome: runs.Outcome, planned: int) -> None:
             say(f"{status}: {len(groups) - MAX_GROUPS} more kinds, all in the report")
 
 
+def _tell_answers(searches: Sequence[Search]) -> None:
+    """The highest rate of each case, with what is known to be too much."""
+    for search in sorted(searches, key=lambda one: (name(one.start), -one.held_hz)):
+        if search.held_hz:
+            beyond = f"missed at {search.missed_hz:,.0f}/s" if search.missed_hz else "not missed at any rate tried"
+            answer = f"holds {search.slo} up to {search.held_hz:,.0f} messages/s, {beyond}"
+        else:
+            answer = f"has no rate that is known to hold {search.slo}"
+        unfinished = "" if search.finished else " (the search is unfinished)"
+        say(f"{name(search.start)}: {answer}{f': {search.reason}' if search.reason else ''}{unfinished}", indent="    ")
+
+
 def _without_repeat(record: Record) -> str:
     return name(record.trial).rpartition(" #")[0]
 
@@ -187,9 +221,11 @@ def _known() -> list[StrategyInfo]:
     return known
 
 
-def _choose_sweep(name_or_file: str | None, strategies: str | None) -> Sweep:
-    chosen = sweeps.load_sweep(name_or_file or sweeps.DEFAULT)
-    return sweeps.with_strategies(chosen, strategies) if strategies is not None else chosen
+def _choose_sweep(choice: Choice) -> Sweep:
+    chosen = sweeps.load_sweep(choice.name_or_file or sweeps.DEFAULT)
+    if choice.strategies is not None:
+        chosen = sweeps.with_strategies(chosen, choice.strategies)
+    return sweeps.with_slo(chosen, choice.slo) if choice.slo is not None else chosen
 
 
 def _find_run(run: str, results: Path) -> Path:
@@ -199,9 +235,7 @@ def _find_run(run: str, results: Path) -> Path:
             return folder
     there = sorted(path.parent.name for path in results.glob("*/manifest.json")) if results.is_dir() else []
     latest = f"; the latest is {results / there[-1]}" if there else ""
-    raise BadInputError(
-        f"There is no run folder {run}{sweeps.did_you_mean(Path(run).name, there)}{latest}.", f"ls {results}"
-    )
+    raise BadInputError(f"There is no run folder {run}{did_you_mean(Path(run).name, there)}{latest}.", f"ls {results}")
 
 
 def _open_run(run: str, results: Path) -> Run:
@@ -209,11 +243,12 @@ def _open_run(run: str, results: Path) -> Run:
 
 
 def _sweep_of(run: Run) -> Sweep:
+    values = {key: value for key, value in run.manifest.sweep.items() if key not in ("name", "trials_planned")}
     try:
-        return msgspec.convert(run.manifest.sweep, Sweep)
-    except msgspec.ValidationError as error:
+        return sweeps.from_values(str(run.manifest.sweep.get("name", "")), values, str(run.folder))
+    except BadInputError as error:
         raise BadInputError(
-            f"{run.folder} was made by a sweep that this iobench does not know: {error}.",
+            f"{run.folder} was made by a sweep that this iobench does not know: {error}",
             "iobench sweep makes a new run",
         ) from None
 
@@ -253,7 +288,7 @@ def _unavailable_notes(planned: Plan) -> list[str]:
 def _plan_table(planned: Plan) -> Table:
     """How often each strategy is measured at which points."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("strategy", "transports", "connections", "message bytes"):
+    for column in ("strategy", "transports", "connections", "message bytes", "workloads"):
         table.add_column(column)
     table.add_column("trials", justify="right")
     for strategy in planned.strategies:
@@ -262,6 +297,7 @@ def _plan_table(planned: Plan) -> Table:
             {trial.transport for trial in trials},
             {trial.connections for trial in trials},
             {trial.message_bytes for trial in trials},
+            {trial.workload for trial in trials},
         ]
         table.add_row(strategy, *(", ".join(map(str, sorted(axis))) for axis in axes), str(len(trials)))
     return table

@@ -1,6 +1,9 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what it may suggest."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class BadInputError(Exception):
@@ -12,3 +15,9 @@ class BadInputError(Exception):
     def __init__(self, what: str, next_step: str) -> None:
         super().__init__(what)
         self.next_step = next_step
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause for an error message, empty where nothing is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -56,21 +56,22 @@ class CpuLayout(NamedTuple):
     shared: bool
 
 
-def choose_cpus() -> CpuLayout:
-    """Choose among the CPUs that this process may run on."""
+def choose_cpus(load_threads: int = 1) -> CpuLayout:
+    """Choose among the CPUs that this process may run on, for so many load threads at most."""
     if not hasattr(os, "sched_getaffinity"):
         return CpuLayout([], [], [], shared=(os.cpu_count() or 1) < 2)
-    return lay_out(physical_cores(sorted(os.sched_getaffinity(0))))
+    return lay_out(physical_cores(sorted(os.sched_getaffinity(0))), load_threads)
 
 
-def lay_out(cores: Sequence[Sequence[int]]) -> CpuLayout:
-    """Give server and load a physical core each, and the harness a third where there is one.
+def lay_out(cores: Sequence[Sequence[int]], load_threads: int = 1) -> CpuLayout:
+    """Give the server and each load thread a physical core, as far as they go, and the harness one before that.
 
     `cores` lists the logical CPUs of each physical core. The first core, where most kernels take their interrupts, is
     the last that a server gets. With one core only, two threads of it are better than one, but still share it.
     """
     if len(cores) >= 3:
-        return CpuLayout([cores[1][0]], [cores[2][0]], [cores[0][0]], shared=False)
+        load = [core[0] for core in cores[2 : 2 + load_threads]]
+        return CpuLayout([cores[1][0]], load, [cores[0][0]], shared=False)
     if len(cores) == 2:
         return CpuLayout([cores[1][0]], [cores[0][0]], [cores[0][0]], shared=False)
     only = cores[0]

@@ -113,9 +113,9 @@ def end_worker(worker: LoadWorker) -> processes.Ending:
     return worker.ending
 
 
-def measure(worker: LoadWorker, trial: Trial, server: RunningServer, watch: Watch) -> Measured:
+def measure(worker: LoadWorker, trial: Trial, planned_hz: float, server: RunningServer, watch: Watch) -> Measured:
     """Put the trial's load on the server and return what came of it; raises what `measure_job` does."""
-    return measure_job(worker, job(trial, server.address), server, watch)
+    return measure_job(worker, job(trial, planned_hz, server.address), server, watch)
 
 
 def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch) -> Measured:
@@ -143,7 +143,8 @@ def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer,
 def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch) -> Measured:
     name = str(line["job"])
     worker.send(line)
-    connected = _expect(worker, "connected", name, CONNECT_TIMEOUT_S + MARGIN_S, server=server)
+    patience_s = line.get("ramp_s", 0.0) + CONNECT_TIMEOUT_S + MARGIN_S
+    connected = _expect(worker, "connected", name, patience_s, server=server)
     watch.connected()
     _expect(worker, "window_opened", name, line["warmup_s"] + MARGIN_S, server=server)
     watch.opened()
@@ -154,7 +155,7 @@ def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, wa
     return Measured(msgspec.convert(result["load"], Load), int(connected["refused"]))
 
 
-def job(trial: Trial, address: str) -> dict[str, Any]:
+def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:
     """The line that tells the worker what to do."""
     return {
         "job": trial.id,
@@ -162,6 +163,16 @@ def job(trial: Trial, address: str) -> dict[str, Any]:
         "workload": trial.workload,
         "connections": trial.connections,
         "message_bytes": trial.message_bytes,
+        "sizes": trial.sizes,
+        "depth": trial.depth,
+        "rate_hz": planned_hz,
+        "arrivals": trial.arrivals,
+        "cap": trial.cap,
+        "silent": trial.silent,
+        "ramp_s": trial.ramp_s,
+        "threads": trial.threads,
+        "trickle_bytes": trial.trickle_bytes,
+        "trickle_hz": trial.trickle_hz,
         "warmup_s": trial.warmup_s,
         "duration_s": trial.duration_s,
         "timeout_s": CONNECT_TIMEOUT_S,

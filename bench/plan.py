@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bench.errors import BadInputError
+import msgspec
+
+from bench.errors import BadInputError, did_you_mean
 from bench.record import StrategyInfo, Trial
-from bench.sweep import Sweep, did_you_mean
+from bench.slo import MAX_STEPS, USUAL_STEPS
+from bench.sweep import Mix, Sweep
+from bench.workloads import points
 
 # What a trial takes beyond warm-up and window: an interpreter starts, connections open, all ends. Only an estimate.
 OVERHEAD_S = 0.12
@@ -17,42 +22,103 @@ START_S = 3.0  # of the load generator, and the report at the end
 
 
 class Plan(NamedTuple):
-    """Trials in order of execution; `notes` says what was left out of the sweep's axes, and why."""
+    """Trials in order of execution; `notes` says what was left out of the sweep's axes, and why.
+
+    With an objective in `slo`, each trial is the closed loop that a search for the highest rate begins with.
+    """
 
     trials: list[Trial]
     strategies: dict[str, StrategyInfo]
     notes: list[str]
+    slo: str = ""
 
     @property
     def runnable(self) -> list[Trial]:
         """The trials that this machine can run."""
         return [trial for trial in self.trials if self.strategies[trial.strategy].available]
 
+    @property
+    def at_most(self) -> int:
+        """How many trials there will be; with searches, at most."""
+        return len(self.trials) + (MAX_STEPS * len(self.runnable) if self.slo else 0)
+
 
 def make_plan(sweep: Sweep, known: Sequence[StrategyInfo]) -> Plan:
     """Plan every point of the axes `repeats` times.
 
     Each repeat is a block of all points, shuffled within itself, so that a drift of the machine meets all strategies
-    alike (a randomised complete block design). The seed decides the order, and nothing else does. Trials of a strategy
-    that can't run here are planned too: they become records that say why.
+    alike (a randomised complete block design). The seed decides the order, and nothing else does. A closed loop that
+    others take their rate from comes right before the first of them. Trials of a strategy that can't run here are
+    planned too: they become records that say why.
 
     Raises BadInputError for a strategy that there isn't, and where nothing is left to run.
     """
     chosen = choose(sweep, known)
-    points: list[tuple[StrategyInfo, str, int, int, str]] = []
+    cases: list[Trial] = []
     notes: list[str] = []
     for info in chosen:
         served = [transport for transport in sweep.transports if transport in info.transports]
         if len(served) < len(sweep.transports):
             left_out = ", ".join(sorted(set(sweep.transports) - set(served)))
             notes.append(f"{info.name} does not serve {left_out}: left out")
-        connections = list(sweep.connections)
-        if not info.concurrent and connections != [1]:
-            connections = [1]
+        possible, reasons = _cases(sweep, info, served)
+        cases += possible
+        notes += reasons
+    _refuse_an_empty_plan(sweep, chosen, cases, notes)
+    return Plan(list(_in_blocks(sweep, cases)), {info.name: info for info in chosen}, notes, sweep.slo)
+
+
+def _cases(sweep: Sweep, info: StrategyInfo, transports: Sequence[str]) -> tuple[list[Trial], list[str]]:
+    """All points of one strategy that make sense, and what was left out."""
+    connections = list(sweep.connections)
+    notes = []
+    loads = [fields for workload in sweep.workloads for fields in points(workload, sweep.depth)]
+    if not info.concurrent:
+        if any(fields["workload"] == "idle" for fields in loads):
+            notes.append(
+                f"{info.name} serves one connection at a time: no idle workload, the silent ones would block it"
+            )
+        if connections != [1] and any(fields["workload"] not in ("idle", "churn") for fields in loads):
             notes.append(f"{info.name} serves one connection at a time: planned at 1 connection only")
-        points += product([info], served, connections, sweep.message_bytes, sweep.workload)
-    _refuse_an_empty_plan(sweep, chosen, points)
-    return Plan(list(_in_blocks(sweep, points)), {info.name: info for info in chosen}, notes)
+    found: dict[Trial, None] = {}  # a set in order: two workloads may have a point in common
+    too_few = Counter[int]()
+    numbers = connections if info.concurrent else sorted({1, *connections})
+    for transport, number, message, fields, threads in product(
+        transports, numbers, sweep.message_bytes, loads, sweep.threads
+    ):
+        if not info.concurrent and not _one_at_a_time(fields, number, connections):
+            continue
+        if threads > number or 0 < fields.get("cap", 0) < threads:
+            too_few[threads] += 1
+            continue
+        where = {"strategy": info.name, "transport": transport, "connections": number, "threads": threads}
+        found[_case(sweep, message, where | fields)] = None
+    for threads, times in sorted(too_few.items()):
+        notes.append(f"{info.name}: {threads} load threads left out where there are fewer connections ({times} points)")
+    return list(found), notes
+
+
+def _one_at_a_time(fields: dict[str, Any], number: int, connections: Sequence[int]) -> bool:
+    """Whether a strategy that serves one connection at a time is measured at this point.
+
+    Under churn a connection is gone after one echo, and the next one's turn comes; elsewhere it stays.
+    """
+    if fields["workload"] == "churn":
+        return number in connections
+    return fields["workload"] != "idle" and number == 1
+
+
+def _case(sweep: Sweep, message: int | Mix, fields: dict[str, Any]) -> Trial:
+    return Trial(
+        message_bytes=message.mean_bytes if isinstance(message, Mix) else message,
+        sizes=tuple(zip(message.sizes, message.weights, strict=True)) if isinstance(message, Mix) else (),
+        warmup_s=sweep.warmup_s,
+        duration_s=sweep.duration_s,
+        ramp_s=sweep.ramp_s,
+        repeat=1,
+        seed=sweep.seed,
+        **fields,
+    )
 
 
 def choose(sweep: Sweep, known: Sequence[StrategyInfo]) -> list[StrategyInfo]:
@@ -69,34 +135,46 @@ def choose(sweep: Sweep, known: Sequence[StrategyInfo]) -> list[StrategyInfo]:
     return [by_name[name] for name in sweep.strategies]
 
 
-def expected_s(trials: Sequence[Trial]) -> float:
-    """About how long the trials take."""
-    return START_S + sum(trial.warmup_s + trial.duration_s + OVERHEAD_S for trial in trials)
+def expected_s(trials: Sequence[Trial], slo: str = "") -> float:
+    """About how long the trials take, and the searches that begin with them."""
+    return START_S + sum((lasting_s(trial) + OVERHEAD_S) * (1 + USUAL_STEPS * bool(slo)) for trial in trials)
 
 
-def _in_blocks(sweep: Sweep, points: list[tuple[StrategyInfo, str, int, int, str]]) -> Iterator[Trial]:
+def lasting_s(trial: Trial) -> float:
+    """The part of a trial that takes as long as it was told to."""
+    return trial.ramp_s + trial.warmup_s + trial.duration_s
+
+
+def capacity_trial(trial: Trial) -> Trial | None:
+    """The closed loop whose throughput a trial's rate is a fraction of; None where it isn't."""
+    if not trial.load_fraction:
+        return None
+    return msgspec.structs.replace(trial, workload="closed", load_fraction=0.0, arrivals="constant", cap=0)
+
+
+def _in_blocks(sweep: Sweep, cases: list[Trial]) -> Iterator[Trial]:
     shuffler = random.Random(sweep.seed)
     for repeat in range(1, sweep.repeats + 1):
-        block = shuffler.sample(points, len(points))
-        for info, transport, connections, message_bytes, workload in block:
-            yield Trial(
-                strategy=info.name,
-                transport=transport,
-                connections=connections,
-                message_bytes=message_bytes,
-                workload=workload,
-                warmup_s=sweep.warmup_s,
-                duration_s=sweep.duration_s,
-                repeat=repeat,
-                seed=sweep.seed + repeat,  # the same payloads for every strategy, others in each repeat
-            )
+        block: dict[Trial, None] = {}  # a set in order
+        for case in shuffler.sample(cases, len(cases)):
+            # The same payloads for every strategy, others in each repeat.
+            trial = msgspec.structs.replace(case, repeat=repeat, seed=sweep.seed + repeat)
+            capacity = capacity_trial(trial)
+            if capacity is not None:
+                block[capacity] = None
+            block[trial] = None
+        yield from block
 
 
-def _refuse_an_empty_plan(sweep: Sweep, chosen: Sequence[StrategyInfo], points: Sequence[object]) -> None:
-    if not points:
+def _refuse_an_empty_plan(
+    sweep: Sweep, chosen: Sequence[StrategyInfo], cases: Sequence[Trial], notes: Sequence[str]
+) -> None:
+    if not any(transport in info.transports for info in chosen for transport in sweep.transports):
         raise BadInputError(
             f"Sweep {sweep.name}: none of its strategies serves {', '.join(sweep.transports)}.", "iobench list"
         )
+    if not cases:
+        raise BadInputError(f"Sweep {sweep.name}: nothing is left of it: {'; '.join(notes)}.", "iobench list")
     if not any(info.available for info in chosen):
         reasons = "; ".join(f"{info.name}: {info.reason}" for info in chosen)
         raise BadInputError(

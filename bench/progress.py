@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bench.plan import OVERHEAD_S
+from bench.plan import OVERHEAD_S, lasting_s
 from bench.record import Record, Trial
+from bench.workloads import describe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -45,7 +46,8 @@ class Progress(Protocol):
 class Clock:
     """How many trials there are, and how long the rest will take: windows as planned, the rest as seen so far.
 
-    `lasting_s` has the planned time of each trial that can be run, by id; the others take none.
+    `lasting_s` has the planned time of each trial that can be run, by id, with that of the search which begins with it;
+    the others take none. The steps of a search are not counted: how many there will be isn't known.
     """
 
     def __init__(self, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
@@ -62,11 +64,10 @@ class Clock:
 
     def end_trial(self, trial: Trial) -> None:
         """It has ended."""
-        self.ended += 1
-        planned_s = self._waiting_s.pop(trial.id, None)
-        if planned_s is not None:
+        self.ended += not trial.slo
+        if self._waiting_s.pop(trial.id, None) is not None:
             self._run += 1
-            self._overhead_s += max(0.0, time.monotonic() - self._trial_began - planned_s)
+            self._overhead_s += max(0.0, time.monotonic() - self._trial_began - lasting_s(trial))
 
     @property
     def left_s(self) -> float:
@@ -133,7 +134,7 @@ class LiveDisplay:
         from rich.live import Live  # noqa: PLC0415 - wanted on a terminal only
 
         self._clock = Clock(trials, lasting_s)
-        self._rates: dict[tuple[str, str, int, int, str], list[float]] = defaultdict(list)
+        self._rates: dict[tuple[str, int, str], list[float]] = defaultdict(list)
         self._strategies = sorted({trial.strategy for trial in trials})
         self._connections = sorted({trial.connections for trial in trials})[:MAX_COLUMNS]
         self._trial: Trial | None = None
@@ -188,12 +189,12 @@ class LiveDisplay:
             parts.append(self._status())  # first: a terminal that is too low cuts the end off
             parts += [Text(text, style="red", overflow="ellipsis", no_wrap=True) for text in self._troubles[-3:]]
         if self._trial is not None:
-            what = f"{self._trial.workload}, {self._trial.transport}, {self._trial.message_bytes} B"
-            parts += [Text(f"\nmessages/s over connections, medians so far ({what})\n"), self._table(self._trial)]
+            what = f"\nmessages/s over connections, medians so far ({_setting(self._trial)})\n"
+            parts += [Text(what, overflow="ellipsis", no_wrap=True), self._table(self._trial)]
         return Group(*parts)
 
     def _table(self, now: Trial) -> RenderableType:
-        """Median throughput so far, of the transport and message size that are being measured."""
+        """Median throughput so far, of the transport, message size and workload that are being measured."""
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(box=None, padding=(0, 1), pad_edge=False)
@@ -203,7 +204,7 @@ class LiveDisplay:
         for strategy in self._strategies:
             cells = []
             for connections in self._connections:
-                rates = self._rates[strategy, now.transport, connections, now.message_bytes, now.workload]
+                rates = self._rates[strategy, connections, _setting(now)]
                 here = (strategy, connections) == (now.strategy, now.connections)
                 under_way = here and not self._over
                 value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
@@ -234,8 +235,15 @@ def for_console(console: Console, trials: Sequence[Trial], lasting_s: Mapping[st
 
 
 def name(trial: Trial) -> str:
-    """A trial in a few words."""
-    return f"{trial.strategy} {trial.transport} x{trial.connections} {trial.message_bytes} B #{trial.repeat}"
+    """A trial in a few words; the workload is only said where it isn't the plain closed loop."""
+    workload = describe(trial)
+    words = [trial.strategy, trial.transport, f"x{trial.connections}", size(trial)]
+    return " ".join([*words, *([workload] if workload != "closed" else []), f"#{trial.repeat}"])
+
+
+def size(trial: Trial) -> str:
+    """The size of its messages."""
+    return f"{trial.message_bytes} B" + (" mixed" if trial.sizes else "")
 
 
 def outcome(record: Record) -> str:
@@ -244,7 +252,8 @@ def outcome(record: Record) -> str:
     if found is None:
         return f"{record.status}: {record.reason}"
     cpu = f"{found.server_us_per_message:.2f} us CPU/msg" if found.server_us_per_message is not None else ""
-    return "  ".join(filter(None, [f"{found.messages_per_s:,.0f} msg/s", cpu, *record.flags]))
+    held = "" if record.held is None else f"{record.trial.slo} {'held' if record.held else 'missed'}"
+    return "  ".join(filter(None, [f"{found.messages_per_s:,.0f} msg/s", cpu, held, *record.flags]))
 
 
 def duration(seconds: float) -> str:
@@ -257,5 +266,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def _cell(trial: Trial) -> tuple[str, str, int, int, str]:
-    return (trial.strategy, trial.transport, trial.connections, trial.message_bytes, trial.workload)
+def _cell(trial: Trial) -> tuple[str, int, str]:
+    return (trial.strategy, trial.connections, _setting(trial))
+
+
+def _setting(trial: Trial) -> str:
+    return f"{describe(trial)}, {trial.transport}, {size(trial)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,10 +52,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         Fields that have a default count only where they differ from it, so that new ones leave old ids as they are.
         """
-        values = msgspec.structs.asdict(self)
-        usual = {field.name: field.default for field in msgspec.structs.fields(self)}
-        told = {name: value for name, value in values.items() if value != usual[name]}
+        usual = _defaults()
+        told = {name: value for name, value in msgspec.structs.asdict(self).items() if value != usual[name]}
         return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()[:16]
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(Trial)}
 
 
 class Load(msgspec.Struct, kw_only=True):
@@ -122,6 +127,7 @@ class Machine(msgspec.Struct, kw_only=True):
 
     server_idle_ns: float
     server_steal_ns: float
+    load_cpus: list[int]
     load_idle_ns: float
     load_steal_ns: float
     load_wait_ns: float | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
@@ -239,7 +245,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise BadInputError(f"There is no run folder {folder}.", "ls results/ shows the runs that there are")
-    manifest = _read_manifest(folder / MANIFEST_FILE)
+    manifest = read_manifest(folder)
     trials = folder / TRIALS_FILE
     try:
         lines = trials.read_bytes().split(b"\n") if trials.exists() else []
@@ -266,12 +272,14 @@ def read_run(folder: Path) -> Run:
     return Run(folder=folder, manifest=manifest, records=list(records.values()), notes=notes)
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a run folder says of itself. Raises BadInputError where it is none."""
+    path = folder / MANIFEST_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise BadInputError(
-            f"{path.parent} is not a run folder: it has no {MANIFEST_FILE}.", "iobench sweep makes a new run"
+            f"{folder} is not a run folder: it has no {MANIFEST_FILE}.", "iobench sweep makes a new run"
         ) from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} can't be read: {error}.", "iobench sweep makes a new run") from None

@@ -6,11 +6,11 @@ How one trial is run is in trial.py, what the user sees meanwhile in progress.py
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,11 +18,23 @@ from bench import host
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.load import LoadFailedError, LoadWorker, end_worker, start_worker
-from bench.plan import Plan
+from bench.plan import Plan, capacity_trial
 from bench.processes import Guard, pinned
 from bench.progress import Progress
-from bench.record import TRIALS_FILE, Manifest, Record, Run, Trial, append, write_manifest
+from bench.record import (
+    MANIFEST_FILE,
+    TRIALS_FILE,
+    Manifest,
+    Record,
+    Run,
+    Search,
+    Trial,
+    append,
+    read_manifest,
+    write_manifest,
+)
 from bench.server import RunningServer, start_server
+from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
 from bench.trial import run_trial, utc_now
 
@@ -43,6 +55,7 @@ class Outcome:
     measuring_s: float = 0.0
     wall_s: float = 0.0  # of all trials, from the first one's start to the last one's end
     interrupted: int = 0
+    searches: list[Search] = field(default_factory=list)
 
     @property
     def trials(self) -> int:
@@ -84,21 +97,33 @@ def make_folder(results: Path, sweep: Sweep) -> Path:
     raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
 
 
-def make_manifest(sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Manifest:
+def make_manifest(sweep: Sweep, plan: Plan, layout: host.CpuLayout, calibration: dict[str, Any] | None) -> Manifest:
     """Write down what is about to be run, and where."""
     return Manifest(
-        sweep=msgspec.to_builtins(sweep),
+        sweep=msgspec.to_builtins(sweep) | {"trials_planned": plan.at_most},
         strategies=list(plan.strategies.values()),
         host=host.describe(layout),
         versions=host.versions(),
         created=utc_now(),
         command=host.command(),
+        calibration=calibration,
     )
+
+
+def newest_calibration(results: Path) -> dict[str, Any] | None:
+    """What the last `iobench calibrate` with this folder of results found; None where there is nothing to read."""
+    found = [*results.glob("calibration.json"), *results.glob("*/calibration.json")]
+    for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    return None
 
 
 def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
     """Make the run's folder with its manifest in it. Raises BadInputError."""
-    manifest = make_manifest(sweep, plan, layout)
+    manifest = make_manifest(sweep, plan, layout, newest_calibration(results))
     folder = make_folder(results, sweep)
     try:
         write_manifest(folder, manifest)
@@ -131,10 +156,9 @@ def run_trials(
     can't be started or a record can't be written.
     """
     outcome = Outcome()
-    finished = {}
-    for record in done:
+    records = {record.id: record for record in done}
+    for record in records.values():
         outcome.add(record)
-        finished[record.id] = record.order
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 
@@ -146,16 +170,17 @@ def run_trials(
             progress.note("Warming up the load generator. The first time, it is compiled: up to a minute.")
             crew.start()
             began = time.monotonic()
-            order = max(finished.values(), default=0)
+            order = max((record.order for record in records.values()), default=0)
             try:
-                for trial in plan.trials:
-                    if trial.id in finished:
-                        continue
+                for trial in upcoming(plan, records):
                     order += 1
                     progress.trial_starts(trial)
-                    record = _attempt(trial, plan, start, crew, progress.tick)
+                    record = _unrunnable(trial, plan, records) or _attempt(
+                        trial, _planned_hz(trial, records), start, crew, progress.tick
+                    )
                     record.order = order
                     _keep(folder, record)
+                    records[record.id] = record
                     outcome.add(record)
                     if record.timing:
                         outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
@@ -168,7 +193,17 @@ def run_trials(
         progress.close()
         crew.end()
         guard.close()
+    outcome.searches = _note_answers(folder, plan, records)
     return outcome
+
+
+def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:
+    """The trials that have no record yet, in order; what a search asks for next follows from the records so far."""
+    for trial in plan.trials:
+        if trial.id not in records:
+            yield trial
+        while plan.slo and (step := next_step(read_objective(plan.slo), trial, records)):
+            yield step
 
 
 class Crew:
@@ -202,30 +237,69 @@ class Crew:
             end_worker(worker)
 
 
+def _unrunnable(trial: Trial, plan: Plan, records: Mapping[str, Record]) -> Record | None:
+    """The record of a trial that can't be run, with the reason; None where it can."""
+    info = plan.strategies[trial.strategy]
+    if not info.available:
+        return _not_run(trial, "unavailable", info.reason)
+    capacity = capacity_trial(trial)
+    if capacity and not capacity_hz(records[capacity.id]):
+        why = records[capacity.id].reason
+        return _not_run(
+            trial, "failed", f"its rate is a fraction of the closed loop's throughput, and there is none: {why}"
+        )
+    return None
+
+
+def _planned_hz(trial: Trial, records: Mapping[str, Record]) -> float:
+    """The rate to plan for: from this run's record of the closed loop, where it is a fraction of that."""
+    capacity = capacity_trial(trial)
+    return trial.load_fraction * capacity_hz(records[capacity.id]) if capacity else trial.planned_hz
+
+
 def _attempt(
     trial: Trial,
-    plan: Plan,
+    planned_hz: float,
     start: Callable[[Trial], RunningServer],
     crew: Crew,
     tick: Callable[[], None],
 ) -> Record:
     """The record of a trial, whatever became of it. Raises Interrupted."""
-    info = plan.strategies[trial.strategy]
-    if not info.available:
-        return Record(id=trial.id, trial=trial, status="unavailable", reason=info.reason, started=utc_now())
     try:
         worker = crew.worker()
     except LoadFailedError as error:
-        reason = f"the load generator could not be started again: {error}"
-        return Record(id=trial.id, trial=trial, status="failed", reason=reason, started=utc_now())
-    return run_trial(trial, start, worker, shared_cpus=crew.layout.shared, tick=tick)
+        return _not_run(trial, "failed", f"the load generator could not be started again: {error}")
+    return run_trial(trial, start, worker, planned_hz=planned_hz, shared_cpus=crew.layout.shared, tick=tick)
+
+
+def _not_run(trial: Trial, status: Literal["failed", "unavailable"], reason: str) -> Record:
+    return Record(id=trial.id, trial=trial, status=status, reason=reason, started=utc_now())
+
+
+def _note_answers(folder: Path, plan: Plan, records: Mapping[str, Record]) -> list[Search]:
+    """Write what the searches have come to into the manifest, with the number of trials where that is known now."""
+    found = [answer(read_objective(plan.slo), trial, records) for trial in plan.trials] if plan.slo else []
+    if not found:
+        return []
+    trials = len(records) if all(one.finished for one in found) else plan.at_most
+    try:
+        manifest = read_manifest(folder)
+        manifest.searches, manifest.sweep["trials_planned"] = found, trials
+        write_manifest(folder, manifest)
+    except OSError as error:
+        raise _unwritable(folder / MANIFEST_FILE, folder, error) from None
+    return found
 
 
 def _keep(folder: Path, record: Record) -> None:
     try:
         append(folder / TRIALS_FILE, record)
     except OSError as error:
-        raise BadInputError(
-            f"{folder / TRIALS_FILE} can't be written: {error.strerror}. What is in it stays.",
-            f"make room, then: iobench sweep --resume {folder}",
-        ) from None
+        raise _unwritable(folder / TRIALS_FILE, folder, error) from None
+
+
+def _unwritable(file: Path, folder: Path, error: OSError) -> BadInputError:
+    return BadInputError(
+        f"{file} can't be written: {error.strerror}. What is in it stays.",
+        f"make room, then: iobench sweep --resume {folder}",
+    )

@@ -6,14 +6,15 @@ Which trials follow from a sweep is decided in plan.py.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.errors import BadInputError
+from bench.errors import BadInputError, did_you_mean
+from bench.slo import BadObjectiveError, read_objective
+from bench.workloads import KINDS, Closed, Depth, NotAllowedError, Workload, read_workload
 
 SWEEPS = Path(__file__).with_name("sweeps")
 DEFAULT = "quick"
@@ -22,7 +23,28 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Transport = Literal["tcp", "unix", "pipe"]
 Connections = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 MessageBytes = Annotated[int, msgspec.Meta(ge=1, le=64 * 1024 * 1024)]
-Workload = Literal["closed"]
+Weight = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+
+
+class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Messages of several sizes, each drawn as often as its weight says."""
+
+    sizes: Annotated[tuple[MessageBytes, ...], msgspec.Meta(min_length=1, max_length=1000)]
+    weights: tuple[Weight, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.weights) or len(set(self.sizes)) < len(self.sizes):
+            raise ValueError("a weight for each size, and each size once")
+
+    @property
+    def mean_bytes(self) -> int:
+        """The mean size of a message, rounded."""
+        total = sum(size * weight for size, weight in zip(self.sizes, self.weights, strict=True))
+        return max(1, round(total / sum(self.weights)))
+
+
+USUAL_LOAD: tuple[Workload, ...] = (Closed(),)
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,27 +55,38 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     strategies: tuple[Name, ...] | Literal["all"] = "all"
     transports: tuple[Transport, ...] = ("tcp",)
     connections: tuple[Connections, ...] = (1, 16, 128)
-    message_bytes: tuple[MessageBytes, ...] = (64,)
-    workload: tuple[Workload, ...] = ("closed",)
+    message_bytes: tuple[MessageBytes | Mix, ...] = (64,)
+    workloads: tuple[Workload, ...] = USUAL_LOAD
+    depth: tuple[Depth, ...] = (1,)  # of closed and stream, where they name none of their own
+    threads: tuple[Threads, ...] = (1,)  # of the load generator
+    ramp_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
     repeats: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 5
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**62)] = 1
     warmup_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.2
     duration_s: Annotated[float, msgspec.Meta(ge=0.01, le=86400)] = 0.8
+    slo: str = ""  # an objective: the highest Poisson rate that holds it is searched for
 
 
-AXES = ("strategies", "transports", "connections", "message_bytes", "workload")
+TYPES = {field.name: field.type for field in msgspec.structs.fields(Sweep) if field.name != "name"}
+AXES = ("strategies", "transports", "connections", "message_bytes", "workloads", "depth", "threads")
+ALSO = {"workload": "workloads"}  # another spelling of a key
 
 ALLOWED = {
     "description": "one line of text",
     "strategies": '"all", or names as `iobench list` shows them, such as ["epoll_lt", "asyncio_streams"]',
     "transports": 'one or several of "tcp", "unix", "pipe"',
     "connections": "whole numbers from 1 to 1000000, such as [1, 16, 128]",
-    "message_bytes": "whole numbers from 1 to 67108864 (64 MiB), such as [64, 4096]",
-    "workload": '"closed"',
+    "message_bytes": "whole numbers from 1 to 67108864 (64 MiB), such as [64, 4096], or sizes with a weight for each, "
+    "such as {sizes = [64, 4096], weights = [9, 1]}",
+    "workloads": ", ".join(f'"{kind}"' for kind in KINDS) + ', or tables such as {kind = "open", rate_hz = [1000]}',
+    "depth": "whole numbers from 1 to 1024, such as [1, 4]",
+    "threads": "whole numbers from 1 to 1024, such as [1, 2]",
+    "ramp_s": "seconds from 0 to 3600, such as 0.5",
     "repeats": "a whole number from 1 to 10000",
     "seed": "a whole number from 0 to 2^62 - 1",
     "warmup_s": "seconds from 0 to 3600, such as 0.2",
     "duration_s": "seconds from 0.01 to 86400, such as 0.8",
+    "slo": 'a percentile of the response time and its limit, such as "p99<5ms"',
 }
 
 
@@ -96,29 +129,42 @@ def from_values(name: str, values: dict[str, Any], where: str) -> Sweep:
 
     Raises BadInputError for a key that there isn't, a value that is not allowed, or an axis that is empty.
     """
-    types = {field.name: field.type for field in msgspec.structs.fields(Sweep) if field.name != "name"}
     checked: dict[str, Any] = {}
     for key, given in values.items():
-        if key not in types:
-            raise BadInputError(
-                f"{where}: there is no key {key!r}{did_you_mean(key, types)}; allowed are: {', '.join(types)}.",
-                f"correct {where}, then: iobench plan {where}",
-            )
-        value = given
-        if key in AXES and not isinstance(given, list) and not (key == "strategies" and given == "all"):
-            value = [given]
+        field = ALSO.get(key, key)
+        if field not in TYPES:
+            known = f"{did_you_mean(key, TYPES)}; allowed are: {', '.join(TYPES)}"
+            raise _complaint(where, f"there is no key {key!r}{known}")
+        if field in checked:
+            both = " and ".join(other for other in values if ALSO.get(other, other) == field)
+            raise _complaint(where, f"{both} are two names of one key")
         try:
-            checked[key] = msgspec.convert(value, types[key])
-            fits = value != [] and (key not in AXES or value == "all" or len({*map(str, value)}) == len(value))
-        except (msgspec.ValidationError, OverflowError):
-            fits = False
-        if not fits:
-            allowed = ALLOWED[key] + (", each once" if key in AXES else "")
-            raise BadInputError(
-                f"{where}: {key} = {given!r} is not allowed; allowed: {allowed}.",
-                f"correct {where}, then: iobench plan {where}",
-            )
+            checked[field] = _read(field, given)
+        except NotAllowedError as error:
+            raise _complaint(where, f"{key}: {error}") from None
+        except (ValueError, OverflowError):  # msgspec.ValidationError is a ValueError
+            allowed = ALLOWED[field] + (", each once" if field in AXES else "")
+            raise _complaint(where, f"{key} = {given!r} is not allowed; allowed: {allowed}") from None
+    if checked.get("slo") and checked.get("workloads", USUAL_LOAD) != USUAL_LOAD:
+        raise _complaint(where, "a sweep with slo searches with a Poisson load of its own: leave workloads out")
     return Sweep(name=name, **checked)
+
+
+def _read(key: str, given: Any) -> Any:
+    """Convert the value of a key. Raises NotAllowedError, ValueError or OverflowError."""
+    if key == "slo":
+        return read_objective(given).text if given != "" else ""
+    if key not in AXES or (key == "strategies" and given == "all"):
+        return msgspec.convert(given, TYPES[key])
+    listed = given if isinstance(given, list) else [given]
+    axis = tuple(map(read_workload, listed)) if key == "workloads" else msgspec.convert(listed, TYPES[key])
+    if not axis or len(set(map(str, axis))) < len(axis):
+        raise ValueError
+    return axis
+
+
+def _complaint(where: str, what: str) -> BadInputError:
+    return BadInputError(f"{where}: {what}.", f"correct {where}, then: iobench plan {where}")
 
 
 def with_strategies(sweep: Sweep, listed: str) -> Sweep:
@@ -129,7 +175,14 @@ def with_strategies(sweep: Sweep, listed: str) -> Sweep:
     return msgspec.structs.replace(sweep, strategies=tuple(chosen))
 
 
-def did_you_mean(name: str, known: Collection[str] | Sequence[str]) -> str:
-    """A clause for an error message, empty where nothing is near."""
-    near = get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def with_slo(sweep: Sweep, slo: str) -> Sweep:
+    """The sweep's strategies and axes, to be searched once each for the highest rate that holds an objective.
+
+    Raises BadInputError where the objective can't be read.
+    """
+    try:
+        objective = read_objective(slo)
+    except BadObjectiveError as error:
+        raise BadInputError(f"--slo {slo!r}: {error}.", "iobench sweep --slo 'p99<5ms'") from None
+    once = sweep.repeats if sweep.slo else 1
+    return msgspec.structs.replace(sweep, slo=objective.text, workloads=USUAL_LOAD, depth=(1,), repeats=once)

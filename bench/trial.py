@@ -8,18 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
 
+from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
+from bench.probes.machine import MachineProbe
 from bench.probes.process import ProcessProbe
 from bench.processes import Ending, how_it_ended
-from bench.record import Load, Record, Server, Timing, Trial
+from bench.record import Record, Server, Timing, Trial
 from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
-
-SERVER_BOUND = 0.95  # of the CPU time that its CPUs offered
-CLIENT_BOUND = 0.80  # of the window, for the busiest load thread
-
-Bottleneck = Literal["", "server", "client", "latency"]
+from bench.slo import holds, read_objective
 
 
 class Stopwatch:
@@ -45,14 +42,16 @@ def run_trial(
     start: Callable[[Trial], RunningServer],
     worker: LoadWorker,
     *,
+    planned_hz: float = 0.0,
     shared_cpus: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> Record:
     """Run one trial. Whatever goes wrong with server or load becomes a failed record with the reason.
 
-    The server has ended when this returns or raises. Raises Interrupted.
+    `planned_hz` is the rate to plan for, which a trial may have as a fraction. The server has ended when this returns
+    or raises. Raises Interrupted.
     """
-    record = Record(id=trial.id, trial=trial, status="ok", started=utc_now())
+    record = Record(id=trial.id, trial=trial, status="ok", started=utc_now(), planned_hz=planned_hz)
     stopwatch = Stopwatch()
     try:
         server = start(trial)
@@ -61,22 +60,24 @@ def run_trial(
         record.status, record.reason, record.timing = "failed", str(error), stopwatch.timing()
         return record
     stopwatch.lap("spawn_s")
-    probe = ProcessProbe()
+    probe, machine = ProcessProbe(), MachineProbe(server.cpus, worker.cpus, worker.child.pid)
     metrics: dict[str, float] = {}
     measured: Measured | None = None
     trouble = ""
 
     def opened() -> None:
         stopwatch.lap("warmup_s")
+        machine.start()
         probe.start([server.pid])
 
     def closed() -> None:
+        record.machine = machine.stop()
         metrics.update(probe.stop())
         stopwatch.lap("window_s")
 
     try:
         watch = Watch(lambda: stopwatch.lap("connect_s"), opened, closed, tick)
-        measured = measure(worker, trial, server, watch)
+        measured = measure(worker, trial, planned_hz, server, watch)
     except LoadFailedError as error:
         trouble = str(error)
     finally:
@@ -89,13 +90,23 @@ def run_trial(
     reasons = [*server_faults(ending, died), *load_faults(trial, measured, server.refused, "" if died else trouble)]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
-    if record.load and "cpu_ns" in metrics:
-        record.bottleneck = bottleneck(record.load, record.server)
-    record.flags = [
-        *(["client_bound"] if record.bottleneck == "client" else []),
-        *(["shared_core"] if shared_cpus else []),
-    ]
+    judge(record)
+    if shared_cpus:
+        record.flags.append("shared_core")
     return record
+
+
+def judge(record: Record) -> None:
+    """Note what kept the trial from going faster, what its figures can't be trusted for, and whether its SLO held."""
+    load, server = record.load, record.server
+    if load is None or server is None:
+        return
+    if "cpu_ns" in server.metrics:
+        record.bottleneck = validity.bottleneck(load, server, record.machine)
+    record.flags = validity.flags(record.trial, load, record.bottleneck)
+    record.lower_bounds = validity.lower_bounds(load)
+    if record.trial.slo:
+        record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
 
 
 def describe_server(server: RunningServer, probe: ProcessProbe, metrics: dict[str, float], ending: Ending) -> Server:
@@ -116,16 +127,6 @@ def describe_server(server: RunningServer, probe: ProcessProbe, metrics: dict[st
     )
 
 
-def bottleneck(load: Load, server: Server) -> Bottleneck:
-    """What kept the trial from going faster: server or client, by the CPU time each used; otherwise latency."""
-    offered_ns = (server.closed_ns - server.opened_ns) * max(1, len(server.cpus))
-    if server.metrics["cpu_ns"] >= SERVER_BOUND * offered_ns:
-        return "server"
-    if max(load.worker_busy, default=0.0) >= CLIENT_BOUND:
-        return "client"
-    return "latency"
-
-
 def server_faults(ending: Ending, died: bool) -> list[str]:
     """What was wrong with the server's end, in words; a clean end is exit code 0 soon after SIGTERM."""
     if ending.killed:
@@ -143,7 +144,8 @@ def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int]
     missing = measured.refused if measured else 0
     if missing or refused:
         why = "; ".join(refused) or "the server gave no reason"
-        faults.append(f"{max(missing, sum(refused.values()))} of {trial.connections} connections refused ({why})")
+        total = trial.connections + trial.silent
+        faults.append(f"{max(missing, sum(refused.values()))} of {total} connections refused ({why})")
     if measured is None:
         return faults
     load = measured.load

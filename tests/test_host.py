@@ -27,6 +27,14 @@ def test_server_and_load_get_different_physical_cores_where_there_are_two(
     assert host.lay_out(cores) == layout
 
 
+@pytest.mark.parametrize(
+    ("number", "threads", "load"), [(8, 1, [2]), (8, 2, [2, 3]), (8, 9, [2, 3, 4, 5, 6, 7]), (3, 2, [2]), (2, 2, [0])]
+)
+def test_each_load_thread_gets_a_core_as_far_as_they_go(number: int, threads: int, load: list[int]) -> None:
+    layout = host.lay_out([[core] for core in range(number)], threads)
+    assert layout == host.CpuLayout([1], load, [0], shared=False)
+
+
 def test_logical_cpus_are_grouped_by_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cpu, siblings in {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}.items():
         topology = tmp_path / f"cpu{cpu}" / "topology"

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 from spawn import eventually
@@ -246,27 +245,6 @@ def test_trouble_with_the_load_fails_the_trial_with_the_reason_and_the_run_goes_
 def test_a_busy_load_generator_makes_the_trial_client_bound(folder: Path) -> None:
     record = the_record(plan(trial("good", 5)), folder, "busy@5")
     assert (record.status, record.bottleneck, record.flags) == ("ok", "client", ["client_bound"])
-
-
-@pytest.mark.parametrize(
-    ("cpu_ns", "cpus", "busy", "expected"),
-    [
-        (950, [0], [0.99], "server"),
-        (949, [0], [0.80], "client"),
-        (949, [0], [0.2, 0.81], "client"),
-        (949, [0], [0.79], "latency"),
-        (1899, [0, 1], [0.1], "latency"),
-        (1900, [0, 1], [0.1], "server"),
-        (1000, [], [], "server"),
-    ],
-)
-def test_the_bottleneck_is_the_server_then_the_client_then_latency(
-    cpu_ns: int, cpus: list[int], busy: list[float], expected: str, folder: Path
-) -> None:
-    record = the_record(plan(trial("good")), folder)
-    assert record.load is not None and record.server is not None
-    seen = msgspec.structs.replace(record.server, opened_ns=0, closed_ns=1000, cpus=cpus, metrics={"cpu_ns": cpu_ns})
-    assert trials.bottleneck(msgspec.structs.replace(record.load, worker_busy=busy), seen) == expected
 
 
 def test_server_and_load_on_one_core_are_flagged(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a process costs: CPU time, context switches, memory, threads, descriptors; summed over it and its children.
+"""What a process costs: CPU time, waits for a CPU, switches, memory, threads, descriptors; with its children.
 
 The CPU time is read from the process's own CPU clock, which counts nanoseconds; everything else comes from /proc or,
 where there is none, from psutil. The clocks are read first and at one go: at the window's start and end they are what
@@ -44,6 +44,7 @@ class ProcessProbe:
         self._roots: list[int] = []
         self._clocks = Clocks(0, {}, {}, {})
         self._switches: dict[int, Switches] = {}
+        self._waits_ns: dict[int, int] = {}
 
     def unavailable(self) -> str | None:
         """It runs wherever psutil does."""
@@ -56,6 +57,7 @@ class ProcessProbe:
         family = with_children(pids)
         self._clocks = self._read_clocks(family)
         self.opened_ns = self._clocks.at_ns
+        self._waits_ns = self._read_waits(family)
         self._switches = self._read_switches(family)
 
     def stop(self) -> dict[str, float]:
@@ -70,6 +72,7 @@ class ProcessProbe:
             "cpu_system_ns": growth(self._clocks.system_s, clocks.system_s) * 1e9,
         }
         metrics.update({name: float(round(value)) for name, value in used.items()})
+        self._count_waits(family, metrics)
         self._count_switches(family, metrics)
         self._take_stock(family, metrics)
         return {name: value for name, value in metrics.items() if name not in self.missing}
@@ -95,6 +98,20 @@ class ProcessProbe:
             {pid: read.user for pid, read in times.items()},
             {pid: read.system for pid, read in times.items()},
         )
+
+    def _read_waits(self, family: Sequence[int]) -> dict[int, int]:
+        """By thread."""
+        try:
+            return {tid: wait_ns for pid in family for tid, wait_ns in thread_waits_ns(pid).items()}
+        except (OSError, ValueError) as error:
+            self.missing["runqueue_wait_ns"] = str(error)
+            return {}
+
+    def _count_waits(self, family: Sequence[int], metrics: dict[str, float]) -> None:
+        now_ns = self._read_waits(family)
+        if self._waits_ns.keys() - now_ns.keys():
+            self.missing["runqueue_wait_ns"] = THREADS_ENDED
+        metrics["runqueue_wait_ns"] = growth(self._waits_ns, now_ns)
 
     def _read_switches(self, family: Sequence[int]) -> dict[int, Switches]:
         """By thread; by process where there is no /proc."""
@@ -161,6 +178,26 @@ def thread_switches(pid: int) -> dict[int, Switches]:
         found[int(task.name)] = Switches(
             _status_field(status, b"voluntary_ctxt_switches"), _status_field(status, b"nonvoluntary_ctxt_switches")
         )
+    return found
+
+
+def thread_waits_ns(pid: int) -> dict[int, int]:
+    """How long each thread of a process could have run but had no CPU. Raises OSError, and ValueError if not kept.
+
+    /proc/PID/task/TID/schedstat has the time on a CPU, the time waited for one, and how often the thread was given one
+    (Documentation/scheduler/sched-stats.rst); a kernel that does not keep them says three times nought.
+    """
+    found = {}
+    times_run = 0
+    for task in (PROC / str(pid) / "task").iterdir():
+        try:
+            fields = (task / "schedstat").read_bytes().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended just now
+        found[int(task.name)] = int(fields[1])
+        times_run += int(fields[2])
+    if times_run == 0:
+        raise ValueError("the kernel keeps no run-queue wait (schedstat)")
     return found
 
 

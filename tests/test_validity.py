@@ -1,0 +1,304 @@
+"""What kept a trial from going faster, and which flags it gets: rules with known answers, on records made up for it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.record import Load, Machine, Server, Trial
+from bench.validity import bottleneck, client_share, drifts, flags, lagging, lost_ns, lower_bounds, trend_p, unsteady
+
+WINDOW_NS = 1_000_000_000
+MS = 1_000_000
+
+
+def histogram(*times_us: float) -> str:
+    """The text of a histogram of some times."""
+    made = HdrHistogram(1, 100_000_000_000, 3)
+    for time_us in times_us:
+        made.record_value(int(time_us * 1000))
+    return str(made.encode().decode())
+
+
+def load(**facts: Any) -> Load:
+    usual: dict[str, Any] = {
+        "opened_ns": 0,
+        "closed_ns": WINDOW_NS,
+        "connections": 16,
+        "planned": 1000,
+        "completed": 1000,
+        "errors": {},
+        "timed_out": 0,
+        "unsent": 0,
+        "in_flight": 0,
+        "bytes_echoed": 0,
+        "interval_ns": WINDOW_NS // 10,
+        "intervals": [100] * 10,
+        "service_hdr": "",
+        "cpu_user_ns": 0,
+        "cpu_system_ns": 0,
+        "worker_busy": [0.3],
+    }
+    return Load(**usual | facts)
+
+
+def server(cpu: float, *, cpus: Sequence[int] = (1,), wait: float = 0.0, **metrics: float) -> Server:
+    """A server that used so much CPU time and waited so long for it, as shares of the window."""
+    return Server(
+        pid=1,
+        implementation="",
+        version="",
+        gil=True,
+        cpus=list(cpus),
+        opened_ns=0,
+        closed_ns=WINDOW_NS,
+        metrics={"cpu_ns": cpu * WINDOW_NS, "runqueue_wait_ns": wait * WINDOW_NS, **metrics},
+        missing={},
+        refused={},
+    )
+
+
+def machine(idle: float, steal: float = 0.0, load_idle: float = 1.0, load_wait: float | None = 0.0) -> Machine:
+    """The same of the CPUs."""
+    return Machine(
+        server_idle_ns=idle * WINDOW_NS,
+        server_steal_ns=steal * WINDOW_NS,
+        load_cpus=[0],
+        load_idle_ns=load_idle * WINDOW_NS,
+        load_steal_ns=0.0,
+        load_wait_ns=None if load_wait is None else load_wait * WINDOW_NS,
+    )
+
+
+def trial(**facts: Any) -> Trial:
+    usual: dict[str, Any] = {
+        "strategy": "epoll",
+        "transport": "tcp",
+        "connections": 16,
+        "message_bytes": 64,
+        "workload": "closed",
+        "warmup_s": 0.2,
+        "duration_s": 1.0,
+        "repeat": 1,
+        "seed": 1,
+    }
+    return Trial(**usual | facts)
+
+
+# --- the bottleneck
+
+
+@pytest.mark.parametrize(
+    ("cpu", "cpus", "busy", "expected"),
+    [
+        (0.95, [0], [0.99], "server"),
+        (0.949, [0], [0.80], "client"),
+        (0.949, [0], [0.2, 0.81], "client"),
+        (0.949, [0], [0.79], "latency"),
+        (1.899, [0, 1], [0.1], "latency"),
+        (1.9, [0, 1], [0.1], "server"),
+        (1.0, [], [], "server"),
+        (0.0, [0], [0.1], "latency"),
+    ],
+)
+def test_the_bottleneck_is_the_server_then_the_client_then_latency(
+    cpu: float, cpus: list[int], busy: list[float], expected: str
+) -> None:
+    assert bottleneck(load(worker_busy=busy), server(cpu, cpus=cpus)) == expected
+
+
+def test_a_server_that_another_process_kept_from_its_cpu_is_the_limit_all_the_same() -> None:
+    # It ran for 60 % of the window and waited for the CPU in the other 40 %: it never slept.
+    assert bottleneck(load(), server(0.6, wait=0.4), machine(idle=0.0)) == "server"
+
+
+def test_a_server_that_slept_is_not_the_limit_whoever_had_its_cpu_meanwhile() -> None:
+    # Somebody else ran while it slept: it waited for 5 % only.
+    assert bottleneck(load(), server(0.5, wait=0.05), machine(idle=0.0)) == "latency"
+
+
+def test_the_wait_after_each_wake_up_with_nobody_else_there_is_not_lost_time() -> None:
+    # Ten thousand wake-ups of 20 us each on a CPU that is idle otherwise.
+    assert bottleneck(load(), server(0.77, wait=0.2), machine(idle=0.23)) == "latency"
+
+
+def test_threads_that_wait_for_one_another_lose_no_time_to_others() -> None:
+    # 128 threads on one CPU: in sum they waited for minutes, and yet the CPU was idle for a third of the window.
+    assert bottleneck(load(), server(0.66, wait=80.0, threads=129), machine(idle=0.34)) == "latency"
+    assert bottleneck(load(), server(0.97, wait=80.0, threads=129), machine(idle=0.03)) == "server"
+    assert bottleneck(load(), server(0.6, wait=80.0, threads=129), machine(idle=0.0)) == "server"
+
+
+def test_one_thread_can_use_one_cpu_only_however_many_it_is_allowed_on() -> None:
+    assert bottleneck(load(), server(0.96, cpus=[1, 2], threads=1), machine(idle=1.04)) == "server"
+    assert bottleneck(load(), server(0.96, cpus=[1, 2], threads=2), machine(idle=1.04)) == "latency"
+
+
+def test_stolen_time_is_not_the_servers_idleness() -> None:
+    assert bottleneck(load(), server(0.8), machine(idle=0.0, steal=0.2)) == "server"
+
+
+def test_stolen_time_that_the_kernel_counts_as_the_servers_own_is_not_taken_off_twice() -> None:
+    # It seems to have run for 70 %, of which 20 % were stolen; it slept for the other 30 %.
+    assert bottleneck(load(), server(0.7), machine(idle=0.3, steal=0.2)) == "latency"
+
+
+@given(*[st.floats(0, 10) for _ in range(5)])
+def test_lost_time_is_never_negative_and_never_more_than_was_left_by_the_process(
+    used: float, offered: float, wait: float, idle: float, steal: float
+) -> None:
+    assert 0 <= lost_ns(used, offered, wait, idle, steal) <= max(0, offered - idle - used)
+
+
+def test_a_load_thread_that_was_kept_from_its_cpu_is_judged_by_what_it_was_left() -> None:
+    starved = load(worker_busy=[0.5], cpu_user_ns=300 * MS, cpu_system_ns=200 * MS)
+    assert client_share(starved, None) == 0.5
+    assert client_share(starved, machine(idle=0.5, load_idle=0.0, load_wait=0.4)) == pytest.approx(0.5 / 0.6)
+    assert bottleneck(starved, server(0.5), machine(idle=0.5, load_idle=0.0, load_wait=0.4)) == "client"
+    assert client_share(starved, machine(idle=0.5, load_idle=0.0, load_wait=None)) == 0.5
+
+
+def test_load_threads_that_have_a_core_each_are_judged_by_the_busiest() -> None:
+    two = load(worker_busy=[0.1, 0.85], threads=2)
+    assert bottleneck(two, server(0.5), machine(idle=0.5)) == "client"
+
+
+# --- flags
+
+
+def test_a_client_that_was_the_limit_is_flagged() -> None:
+    assert flags(trial(), load(), "client") == ["client_bound"]
+    assert flags(trial(), load(), "server") == []
+
+
+def planned(lag_us: Sequence[float], response_us: Sequence[float], **facts: Any) -> Load:
+    return load(lag_hdr=histogram(*lag_us), response_hdr=histogram(*response_us), **facts)
+
+
+@pytest.mark.parametrize(
+    ("lag_us", "response_us", "expected"),
+    [
+        ([20] * 1000, [200] * 1000, False),
+        ([20] * 985 + [99] * 15, [200] * 1000, False),  # below what a timer is late by anyway
+        ([20] * 985 + [150] * 15, [200] * 1000, True),
+        ([20] * 995 + [50_000] * 5, [200] * 995 + [50_200] * 5, False),  # a stall beyond the p99
+        ([20] * 985 + [500] * 15, [10_000] * 1000, False),  # late, but a twentieth of the response
+        ([20] * 985 + [500] * 15, [100] * 900 + [4000] * 100, True),
+    ],
+)
+def test_a_schedule_lags_where_lateness_is_a_tenth_of_the_slowest_responses(
+    lag_us: list[float], response_us: list[float], expected: bool
+) -> None:
+    assert lagging(trial(workload="open"), planned(lag_us, response_us)) is expected
+
+
+def test_under_a_cap_messages_wait_on_purpose_and_no_schedule_lags() -> None:
+    late = planned([5000] * 100, [6000] * 100)
+    assert lagging(trial(workload="open", cap=8), late) is False
+    assert lagging(trial(workload="open"), late) is True
+
+
+def test_without_a_plan_no_schedule_lags() -> None:
+    assert lagging(trial(), load(service_hdr=histogram(5.0))) is False
+
+
+@pytest.mark.parametrize(
+    ("completed", "in_flight", "unsent", "expected"),
+    [
+        (100_000, 0, 0, []),
+        (100_000, 9, 0, []),  # 99.991 % are known
+        (100_000, 11, 0, ["p99.99"]),
+        (100_000, 50, 60, ["p99.9", "p99.99"]),
+        (9000, 1000, 0, ["p99", "p99.9"]),  # p99.99 can't be told anyway
+        (9000, 0, 1001, ["p90", "p99", "p99.9"]),
+        (900, 1000, 0, ["p50", "p90", "p99"]),
+    ],
+)
+def test_percentiles_above_what_was_answered_are_lower_bounds(
+    completed: int, in_flight: int, unsent: int, expected: list[str]
+) -> None:
+    cut = load(completed=completed, in_flight=in_flight, unsent=unsent, response_hdr=histogram(1.0))
+    assert lower_bounds(cut) == expected
+    assert ("censored" in flags(trial(workload="open"), cut, "latency")) is bool(expected)
+
+
+def test_what_a_closed_loop_has_in_flight_at_the_end_censors_nothing() -> None:
+    assert lower_bounds(load(completed=900, in_flight=100)) == []
+
+
+# --- drift
+
+
+def test_the_chance_of_an_order_is_that_of_all_orders_with_as_strong_a_trend() -> None:
+    for values in ([1, 2, 3, 4, 5], [2, 1, 3, 5, 4], [5, 1, 2, 4, 3]):
+        strength = abs(agreement(values))
+        as_strong = [abs(agreement(other)) >= strength for other in permutations(values)]
+        assert trend_p(values) == pytest.approx(sum(as_strong) / len(as_strong))
+
+
+def agreement(values: Sequence[float]) -> int:
+    return sum((b > a) - (b < a) for i, a in enumerate(values) for b in values[i + 1 :])
+
+
+def test_equal_values_have_no_trend() -> None:
+    assert trend_p([3.0] * 8) == 1.0
+    assert trend_p([]) == trend_p([1.0]) == 1.0
+
+
+@given(st.lists(st.integers(0, 5), max_size=12))
+def test_a_chance_is_between_nothing_and_one_and_the_same_from_either_end(values: list[int]) -> None:
+    assert 0 < trend_p(values) <= 1.0
+    assert trend_p(values) == pytest.approx(trend_p(values[::-1]))
+
+
+def test_chance_alone_is_taken_for_a_trend_in_one_series_of_a_hundred_at_most() -> None:
+    source = random.Random(1)
+    found = sum(trend_p([source.random() for _ in range(8)]) < 0.01 for _ in range(5000))
+    assert found <= 50 + 3 * 50**0.5
+
+
+def test_a_steady_rise_of_more_than_a_tenth_is_a_drift_a_smaller_one_and_noise_are_not() -> None:
+    assert unsteady(load(intervals=[100, 102, 104, 106, 108, 110, 112, 114, 116, 118]))
+    assert unsteady(load(intervals=[100, 97, 95, 92, 90, 88, 86, 84, 82, 80]))
+    assert not unsteady(load(intervals=[100, 101, 102, 103, 104, 105, 106, 107, 108, 109]))
+    assert not unsteady(load(intervals=[100, 60, 140, 80, 120, 95, 105, 70, 130, 100]))
+    assert not unsteady(load(intervals=[0] * 10))
+
+
+def test_a_shorter_last_interval_is_left_out() -> None:
+    assert not unsteady(load(intervals=[100] * 9 + [1], closed_ns=int(0.91 * WINDOW_NS)))
+
+
+def test_a_window_too_short_to_tell_is_not_called_unsteady() -> None:
+    assert not unsteady(load(intervals=[1, 2, 3, 4], closed_ns=4 * WINDOW_NS // 10))
+
+
+def test_where_sends_are_planned_the_response_times_tell() -> None:
+    rising = [histogram(*[100 + 20 * step] * 50) for step in range(10)]
+    level = [histogram(*[100 + step % 3] * 50) for step in range(10)]
+    falling_count = list(range(100, 50, -5))
+    assert unsteady(planned([1], [1], interval_hdrs=rising))
+    assert not unsteady(planned([1], [1], interval_hdrs=level, intervals=falling_count))
+    assert not unsteady(planned([1], [1], interval_hdrs=[]))
+
+
+def test_intervals_without_an_answer_are_passed_over() -> None:
+    rising = [histogram(*[100 + 20 * step] * 50) for step in range(9)] + [""]
+    assert unsteady(planned([1], [1], interval_hdrs=rising))
+
+
+def test_an_hour_of_intervals_is_taken_together() -> None:
+    hour = load(closed_ns=3600 * WINDOW_NS, intervals=[100 + step // 100 for step in range(36_000)])
+    assert unsteady(hour)
+
+
+@given(st.lists(st.floats(0, 1e9), max_size=20))
+def test_no_series_drifts_more_than_it_may_when_any_change_is_allowed(values: list[float]) -> None:
+    assert not drifts(values, float("inf"))
