@@ -79,7 +79,7 @@ def describe_interpreter() -> Dict[str, object]:
 
 def describe_build() -> Dict[str, object]:
     """How the interpreter was built; a server does not need to know."""
-    import sysconfig  # reads a file of its own
+    import sysconfig  # noqa: PLC0415 - reads a file of its own
 
     return {
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
