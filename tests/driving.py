@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hdrh.histogram import HdrHistogram
 from peers import Peer
 from spawn import Case, Server, cases, spawned
 
@@ -23,10 +24,11 @@ TRANSPORTS = ("tcp", "unix", "pipe")
 FOREVER_S = 60.0  # a run that ends earlier on its own
 
 
-def drive(server: Peer | Server, workload: str, **options: Any) -> Load:
+def drive(server: Peer | Server, workload: str = "closed", **options: Any) -> Load:
     """Run a job; every message is accounted for, whatever happens."""
-    hooks = {name: options.pop(name) for name in ("say", "ended", "hold_s") if name in options}
-    settings = {"connections": 1, "message_bytes": 64, "duration_s": 0.2, **options}
+    hooks = {name: options.pop(name) for name in ("say", "ended", "hold_s", "cpus") if name in options}
+    message_bytes = getattr(server, "message_bytes", 64)
+    settings = {"connections": 1, "message_bytes": message_bytes, "duration_s": 0.2, **options}
     job = Job(address=str(server.address), workload=workload, **settings)
     load = run(job, connect(job), **hooks)
     check_books(load)
@@ -38,11 +40,19 @@ def check_books(load: Load) -> None:
     lost = sum(load.errors.values()) + load.timed_out
     assert load.planned == load.completed + lost + load.unsent + load.in_flight
     assert load.completed == sum(load.intervals) == count(load.service_hdr)
+    assert load.intervals == [count(text) for text in load.interval_hdrs]
+    if load.response_hdr:
+        assert load.completed == count(load.response_hdr)
 
 
 def count(text: str) -> int:
     """How many values an encoded histogram holds."""
     return int(histogram.decode(text).sum())
+
+
+def recorded(text: str) -> HdrHistogram:
+    """An encoded histogram, to be asked for its percentiles."""
+    return histogram.to_hdr(histogram.decode(text))
 
 
 def kinds(load: Load) -> dict[str, int]:
