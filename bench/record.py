@@ -45,6 +45,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trickle_bytes: int = 1  # slow: each connection writes, and reads, at most so many bytes ...
     trickle_hz: float = 100.0  # ... so many times a second
     slo: str = ""  # a step of the search for the highest rate that holds this objective, such as "p99<5ms"
+    python: str = ""  # the interpreter that runs the server, as the sweep names it; "" is the one that runs iobench
 
     @property
     def id(self) -> str:
@@ -95,6 +96,10 @@ class Load(msgspec.Struct, kw_only=True):
 class Server(msgspec.Struct, kw_only=True):
     """What the probes saw of the server's processes, from outside.
 
+    A server that is not ours does not say what it is written in: then `implementation` is the name of its program, and
+    `version`, `gil` and `jit` mean nothing. Of one that was already running, `pid` is 0, there are no metrics, and
+    `missing` says so.
+
     `metrics` holds, summed over the process and its children,
 
     over the window: cpu_ns (exact, from the process CPU clock), cpu_user_ns and cpu_system_ns (in whole clock ticks, so
@@ -116,6 +121,7 @@ class Server(msgspec.Struct, kw_only=True):
     refused: dict[str, int]  # reason -> connections that the server refused
     exit_code: int | None = None
     stderr_tail: str = ""
+    jit: bool = False  # code is compiled as it runs
 
 
 class Machine(msgspec.Struct, kw_only=True):
@@ -178,6 +184,21 @@ class StrategyInfo(msgspec.Struct, kw_only=True):
     doc: str
 
 
+class Interpreter(msgspec.Struct, kw_only=True):
+    """A Python that strategies run on, as it describes itself (`python -m servers --interpreter`)."""
+
+    name: str  # as the sweep has it; "" is the one that runs iobench
+    available: bool
+    reason: str = ""  # why it can't be used
+    implementation: str = ""
+    version: str = ""
+    gil: bool = True
+    free_threaded: bool = False  # built so that it can run without the GIL
+    jit: bool = False
+    compiler: str = ""
+    unavailable: dict[str, str] = {}  # strategy -> why this interpreter can't run it
+
+
 class Search(msgspec.Struct, kw_only=True):
     """The highest Poisson rate at which a case holds an objective, as far as it was searched for."""
 
@@ -203,6 +224,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     schema: int = SCHEMA
     calibration: dict[str, Any] | None = None  # the newest one there was, as `iobench calibrate` wrote it
     searches: list[Search] = []  # answers to `--slo`
+    interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
 
 
 class Run(msgspec.Struct, kw_only=True):
