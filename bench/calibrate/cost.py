@@ -5,10 +5,14 @@ from __future__ import annotations
 from statistics import median
 
 from bench.calibrate.claim import Check, Claim, Outcome, at_most
+from bench.calibrate.recorder import Memory, memory
 from bench.calibrate.rig import Peer, Rig
 from bench.calibrate.stall import rate_of
 
 PAIR_S = 0.4
+MIB = 1 << 20
+HOUR_BYTES = 64 * MIB  # every interval has a histogram of its own; most of it is what malloc keeps in reserve
+MORE_BYTES = 8 * MIB
 
 
 def measure(rig: Rig) -> Outcome:
@@ -21,7 +25,9 @@ def measure(rig: Rig) -> Outcome:
             first = pair % 2 == 0  # ABBA: a drift of the machine's speed cancels out
             rates = {off: _rate(rig, peer, off) for off in ((not first), first)}
             ratios.append(rates[False] / rates[True])
-    return Outcome([cost_check(ratios)], {"pairs": float(pairs)}, [])
+    hour, day = memory(1), memory(24)
+    figures = {"pairs": float(pairs), "intervals_of_an_hour": float(hour.intervals)}
+    return Outcome([cost_check(ratios), *memory_checks(hour, day)], figures, [])
 
 
 def _rate(rig: Rig, peer: Peer, off: bool) -> float:
@@ -31,6 +37,18 @@ def _rate(rig: Rig, peer: Peer, off: bool) -> float:
 def cost_check(ratios: list[float]) -> Check:
     """The rate with recording, by that without it, in the middle pair."""
     return at_most("throughput lost to recording", (1 - median(ratios)) * 100, 5.0, "%")
+
+
+def memory_checks(hour: Memory, day: Memory) -> list[Check]:
+    """A window of an hour takes some megabytes, and one of a day no more than that."""
+    figures = {
+        "memory of an hour's window": (hour.grown_bytes, HOUR_BYTES),
+        "what a day's takes more": (day.grown_bytes - hour.grown_bytes, MORE_BYTES),
+    }
+    return [
+        Check(what=what, value=value / MIB, unit="MiB", high=limit / MIB, timed=False)
+        for what, (value, limit) in figures.items()
+    ]
 
 
 CLAIM = Claim(

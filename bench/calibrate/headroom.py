@@ -10,10 +10,9 @@ import os
 from statistics import median
 
 from bench.calibrate.claim import Check, Claim, Outcome, around, at_most
-from bench.calibrate.rig import Job, Rig, Seen
+from bench.calibrate.rig import Job, Rig
 from bench.calibrate.stall import rate_of
 from bench.host import physical_cores
-from bench.trial import bottleneck
 
 SLOW_SERVICE_US = 200.0
 SLOW_MESSAGE_BYTES = 32 * 1024  # each byte of it is generated twice and compared: the generator is slow, not the echo
@@ -39,20 +38,20 @@ def measure(rig: Rig) -> Outcome:
 def _slow_server(rig: Rig, repeats: int) -> list[str]:
     with rig.peer("fifo", mean_us=SLOW_SERVICE_US) as peer:
         job: Job = {"connections": 8, "duration_s": TRIAL_S, "warmup_s": 0.05}
-        return [verdict(rig.drive(peer, **job)) for _ in range(repeats)]
+        return [rig.drive(peer, **job).limit for _ in range(repeats)]
 
 
 def _slow_client(rig: Rig, repeats: int) -> list[str]:
     with rig.peer("loop", "pipe") as peer:
         job: Job = {"connections": 8, "message_bytes": SLOW_MESSAGE_BYTES, "duration_s": TRIAL_S, "warmup_s": 0.05}
-        return [verdict(rig.drive(peer, **job)) for _ in range(repeats)]
+        return [rig.drive(peer, **job).limit for _ in range(repeats)]
 
 
 def _null_echo(rig: Rig) -> Check:
     with rig.peer("loop", "pipe") as peer:
         seen = rig.drive(peer, connections=64, duration_s=1.0, warmup_s=0.1)
     rig.maxima["pipe"] = rate_of(seen.load)
-    return _judged("null echo", [verdict(seen)], "client")
+    return _judged("null echo", [seen.limit], "client")
 
 
 def _ceilings(rig: Rig) -> dict[str, float]:
@@ -64,11 +63,6 @@ def _ceilings(rig: Rig) -> dict[str, float]:
         rig.maxima[transport] = rate_of(load) / max(0.01, *load.worker_busy)
         found[f"maximum_{transport}_hz"] = rig.maxima[transport]
     return found
-
-
-def verdict(seen: Seen) -> str:
-    """What a trial with this result is recorded to be limited by."""
-    return bottleneck(seen.load, seen.server)
 
 
 def _judged(what: str, verdicts: list[str], right: str) -> Check:

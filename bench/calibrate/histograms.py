@@ -6,44 +6,20 @@ a process of its own (clients.recorder), and come back as it writes them.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibrate import hdr
 from bench.calibrate.claim import Check, Claim, Outcome, around, exactly
+from bench.calibrate.recorder import record
 from bench.calibrate.rig import Rig
 from bench.histograms import decode, quantiles_us
-from bench.load import LoadFailedError
-from bench.processes import HOME, environment
 from bench.stats import quantile_ranks
 
 VALUES = 100_000
 QUANTILES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
-PATIENCE_S = 120.0
 REPLICATIONS = 2_000
 SAMPLES = 2_000
-
-
-def record(values_ns: NDArray[np.int64]) -> str:
-    """Have the load generator record these values; returns its histogram as it writes it. Raises LoadFailedError."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "clients.recorder"],
-            input=values_ns.astype(np.int64).tobytes(),
-            capture_output=True,
-            cwd=HOME,
-            env=environment(),
-            timeout=PATIENCE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise LoadFailedError(f"nothing was recorded within {PATIENCE_S:g} s", fatal=False) from None
-    if done.returncode != 0:
-        raise LoadFailedError(f"nothing was recorded: {done.stderr.decode(errors='replace')[-500:]}", fatal=False)
-    return done.stdout.decode().strip()
 
 
 def measure_error(rig: Rig) -> Outcome:

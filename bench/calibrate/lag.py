@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench.calibrate import hdr
-from bench.calibrate.claim import Check, Claim, Outcome, at_least, at_most
+from bench.calibrate.claim import Check, Claim, Outcome, at_least, at_most, exactly
 from bench.calibrate.freeze import freezing
-from bench.calibrate.rig import Job, Rig
+from bench.calibrate.rig import Job, Rig, Seen
 from bench.calibrate.stall import rate_of
 from bench.record import Load
 
@@ -29,7 +29,7 @@ def measure(rig: Rig) -> Outcome:
         with freezing(rig.worker().child.pid, 0.5, STOPPED_S) as freeze:
             stopped = rig.drive(peer, opened=freeze.begin, duration_s=2.0, **plan)
     figures = {"maximum_hz": maximum, "rate_hz": BELOW_HALF * maximum, "stopped_s": freeze.lasted_s}
-    return Outcome([*steady_checks(steady.load), *stopped_checks(stopped.load, freeze.lasted_s)], figures, [])
+    return Outcome([*steady_checks(steady.load), *stopped_checks(stopped, freeze.lasted_s)], figures, [])
 
 
 def steady_checks(load: Load) -> list[Check]:
@@ -37,12 +37,14 @@ def steady_checks(load: Load) -> list[Check]:
     return [at_most("schedule lag p99", hdr.quantile(load.lag_hdr, 0.99, hdr.US), 100.0, "us")]
 
 
-def stopped_checks(load: Load, stopped_s: float) -> list[Check]:
-    """The stop is in the lag and in the response times, and not in the time that the server took."""
-    least = 0.9 * stopped_s * 1e3
+def stopped_checks(seen: Seen, stopped_s: float) -> list[Check]:
+    """The stop is in the lag and in the response times; it is blamed on the load generator, not on the server."""
+    load, least = seen.load, 0.9 * stopped_s * 1e3
     return [
         at_least("stopped: longest lag", hdr.longest(load.lag_hdr), least, "ms"),
         at_least("stopped: longest response", hdr.longest(load.response_hdr), least, "ms"),
+        exactly('stopped: flagged "lagging_schedule"', int("lagging_schedule" in seen.flags), 1),
+        exactly('stopped: judged "server"', int(seen.limit == "server"), 0),
     ]
 
 

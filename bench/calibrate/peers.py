@@ -147,14 +147,18 @@ SERVICES: dict[str, Callable[[float], Callable[[bytes], float]]] = {
 
 
 def record(source: Source, options: argparse.Namespace, told: Told) -> None:
-    """Note when each message came. Sleeping in the kernel would add the time of a wake-up, so there is none."""
+    """Note when each message came.
+
+    Sleeping in the kernel would add the time of a wake-up, but not to a message that comes while another is dealt with:
+    short gaps would become shorter. So it polls, and reads one message at a time.
+    """
     channel = source.accept()
     told.connections += 1
     os.set_blocking(channel.rfd, False)
-    held = 0
+    left = options.message_bytes
     while True:
         try:
-            data = os.read(channel.rfd, READ_BYTES)
+            data = os.read(channel.rfd, left)
         except BlockingIOError:
             continue
         except ConnectionError:
@@ -162,11 +166,11 @@ def record(source: Source, options: argparse.Namespace, told: Told) -> None:
         now_ns = time.monotonic_ns()
         if not data:
             signal.pause()
-        held += len(data)
-        while held >= options.message_bytes:
+        left -= len(data)
+        if left == 0:
             told.at_ns.append(now_ns)
-            held -= options.message_bytes
-        told.received = len(told.at_ns)
+            told.received += 1
+            left = options.message_bytes
         send(channel.wfd, data)
 
 

@@ -16,12 +16,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import validity
 from bench.calibrate.watch import Disturbance, Reading, disturbances, take_reading
 from bench.host import CpuLayout
 from bench.load import LoadWorker, Watch, end_worker, measure_job, start_worker
+from bench.probes.machine import MachineProbe
 from bench.probes.process import ProcessProbe
 from bench.processes import Ending, Guard, how_it_ended
-from bench.record import Load, Server, StrategyInfo
+from bench.record import Load, Machine, Server, StrategyInfo, Trial
 from bench.server import RunningServer, ServerFailedError, start_server, stop_server
 from bench.trial import describe_server
 
@@ -33,11 +35,13 @@ Job = dict[str, Any]  # fields of a job (clients.job)
 
 
 class Seen(NamedTuple):
-    """One job's result, from both sides."""
+    """One job's result, from both sides, and what a record would say of it (bench.validity)."""
 
     load: Load
     server: Server
-    refused: int
+    limit: str
+    flags: list[str]
+    lower_bounds: list[str]
 
 
 class Peer(NamedTuple):
@@ -53,14 +57,13 @@ def nothing() -> None:
 
 @dataclass
 class Rig:
-    """The processes of a calibration. `quick`: take fewer messages. `loads`: every result so far, with its claim."""
+    """The processes of a calibration. `quick`: with fewer messages. `loads`: every result, and if it was recorded."""
 
     guard: Guard
     layout: CpuLayout
     quick: bool
     worker_command: Sequence[str] = ()
-    claim: str = ""
-    loads: list[tuple[str, Load]] = field(default_factory=list)
+    loads: list[tuple[Load, bool]] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     maxima: dict[str, float] = field(default_factory=dict)
     _workers: dict[tuple[int, ...], LoadWorker] = field(default_factory=dict)
@@ -139,19 +142,22 @@ class Rig:
             "seed": 1,
             **job,
         }
-        probe = ProcessProbe()
+        probe, machine_probe = ProcessProbe(), MachineProbe(peer.server.cpus, worker.cpus, worker.child.pid)
+        machine: list[Machine | None] = []
         metrics: dict[str, float] = {}
         readings: list[Reading] = []
         names = {worker.child.pid: "the load generator", peer.server.pid: "the peer"}
         ours, used_cpus = [os.getpid(), *names], sorted({*self.layout.server, *worker.cpus})
 
         def window_opened() -> None:
+            machine_probe.start()
             probe.start([peer.server.pid])
             readings.append(take_reading(ours, used_cpus))
             opened()
 
         def window_closed() -> None:
             readings.append(take_reading(ours, used_cpus))
+            machine.append(machine_probe.stop())
             metrics.update(probe.stop())
             closed()
 
@@ -160,7 +166,20 @@ class Rig:
                 worker.send({"stop": line["job"]})
 
         measured = measure_job(worker, line, peer.server, Watch(nothing, window_opened, window_closed, tick))
-        self.loads.append((self.claim, measured.load))
+        self.loads.append((measured.load, not job.get("record_off", False)))
         self.disturbances += disturbances(readings[0], readings[1], names, len(used_cpus))
         server = describe_server(peer.server, probe, metrics, Ending(0, killed=False, stderr_tail=""))
-        return Seen(measured.load, server, measured.refused)
+        return judged(line, measured.load, server, machine[0])
+
+
+def judged(job: Job, load: Load, server: Server, machine: Machine | None) -> Seen:
+    """Judge a result as that of a trial is."""
+    trial = Trial(
+        strategy="calibration",
+        transport=job["address"].partition(":")[0],
+        repeat=0,
+        **{key: job[key] for key in ("connections", "message_bytes", "workload", "warmup_s", "duration_s", "seed")},
+        cap=job.get("cap", 0),
+    )
+    limit = validity.bottleneck(load, server, machine)
+    return Seen(load, server, limit, validity.flags(trial, load, limit), validity.lower_bounds(load))

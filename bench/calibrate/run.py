@@ -106,7 +106,6 @@ def examine(claim: Claim, rig: Rig) -> Finding:
     verdict: Verdict = "inconclusive"
     while verdict == "inconclusive" and attempts < ATTEMPTS:
         attempts += 1
-        rig.claim = claim.name
         rig.disturbances.clear()
         outcome, verdict, reason, disturbed = _attempt(claim, rig)
     return Finding(

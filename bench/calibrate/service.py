@@ -39,7 +39,7 @@ class Null(NamedTuple):
 
 def measure(rig: Rig) -> Outcome:
     """Measure the null round trip, then each queue."""
-    seconds = rig.choose(60, 5)
+    seconds = rig.choose(60, 4)
     null_run = _queue(rig, "constant", 0.0, "constant", 2)
     null = Null(hdr.mean(null_run.response_hdr), hdr.quantile(null_run.response_hdr, 0.5))
     mm1 = _queue(rig, "poisson", SERVICE_MS, "exponential", seconds)

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import NamedTuple
 
-from bench.probes.process import process_cpu_ns
+from bench.probes.process import process_cpu_ns, thread_waits_ns
 
 PROC = Path("/proc")
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -65,13 +65,10 @@ def read_cpus(cpus: Sequence[int], stat: Path = PROC / "stat") -> tuple[int, int
 
 
 def waited_ns(pid: int) -> int:
-    """Time that all threads of a process were ready to run and had no CPU (/proc/PID/schedstat, second field)."""
-    total = 0
-    with suppress(OSError, ValueError, IndexError):
-        for task in (PROC / str(pid) / "task").iterdir():
-            with suppress(OSError):
-                total += int((task / "schedstat").read_text().split()[1])
-    return total
+    """Time that all threads of a process were ready to run and had no CPU; 0 where the kernel does not keep it."""
+    with suppress(OSError, ValueError):
+        return sum(thread_waits_ns(pid).values())
+    return 0
 
 
 class Disturbance(NamedTuple):
