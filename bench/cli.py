@@ -103,6 +103,19 @@ def load(context: typer.Context) -> None:
 
 
 @app.command()
+def calibrate(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer messages: under a minute.")] = False,
+    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder for calibration.json.")] = Path(
+        "results"
+    ),
+) -> None:
+    """Prove the load generator on this machine: twelve claims, measured."""
+    from bench import commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.calibrate(quick, results))
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     results: ResultsOption = Path("results"),

@@ -134,6 +134,13 @@ def load(arguments: Sequence[str]) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-m", "clients", *arguments], environment())
 
 
+def calibrate(quick: bool, results: Path) -> int:
+    """Measure what the load generator claims of itself; returns the exit code."""
+    from bench.calibrate import run as calibration  # noqa: PLC0415 - needed by no other command
+
+    return calibration.calibrate(quick, results)
+
+
 def report(run: str, results: Path) -> None:
     """Write a run's report and print its path."""
     print(_write_report(_find_run(run, results)))
