@@ -158,7 +158,11 @@ def processes(pid: int) -> list[psutil.Process]:
 
 def total(server: Server, measure: Callable[[psutil.Process], float]) -> float:
     """Add up a measure over the processes of the server."""
-    return sum(measure(process) for process in processes(server.process.pid))
+    amount = 0.0
+    for process in processes(server.process.pid):
+        with suppress(psutil.NoSuchProcess):
+            amount += measure(process)
+    return amount
 
 
 def descriptors(server: Server) -> int:
@@ -189,10 +193,13 @@ def cpu_share(server: Server, window_s: float = 0.15) -> float:
 
 
 def asleep(server: Server) -> bool:
-    """Tell whether all of the server's threads sleep in the kernel."""
-    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/stat")
-    # The state follows the command's name, which is in brackets and may hold anything (proc(5)).
-    return all(task.read_text().rpartition(") ")[2].startswith("S") for task in tasks)
+    """Tell whether all threads of the server's processes sleep in the kernel."""
+    tasks = [task for process in processes(server.process.pid) for task in Path(f"/proc/{process.pid}").glob("task/*")]
+    try:
+        # The state follows the command's name, which is in brackets and may hold anything (proc(5)).
+        return all((task / "stat").read_text().rpartition(") ")[2].startswith("S") for task in tasks)
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread was about to end
 
 
 def eventually(condition: Callable[[], object]) -> bool:
