@@ -133,6 +133,7 @@ class Peer:
     """What a peer did so far. `wrongs` counts its faults, `echoed` the messages it echoed after the first of them."""
 
     address: str
+    sock: socket.socket  # that listens
     message_bytes: int
     fault: Fault = echo
     at: int = 5  # the message of a connection, from 0, that the fault befalls
@@ -182,7 +183,7 @@ def peer(transport: str = "tcp", message_bytes: int = 64, fault: Fault = echo, *
     place = "127.0.0.1:0" if transport == "tcp" else f"@iobench-test-{secrets.token_hex(8)}"
     sock = listen(parse(f"{transport}:{place}"))
     source = listener(sock, transport)
-    running = Peer(source.address, message_bytes, fault, **options)  # type: ignore[arg-type]
+    running = Peer(source.address, sock, message_bytes, fault, **options)  # type: ignore[arg-type]
     accepting = threading.Thread(target=running.serve, args=(source,))
     accepting.start()
     try:
