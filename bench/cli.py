@@ -126,6 +126,19 @@ def report(
     commands.report(run, results)
 
 
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="hlog or hgrm.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to; else in the run folder.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Write a run's data in the format of another tool."""
+    from bench import commands  # noqa: PLC0415
+
+    commands.export(run, to, out, results)
+
+
 def main() -> NoReturn:
     """Run the command line and exit."""
     warnings.showwarning = _show_warning

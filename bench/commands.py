@@ -146,6 +146,14 @@ def report(run: str, results: Path) -> None:
     print(_write_report(_find_run(run, results)))
 
 
+def export(run: str, to: str, out: Path | None, results: Path) -> None:
+    """Write a run's data in another format and print what was written."""
+    from bench import export as exports  # noqa: PLC0415 - numpy is slow to import
+
+    for path in exports.export(_open_run(run, results), to, out):
+        print(path)
+
+
 def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> int:
     """Run what is left, sum up, write the report; returns the exit code."""
     finished = {record.id for record in done}
