@@ -45,6 +45,7 @@ class Course:
     threads: int
     interval_ns: int
     opens_ns: int  # when the warm-up is to end
+    begins_ns: int = 0  # when all threads begin
     opened_ns: int = 0  # when it did; 0 is not yet
     closes_ns: int = _NEVER_NS  # when the window closes
     releases_ns: int = _NEVER_NS  # until when the load stays on after that
@@ -142,6 +143,7 @@ class LoadThread:
         if self.table.planned:
             pacing.take_slack()
         course = self._course
+        time.sleep(max(0, course.begins_ns - time.monotonic_ns()) / 1e9)
         self._keep_on(lambda: course.opens_ns, watch, course.step_ns)
         while course.opened_ns == 0 and not self._first:
             if course.abandoned:

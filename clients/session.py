@@ -78,7 +78,7 @@ def run(
         for table in tables:
             if table.planned:
                 schedule.start(table.plan, begins_ns)
-        course = Course(len(tables), interval_ns(job.duration_s), begins_ns + _ns(job.warmup_s))
+        course = Course(len(tables), interval_ns(job.duration_s), begins_ns + _ns(job.warmup_s), begins_ns)
         advance = WORKLOADS[job.workload]
         threads = [LoadThread(table, advance(table), course, job.timeout_s) for table in tables]
         watch = _watch(job, course, threads, failed=connected.failed, say=say, ended=ended, hold_s=hold_s)

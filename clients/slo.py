@@ -74,33 +74,32 @@ def judge(job: Job, load: Load, objective: Objective) -> Step:
 def search(measure: Callable[[float], Step], start_hz: float) -> Answer:
     """Double the rate until it fails, or halve it until it holds; then bisect, by the geometric mean.
 
-    Whether a rate holds is taken for a monotonic matter, which noise may belie: the bracket is one of single windows.
+    A rate with too few samples to tell is a lower end of the bracket too, but no answer. Whether a rate holds is taken
+    for a monotonic matter, which noise may belie: the bracket is one of single windows.
     """
-    steps = [measure(start_hz)]
-    low: float | None = None
-    high: float | None = None
-    while len(steps) < MOST_STEPS:
-        step = steps[-1]
+    steps: list[Step] = []
+    low_hz = high_hz = holds_hz = None
+    rate_hz: float | None = start_hz
+    while rate_hz is not None and len(steps) < MOST_STEPS:
+        step = measure(rate_hz)
+        steps.append(step)
         if step.verdict == "missed":
-            high = step.rate_hz
-        elif step.verdict == "held":
-            low = step.rate_hz
-        if low is None and step.verdict == "unknown" and high is not None:
-            break  # lower rates would have fewer samples still
-        rate_hz = _next(step.rate_hz, low, high)
-        if rate_hz is None:
-            break
-        steps.append(measure(rate_hz))
-    return Answer(low, high, steps)
+            high_hz = rate_hz
+        else:
+            low_hz = rate_hz
+            holds_hz = rate_hz if step.verdict == "held" else holds_hz
+        rate_hz = _next(low_hz, high_hz)
+    return Answer(holds_hz, high_hz, steps)
 
 
-def _next(rate_hz: float, low: float | None, high: float | None) -> float | None:
+def _next(low_hz: float | None, high_hz: float | None) -> float | None:
     """Return the rate to try next, or None when there is nothing more to learn."""
-    if high is None:
-        return rate_hz * 2 if rate_hz * 2 <= HIGHEST_HZ else None
-    if low is None:
-        return rate_hz / 2 if rate_hz / 2 >= 1 else None
-    return math.sqrt(low * high) if high / low > PRECISION else None
+    if high_hz is None:
+        assert low_hz is not None
+        return low_hz * 2 if low_hz * 2 <= HIGHEST_HZ else None
+    if low_hz is None:
+        return high_hz / 2 if high_hz / 2 >= 1 else None
+    return math.sqrt(low_hz * high_hz) if high_hz / low_hz > PRECISION else None
 
 
 def line(step: Step) -> str:
@@ -118,7 +117,7 @@ def head(objective: Objective) -> str:
 def conclusion(answer: Answer, objective: Objective) -> str:
     """Return the answer in a sentence."""
     if answer.holds_hz is None:
-        few = answer.steps[-1].verdict == "unknown"
+        few = any(step.verdict == "unknown" for step in answer.steps)
         return f"No rate was found that holds {objective}." + (" Longer windows, -d, would show lower ones." * few)
     if answer.fails_hz is None:
         return f"{objective} holds at {answer.holds_hz:,.0f} messages/s; no higher rate was tried."
