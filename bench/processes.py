@@ -87,11 +87,14 @@ def start(
     cpus: Sequence[int] = (),
     pass_fds: Sequence[int] = (),
     piped: bool = False,
+    *,
+    cwd: Path = HOME,
+    env: Mapping[str, str] | None = None,
 ) -> Child:
     """Start `argv` in a session of its own, allowed on `cpus` only. `piped`: with pipes to its stdin and stdout.
 
-    The affinity is inherited across fork and exec (sched_setaffinity(2)), so it holds from the first instruction on.
-    Raises OSError.
+    `env` is in place of `environment()`. The affinity is inherited across fork and exec (sched_setaffinity(2)), so it
+    holds from the first instruction on. Raises OSError.
     """
     stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
     stream = subprocess.PIPE if piped else subprocess.DEVNULL
@@ -104,8 +107,8 @@ def start(
                 stderr=stderr,
                 bufsize=0,
                 pass_fds=pass_fds,
-                cwd=HOME,
-                env=environment(),
+                cwd=cwd,
+                env=environment() if env is None else env,
                 start_new_session=True,
             )
     except OSError:
@@ -116,11 +119,15 @@ def start(
 
 
 class Ending(NamedTuple):
-    """How a process ended. `killed`: it did not end by itself in time. `stderr_tail`: the last that it wrote there."""
+    """How a process ended. `killed`: it did not end by itself in time. `stderr_tail`: the last that it wrote there.
+
+    `unasked`: it had ended before it was to be terminated.
+    """
 
     exit_code: int
     killed: bool
     stderr_tail: str
+    unasked: bool = False
 
 
 def end(child: Child, terminate: bool, patience_s: float) -> Ending:
@@ -128,6 +135,7 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
 
     `terminate` sends SIGTERM first; with or without it the process has `patience_s` to end by itself.
     """
+    unasked = terminate and _has_ended(child.pid, 0)
     if terminate:
         _signal_group(child, signal.SIGTERM)
     killed = not _has_ended(child.pid, patience_s)
@@ -141,7 +149,7 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
                 pipe.close()
     with child.stderr as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-        return Ending(exit_code, killed, file.read().decode(errors="replace").strip())
+        return Ending(exit_code, killed, file.read().decode(errors="replace").strip(), unasked)
 
 
 def how_it_ended(ending: Ending) -> str:

@@ -1,7 +1,8 @@
 """One server process: the listener it is given, its start, what it says of itself, its end.
 
 The listener is made here, before the server starts, and handed down (socket activation): a client can connect from the
-first moment on, no port is raced for, and nothing is retried. Nothing is measured in this file.
+first moment on, no port is raced for, and nothing is retried. How a server is started that is not ours, and knows
+nothing of this, is in external_server.py. Nothing is measured in this file.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -36,9 +37,13 @@ class ServerFailedError(Exception):
 
 @dataclass
 class RunningServer:
-    """A server that accepts connections on `address`."""
+    """A server that accepts connections on `address`.
 
-    child: processes.Child
+    A `foreign` one is not ours: it says nothing of itself, and how it ends at SIGTERM is its own affair. One that was
+    running before, and goes on, has no `child`. `clean_up` removes what was made for it, once it has ended.
+    """
+
+    child: processes.Child | None
     address: str
     cpus: list[int]
     status: Stream
@@ -46,13 +51,16 @@ class RunningServer:
     implementation: str = ""
     version: str = ""
     gil: bool = True
+    jit: bool = False
+    foreign: bool = False
+    clean_up: Callable[[], None] = lambda: None
     refused: dict[str, int] = field(default_factory=dict)
     ended: bool = False
 
     @property
     def pid(self) -> int:
-        """The process id of the server; its children, if any, have others."""
-        return self.child.pid
+        """The process id of the server, 0 if it is not ours to watch; its children, if any, have others."""
+        return self.child.pid if self.child else 0
 
     def hear(self, event: Event) -> None:
         """Take note of a status line."""
@@ -62,6 +70,7 @@ class RunningServer:
             self.implementation = str(event.fields["implementation"])
             self.version = str(event.fields["version"])
             self.gil = bool(event.fields["gil"])
+            self.jit = bool(event.fields.get("jit"))
         elif event.fields.get("event") == "refused":
             self.refused.setdefault(str(event.fields["reason"]), 1)
         elif event.fields.get("event") == "stopped":
@@ -69,11 +78,18 @@ class RunningServer:
 
 
 def start_server(
-    strategy: StrategyInfo, transport: str, cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()
+    strategy: StrategyInfo,
+    transport: str,
+    cpus: Sequence[int],
+    guard: Guard,
+    command: Sequence[str] = (),
+    *,
+    env: Mapping[str, str] | None = None,
 ) -> RunningServer:
     """Start one server on a fresh loopback address and wait until it says that it is ready.
 
-    `command` stands in for `python -m servers`. Raises ServerFailedError, and Interrupted after the server has ended.
+    `command` stands in for `python -m servers`, and is run in the environment `env`. Raises ServerFailedError, and
+    Interrupted after the server has ended.
     """
     began = time.monotonic()
     try:
@@ -87,7 +103,7 @@ def start_server(
         *["--listen-fd", str(listener.fileno()), "--status-fd", str(writing)],
     ]
     try:
-        child = processes.start(argv, guard, cpus, pass_fds=[listener.fileno(), writing])
+        child = processes.start(argv, guard, cpus, pass_fds=[listener.fileno(), writing], env=env)
     except OSError as error:
         os.close(reading)
         raise ServerFailedError(f"{argv[0]} can't be started: {error.strerror}") from None
@@ -113,7 +129,14 @@ def start_server(
 
 
 def stop_server(server: RunningServer) -> processes.Ending:
-    """End the server by SIGTERM, or SIGKILL where it takes too long, and read its last words."""
+    """End the server by SIGTERM, or SIGKILL where it takes too long, and read its last words.
+
+    One that was running before goes on, and what is returned of its ending means nothing.
+    """
+    if server.child is None:
+        server.status.close()
+        server.clean_up()
+        return processes.Ending(0, killed=False, stderr_tail="")
     ending = processes.end(server.child, terminate=not server.ended, patience_s=STOP_PATIENCE_S)
     try:
         while not server.ended:
@@ -121,6 +144,7 @@ def stop_server(server: RunningServer) -> processes.Ending:
     except (TimeoutError, ProtocolError, Interrupted):
         pass  # it was killed in the middle of a line; what came before has been noted
     server.status.close()
+    server.clean_up()
     return ending
 
 
