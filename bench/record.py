@@ -104,7 +104,8 @@ class Server(msgspec.Struct, kw_only=True):
 
     over the window: cpu_ns (exact, from the process CPU clock), cpu_user_ns and cpu_system_ns (in whole clock ticks, so
     their sum is not exactly cpu_ns: use them as a split), switches_voluntary, switches_involuntary, runqueue_wait_ns
-    (that threads could have run and had no CPU, summed over them);
+    (that threads could have run and had no CPU, summed over them), thread_demand_ns (the most that any one thread was
+    on a CPU or waited for one: less than the window by what it slept);
 
     at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes.
     """

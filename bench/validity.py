@@ -29,43 +29,57 @@ Bottleneck = Literal["", "server", "client", "latency"]
 
 def bottleneck(load: Load, server: Server, machine: Machine | None = None) -> Bottleneck:
     """What kept the trial from going faster: server or client, by the CPU time each was allowed; otherwise latency."""
-    window_ns, cpus = server.closed_ns - server.opened_ns, max(1, len(server.cpus))
-    used_ns, wait_ns = server.metrics["cpu_ns"], server.metrics.get("runqueue_wait_ns", 0.0)
-    lost = 0.0
-    if machine is not None:
-        lost = lost_ns(used_ns, cpus * window_ns, wait_ns, machine.server_idle_ns, machine.server_steal_ns)
-    # A thread is on one CPU at a time: fewer threads than CPUs can't use them all.
-    allowed_ns = window_ns * min(cpus, max(1, server.metrics.get("threads", cpus))) - lost
-    if used_ns > 0 and used_ns >= SERVER_BOUND * allowed_ns:
+    if server_share(server, machine) >= SERVER_BOUND:
         return "server"
     if client_share(load, machine) >= CLIENT_BOUND:
         return "client"
     return "latency"
 
 
-def client_share(load: Load, machine: Machine | None) -> float:
-    """How much of the CPU time that the busiest load thread was allowed it used."""
-    busiest = max(load.worker_busy, default=0.0)
-    if machine is None or machine.load_wait_ns is None:
-        return busiest
-    window_ns, cpus = load.closed_ns - load.opened_ns, max(1, len(machine.load_cpus))
-    used_ns = load.cpu_user_ns + load.cpu_system_ns
-    lost = lost_ns(used_ns, window_ns * cpus, machine.load_wait_ns, machine.load_idle_ns, machine.load_steal_ns)
-    usable_ns = max(1, window_ns * min(cpus, load.threads))
-    return min(1.0, busiest / max(busiest, 1 - lost / usable_ns, 1e-9))
+def server_share(server: Server, machine: Machine | None) -> float:
+    """How much of the CPU time that the server's threads were allowed they used.
 
-
-def lost_ns(used_ns: float, offered_ns: float, wait_ns: float, idle_ns: float, steal_ns: float) -> float:
-    """The CPU time that a process wanted and others had.
-
-    Two figures bound it, neither of which tells it alone. The run-queue wait of its threads is too much where threads
-    wait for one another, or where each wake-up takes its moment with nobody else there. What its CPUs did for others,
-    which is all the time that they were neither idle nor its own, is too much where the process was asleep meanwhile.
-    Stolen time can only fall when there was something to run; on some kernels it is counted as the process's own, and
-    then the second bound leaves it out.
+    What others had of its CPUs while it wanted them was not allowed to it. Two figures bound that from above: the time
+    that the CPUs were neither idle nor the server's own, which is too much where it slept meanwhile; and the time that
+    its busiest thread ran or waited, less all that ran of the server. The latter counts no wait of one thread for
+    another, and of a thread that never slept it leaves nothing out. The moment that each wake-up takes with nobody else
+    there is in the second figure only, and so it is not counted.
     """
-    by_others_ns = offered_ns - idle_ns - used_ns
-    return max(0.0, min(by_others_ns, wait_ns + steal_ns))
+    window_ns, cpus = server.closed_ns - server.opened_ns, max(1, len(server.cpus))
+    used_ns = server.metrics["cpu_ns"]
+    wanted_ns = server.metrics.get("thread_demand_ns", 0.0) - used_ns
+    lost = 0.0
+    if machine is not None:
+        left_ns = cpus * window_ns - machine.server_idle_ns - used_ns
+        lost = lost_ns(left_ns, wanted_ns, machine.server_steal_ns)
+    # A thread is on one CPU at a time: fewer threads than CPUs can't use them all.
+    allowed_ns = window_ns * min(cpus, max(1, server.metrics.get("threads", cpus))) - lost
+    return used_ns / max(allowed_ns, used_ns, 1)
+
+
+def client_share(load: Load, machine: Machine | None) -> float:
+    """How much of the CPU time that the busiest load thread was allowed it used, or all of them where they share CPUs.
+
+    Time spent looking at the clock is not in `worker_busy`: it could have been used.
+    """
+    busiest = max(load.worker_busy, default=0.0)
+    if machine is None:
+        return busiest
+    window_ns, cpus = max(1, load.closed_ns - load.opened_ns), max(1, len(machine.load_cpus))
+    left_ns = window_ns * cpus - machine.load_idle_ns - load.cpu_user_ns - load.cpu_system_ns
+    lost = lost_ns(left_ns, machine.load_wait_ns or 0.0, machine.load_steal_ns)
+    usable = min(cpus, load.threads) - lost / window_ns
+    busiest = max(busiest, sum(load.worker_busy) / min(cpus, load.threads))
+    return busiest / max(busiest, usable / min(cpus, load.threads), 1e-9)
+
+
+def lost_ns(left_ns: float, wanted_ns: float, steal_ns: float) -> float:
+    """The CPU time that a process wanted and others had: no more than it left to them, nor than it wanted.
+
+    Stolen time can only fall when there was something to run. Some kernels count it as the process's own; then it is
+    not in what was left, and so not taken off twice.
+    """
+    return max(0.0, min(left_ns, max(0.0, wanted_ns) + steal_ns))
 
 
 def flags(trial: Trial, load: Load, limit: Bottleneck) -> list[str]:

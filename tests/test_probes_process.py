@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 from spawn import eventually
 
 from bench.probes import process
-from bench.probes.process import ProcessProbe, children, process_cpu_ns, thread_switches, with_children
+from bench.probes.process import ProcessProbe, children, process_cpu_ns, thread_switches, thread_turns, with_children
 
 # Does what each line on its standard input says, and answers each with a line.
 PUPPET = """
@@ -51,9 +52,16 @@ class Puppet:
         self.pid = process.pid
 
     def do(self, word: str) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        self.begin(word)
+        self.finish()
+
+    def begin(self, word: str) -> None:
+        assert self.process.stdin is not None
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
+
+    def finish(self) -> None:
+        assert self.process.stdout is not None
         assert self.process.stdout.readline() == "done\n"
 
 
@@ -158,6 +166,57 @@ def test_switches_are_missing_where_a_thread_ended_and_took_them_along(puppet: P
     metrics = probe.stop()
     assert "switches_voluntary" not in metrics
     assert probe.missing["switches_involuntary"] == process.THREADS_ENDED
+
+
+def waits_on_one_cpu(some: list[Puppet]) -> dict[str, float]:
+    """Both want 50 ms of the same CPU at the same time, or nearly so."""
+    probe = ProcessProbe()
+    probe.start([one.pid for one in some])
+    for one in some:
+        one.begin("burn")
+    for one in some:
+        one.finish()
+    metrics = probe.stop()
+    assert metrics["thread_demand_ns"] <= 1.05 * (probe.closed_ns - probe.opened_ns)
+    return metrics
+
+
+def test_two_that_share_a_cpu_wait_for_one_another() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with puppets(2) as some:
+        for one in some:
+            os.sched_setaffinity(one.pid, {cpu})
+            one.do("nothing")
+        tries = [waits_on_one_cpu(some) for _ in range(5)]
+    assert (
+        max(metrics["runqueue_wait_ns"] for metrics in tries) >= 20e6
+    )  # one of them may be done before the other begins
+    assert max(metrics["thread_demand_ns"] for metrics in tries) >= 70e6
+
+
+def test_the_demand_is_that_of_the_busiest_thread_of_all_processes() -> None:
+    with puppets(2) as some:
+        for one in some:
+            one.do("nothing")
+        probe = ProcessProbe()
+        probe.start([one.pid for one in some])
+        for one in some:
+            one.do("burn")
+        metrics = probe.stop()
+    assert 50e6 <= metrics["thread_demand_ns"] <= metrics["cpu_ns"] + metrics["runqueue_wait_ns"]
+
+
+def test_a_kernel_that_keeps_no_account_of_waits_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    task = tmp_path / "7" / "task" / "7"
+    task.mkdir(parents=True)
+    (task / "schedstat").write_text("0 0 0\n")
+    monkeypatch.setattr(process, "PROC", tmp_path)
+    with pytest.raises(ValueError, match="the kernel keeps no run-queue wait"):
+        thread_turns(7)
+    (task / "schedstat").write_text("5 8 1\n")
+    assert thread_turns(7) == {7: (5, 8)}
 
 
 def test_children_are_counted_with_their_parent(puppet: Puppet, probe: ProcessProbe) -> None:

@@ -49,8 +49,8 @@ def load(**facts: Any) -> Load:
     return Load(**usual | facts)
 
 
-def server(cpu: float, *, cpus: Sequence[int] = (1,), wait: float = 0.0, **metrics: float) -> Server:
-    """A server that used so much CPU time and waited so long for it, as shares of the window."""
+def server(cpu: float, *, cpus: Sequence[int] = (1,), demand: float = 0.0, **metrics: float) -> Server:
+    """A server that used so much CPU time, and whose busiest thread ran or waited so long, as shares of the window."""
     return Server(
         pid=1,
         implementation="",
@@ -59,7 +59,7 @@ def server(cpu: float, *, cpus: Sequence[int] = (1,), wait: float = 0.0, **metri
         cpus=list(cpus),
         opened_ns=0,
         closed_ns=WINDOW_NS,
-        metrics={"cpu_ns": cpu * WINDOW_NS, "runqueue_wait_ns": wait * WINDOW_NS, **metrics},
+        metrics={"cpu_ns": cpu * WINDOW_NS, "thread_demand_ns": demand * WINDOW_NS, **metrics},
         missing={},
         refused={},
     )
@@ -116,24 +116,33 @@ def test_the_bottleneck_is_the_server_then_the_client_then_latency(
 
 def test_a_server_that_another_process_kept_from_its_cpu_is_the_limit_all_the_same() -> None:
     # It ran for 60 % of the window and waited for the CPU in the other 40 %: it never slept.
-    assert bottleneck(load(), server(0.6, wait=0.4), machine(idle=0.0)) == "server"
+    assert bottleneck(load(), server(0.6, demand=1.0), machine(idle=0.0)) == "server"
 
 
 def test_a_server_that_slept_is_not_the_limit_whoever_had_its_cpu_meanwhile() -> None:
     # Somebody else ran while it slept: it waited for 5 % only.
-    assert bottleneck(load(), server(0.5, wait=0.05), machine(idle=0.0)) == "latency"
+    assert bottleneck(load(), server(0.5, demand=0.55), machine(idle=0.0)) == "latency"
 
 
 def test_the_wait_after_each_wake_up_with_nobody_else_there_is_not_lost_time() -> None:
     # Ten thousand wake-ups of 20 us each on a CPU that is idle otherwise.
-    assert bottleneck(load(), server(0.77, wait=0.2), machine(idle=0.23)) == "latency"
+    assert bottleneck(load(), server(0.77, demand=0.97), machine(idle=0.23)) == "latency"
 
 
-def test_threads_that_wait_for_one_another_lose_no_time_to_others() -> None:
-    # 128 threads on one CPU: in sum they waited for minutes, and yet the CPU was idle for a third of the window.
-    assert bottleneck(load(), server(0.66, wait=80.0, threads=129), machine(idle=0.34)) == "latency"
-    assert bottleneck(load(), server(0.97, wait=80.0, threads=129), machine(idle=0.03)) == "server"
-    assert bottleneck(load(), server(0.6, wait=80.0, threads=129), machine(idle=0.0)) == "server"
+@pytest.mark.parametrize(
+    ("cpu", "demand", "idle", "expected"),
+    [
+        (0.97, 0.6, 0.03, "server"),  # they fill the CPU, none of them alone
+        (0.66, 0.4, 0.34, "latency"),  # the CPU was idle for a third of the window
+        (0.05, 0.08, 0.0, "latency"),  # others ran while all of them slept
+        (0.60, 0.99, 0.0, "server"),  # one of them never slept, and others had 40 %
+        (0.60, 0.70, 0.0, "latency"),  # how long they wanted the CPU between them isn't known, only that it was 70 %
+    ],
+)
+def test_threads_that_wait_for_one_another_lose_no_time_to_others(
+    cpu: float, demand: float, idle: float, expected: str
+) -> None:
+    assert bottleneck(load(), server(cpu, demand=demand, threads=129), machine(idle=idle)) == expected
 
 
 def test_one_thread_can_use_one_cpu_only_however_many_it_is_allowed_on() -> None:
@@ -150,11 +159,11 @@ def test_stolen_time_that_the_kernel_counts_as_the_servers_own_is_not_taken_off_
     assert bottleneck(load(), server(0.7), machine(idle=0.3, steal=0.2)) == "latency"
 
 
-@given(*[st.floats(0, 10) for _ in range(5)])
+@given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0, 10))
 def test_lost_time_is_never_negative_and_never_more_than_was_left_by_the_process(
-    used: float, offered: float, wait: float, idle: float, steal: float
+    left: float, wanted: float, steal: float
 ) -> None:
-    assert 0 <= lost_ns(used, offered, wait, idle, steal) <= max(0, offered - idle - used)
+    assert 0 <= lost_ns(left, wanted, steal) <= max(0, left)
 
 
 def test_a_load_thread_that_was_kept_from_its_cpu_is_judged_by_what_it_was_left() -> None:
@@ -168,6 +177,11 @@ def test_a_load_thread_that_was_kept_from_its_cpu_is_judged_by_what_it_was_left(
 def test_load_threads_that_have_a_core_each_are_judged_by_the_busiest() -> None:
     two = load(worker_busy=[0.1, 0.85], threads=2)
     assert bottleneck(two, server(0.5), machine(idle=0.5)) == "client"
+
+
+def test_load_threads_that_share_a_core_are_judged_together() -> None:
+    two = load(worker_busy=[0.45, 0.45], threads=2, cpu_user_ns=900 * MS)
+    assert bottleneck(two, server(0.5), machine(idle=0.5, load_idle=0.1)) == "client"
 
 
 # --- flags

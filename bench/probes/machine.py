@@ -65,6 +65,7 @@ class MachineProbe:
             lines = PROC_STAT.read_bytes().splitlines()
         except OSError:
             return None
+        waits_ns: dict[int, int] | None
         try:
             waits_ns = thread_waits_ns(self._load_pid)
         except (OSError, ValueError):

@@ -34,6 +34,13 @@ class Switches(NamedTuple):
     involuntary: int
 
 
+class Turns(NamedTuple):
+    """What one thread has had of a CPU since it began: time on one, and time it was ready for one and had none."""
+
+    ran_ns: int
+    waited_ns: int
+
+
 class ProcessProbe:
     """CPU, switches, memory, threads and descriptors of processes (see bench.record.Server for the metrics)."""
 
@@ -44,7 +51,7 @@ class ProcessProbe:
         self._roots: list[int] = []
         self._clocks = Clocks(0, {}, {}, {})
         self._switches: dict[int, Switches] = {}
-        self._waits_ns: dict[int, int] = {}
+        self._turns: dict[int, Turns] = {}
 
     def unavailable(self) -> str | None:
         """It runs wherever psutil does."""
@@ -57,7 +64,7 @@ class ProcessProbe:
         family = with_children(pids)
         self._clocks = self._read_clocks(family)
         self.opened_ns = self._clocks.at_ns
-        self._waits_ns = self._read_waits(family)
+        self._turns = self._read_turns(family)
         self._switches = self._read_switches(family)
 
     def stop(self) -> dict[str, float]:
@@ -72,7 +79,7 @@ class ProcessProbe:
             "cpu_system_ns": growth(self._clocks.system_s, clocks.system_s) * 1e9,
         }
         metrics.update({name: float(round(value)) for name, value in used.items()})
-        self._count_waits(family, metrics)
+        self._count_turns(family, metrics)
         self._count_switches(family, metrics)
         self._take_stock(family, metrics)
         return {name: value for name, value in metrics.items() if name not in self.missing}
@@ -99,19 +106,27 @@ class ProcessProbe:
             {pid: read.system for pid, read in times.items()},
         )
 
-    def _read_waits(self, family: Sequence[int]) -> dict[int, int]:
+    def _read_turns(self, family: Sequence[int]) -> dict[int, Turns]:
         """By thread."""
         try:
-            return {tid: wait_ns for pid in family for tid, wait_ns in thread_waits_ns(pid).items()}
+            return {tid: found for pid in family for tid, found in thread_turns(pid).items()}
         except (OSError, ValueError) as error:
-            self.missing["runqueue_wait_ns"] = str(error)
+            self._miss_turns(str(error))
             return {}
 
-    def _count_waits(self, family: Sequence[int], metrics: dict[str, float]) -> None:
-        now_ns = self._read_waits(family)
-        if self._waits_ns.keys() - now_ns.keys():
-            self.missing["runqueue_wait_ns"] = THREADS_ENDED
-        metrics["runqueue_wait_ns"] = growth(self._waits_ns, now_ns)
+    def _count_turns(self, family: Sequence[int], metrics: dict[str, float]) -> None:
+        """Waits of all threads, and the thread that wanted a CPU for longest."""
+        now, started = self._read_turns(family), self._turns
+        if started.keys() - now.keys():
+            self._miss_turns(THREADS_ENDED)
+        before = {tid: started.get(tid, Turns(0, 0)) for tid in now}
+        waited = {tid: now[tid].waited_ns - before[tid].waited_ns for tid in now}
+        ran = {tid: now[tid].ran_ns - before[tid].ran_ns for tid in now}
+        metrics["runqueue_wait_ns"] = float(sum(waited.values()))
+        metrics["thread_demand_ns"] = float(max((ran[tid] + waited[tid] for tid in now), default=0))
+
+    def _miss_turns(self, reason: str) -> None:
+        self.missing["runqueue_wait_ns"] = self.missing["thread_demand_ns"] = reason
 
     def _read_switches(self, family: Sequence[int]) -> dict[int, Switches]:
         """By thread; by process where there is no /proc."""
@@ -181,8 +196,8 @@ def thread_switches(pid: int) -> dict[int, Switches]:
     return found
 
 
-def thread_waits_ns(pid: int) -> dict[int, int]:
-    """How long each thread of a process could have run but had no CPU. Raises OSError, and ValueError if not kept.
+def thread_turns(pid: int) -> dict[int, Turns]:
+    """What each thread of a process has had of a CPU. Raises OSError, and ValueError where the kernel keeps no account.
 
     /proc/PID/task/TID/schedstat has the time on a CPU, the time waited for one, and how often the thread was given one
     (Documentation/scheduler/sched-stats.rst); a kernel that does not keep them says three times nought.
@@ -194,11 +209,16 @@ def thread_waits_ns(pid: int) -> dict[int, int]:
             fields = (task / "schedstat").read_bytes().split()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended just now
-        found[int(task.name)] = int(fields[1])
+        found[int(task.name)] = Turns(int(fields[0]), int(fields[1]))
         times_run += int(fields[2])
     if times_run == 0:
         raise ValueError("the kernel keeps no run-queue wait (schedstat)")
     return found
+
+
+def thread_waits_ns(pid: int) -> dict[int, int]:
+    """How long each thread of a process was ready for a CPU and had none; raises what `thread_turns` does."""
+    return {tid: turns.waited_ns for tid, turns in thread_turns(pid).items()}
 
 
 def peak_rss_bytes(pid: int) -> int:
