@@ -6,7 +6,7 @@ Not only the generator's own sums are checked. A peer counts what it receives, a
 from __future__ import annotations
 
 from bench.calibrate import hdr
-from bench.calibrate.claim import Check, Claim, Outcome, around, exactly
+from bench.calibrate.claim import Check, Claim, Outcome, around, at_most, check, exactly
 from bench.calibrate.freeze import freezing
 from bench.calibrate.rig import Job, Rig, Seen
 from bench.histograms import decode, percentiles_us
@@ -60,10 +60,9 @@ def counted_checks(load: Load, received: int) -> list[Check]:
 def plan_checks(load: Load, frozen_s: float) -> list[Check]:
     """All that were due are in the books, whether they were sent or not; the cap holds."""
     due = RATE_HZ * (load.closed_ns - load.opened_ns) / 1e9
-    near = around("open loop: planned", load.planned, due, 1.5)
     return [
-        Check(what=near.what, value=near.value, target=round(due, 1), low=near.low, high=near.high, timed=False),
-        Check(what="cap: messages in flight", value=load.in_flight, high=CAP, timed=False),
+        check("open loop: planned", load.planned, timed=False, target=due, low=due - 1.5, high=due + 1.5),
+        at_most("cap: messages in flight", load.in_flight, CAP, timed=False),
         around("cap: due and unsent", load.unsent, RATE_HZ * frozen_s - CAP, 0.01 * RATE_HZ * frozen_s + 3),
     ]
 

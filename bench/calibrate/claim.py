@@ -73,22 +73,28 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def around(what: str, value: float | None, target: float, tolerance: float, unit: str = "") -> Check:
     """Accept the target, give or take the tolerance."""
-    return Check(what=what, value=value, unit=unit, target=target, low=target - tolerance, high=target + tolerance)
+    return check(what, value, unit, target=target, low=target - tolerance, high=target + tolerance)
 
 
-def at_most(what: str, value: float | None, high: float, unit: str = "") -> Check:
+def at_most(what: str, value: float | None, high: float, unit: str = "", timed: bool = True) -> Check:
     """Accept everything up to a limit."""
-    return Check(what=what, value=value, unit=unit, high=high)
+    return check(what, value, unit, high=high, timed=timed)
 
 
 def at_least(what: str, value: float | None, low: float, unit: str = "", timed: bool = True) -> Check:
     """Accept everything from a limit on."""
-    return Check(what=what, value=value, unit=unit, low=low, timed=timed)
+    return check(what, value, unit, low=low, timed=timed)
 
 
 def exactly(what: str, value: float | None, target: float, unit: str = "") -> Check:
     """Accept one value only, whatever else the machine did."""
-    return Check(what=what, value=value, unit=unit, target=target, low=target, high=target, timed=False)
+    return check(what, value, unit, target=target, low=target, high=target, timed=False)
+
+
+def check(what: str, value: float | None, unit: str = "", *, timed: bool = True, **limits: float) -> Check:
+    """Make a check of figures of any type, numpy's too; `limits` are its target, low and high."""
+    plain = {name: float(limit) for name, limit in limits.items()}
+    return Check(what=what, value=None if value is None else float(value), unit=unit, timed=timed, **plain)
 
 
 def judge(checks: Sequence[Check], disturbances: Sequence[str]) -> tuple[Verdict, str]:

@@ -45,10 +45,7 @@ def memory_checks(hour: Memory, day: Memory) -> list[Check]:
         "memory of an hour's window": (hour.grown_bytes, HOUR_BYTES),
         "what a day's takes more": (day.grown_bytes - hour.grown_bytes, MORE_BYTES),
     }
-    return [
-        Check(what=what, value=value / MIB, unit="MiB", high=limit / MIB, timed=False)
-        for what, (value, limit) in figures.items()
-    ]
+    return [at_most(what, value / MIB, limit / MIB, "MiB", timed=False) for what, (value, limit) in figures.items()]
 
 
 CLAIM = Claim(

@@ -6,13 +6,11 @@ On TCP and UNIX sockets there is no such echo; what is told there is the rate by
 
 from __future__ import annotations
 
-import os
 from statistics import median
 
 from bench.calibrate.claim import Check, Claim, Outcome, around, at_most
 from bench.calibrate.rig import Job, Rig
 from bench.calibrate.stall import rate_of
-from bench.host import physical_cores
 
 SLOW_SERVICE_US = 200.0
 SLOW_MESSAGE_BYTES = 32 * 1024  # each byte of it is generated twice and compared: the generator is slow, not the echo
@@ -71,10 +69,9 @@ def _judged(what: str, verdicts: list[str], right: str) -> Check:
 
 def _doubled(rig: Rig) -> tuple[list[Check], list[str]]:
     """Twice the load workers on a server that is the limit: the rate must stay. Needs a core for each of them."""
-    cores = [core[0] for core in physical_cores(sorted(os.sched_getaffinity(0)))]
-    spare = [cpu for cpu in cores if cpu not in rig.layout.server]
-    if len(spare) < 2 or not rig.layout.server:
-        return [], [f"load workers were not doubled: that needs three cores, and there are {len(cores)}"]
+    spare = [cpu for cpu in rig.two_for_load if cpu not in rig.layout.server]
+    if len(spare) < 2:
+        return [], ["load workers were not doubled: that needs four cores, and there are fewer"]
     changes = []
     with rig.peer("fifo", mean_us=SLOW_SERVICE_US) as peer:
         for _ in range(3):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibrate import hdr
-from bench.calibrate.claim import Check, Claim, Outcome, around, exactly
+from bench.calibrate.claim import Check, Claim, Outcome, at_most, check, exactly
 from bench.calibrate.recorder import record
 from bench.calibrate.rig import Rig
 from bench.histograms import decode, quantiles_us
@@ -42,7 +42,7 @@ def error_checks(values_ns: NDArray[np.int64], text: str) -> list[Check]:
         worst = float(np.max(np.abs(told / exact - 1))) * 100
         again = histogram.encode().decode("ascii")
     return [
-        Check(what="largest error of a percentile", value=worst, unit="%", high=0.1, timed=False),
+        at_most("largest error of a percentile", worst, 0.1, "%", timed=False),
         exactly("values recorded", hdr.recorded(text), len(values_ns)),
         exactly("round trips that change a byte", int(again != text), 0),
     ]
@@ -67,8 +67,7 @@ def merging_checks(texts: list[str]) -> list[Check]:
 
 
 def _to_a_bucket(what: str, value: float | None, target: float) -> Check:
-    near = around(what, value, target, 0.001 * target, "ms")
-    return Check(what=what, value=value, unit="ms", target=target, low=near.low, high=near.high, timed=False)
+    return check(what, value, "ms", timed=False, target=target, low=0.999 * target, high=1.001 * target)
 
 
 def measure_intervals(rig: Rig) -> Outcome:
@@ -89,7 +88,7 @@ def coverage(q: float, samples: int, replications: int, seed: int = 11) -> float
 
 def coverage_check(q: float, percent: float) -> Check:
     """Accept 93 to 98: an interval between whole ranks can't be of 95 % exactly, and 2,000 trials have an SD of 0.5."""
-    return Check(what=f"p{q * 100:g} in its 95 % interval", value=percent, unit="%", low=93, high=98, timed=False)
+    return check(f"p{q * 100:g} in its 95 % interval", percent, "%", timed=False, low=93, high=98)
 
 
 HISTOGRAM = Claim(

@@ -61,6 +61,7 @@ class Rig:
 
     guard: Guard
     layout: CpuLayout
+    two_for_load: Sequence[int]  # CPUs for two load workers, where there are as many beside the server's
     quick: bool
     worker_command: Sequence[str] = ()
     loads: list[tuple[Load, bool]] = field(default_factory=list)

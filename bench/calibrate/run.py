@@ -51,7 +51,7 @@ def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, work
     report.make_folder(results)
     layout = host.choose_cpus()
     guard = Guard()
-    rig = Rig(guard, layout, quick, worker_command)
+    rig = Rig(guard, layout, host.choose_cpus(load_threads=2).load, quick, worker_command)
     created, began = utc_now(), time.monotonic()
     complain(f"{len(claims)} claims, {'under a minute' if quick else 'some minutes'} if nothing disturbs the machine.")
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bench.calibrate import hdr
-from bench.calibrate.claim import Check, Claim, Outcome, around, at_most
+from bench.calibrate.claim import Check, Claim, Outcome, around, at_most, check
 from bench.calibrate.formulas import (
     MD1_SD,
     MM1_SD,
@@ -98,10 +98,10 @@ def md1_checks(load: Load, null: Null) -> list[Check]:
     above = median * three_sd(MD1_SD["p50"], load.completed)
     checks.insert(
         1,
-        Check(
-            what="M/D/1 p50",
-            value=_without(load, null, "p50"),
-            unit="ms",
+        check(
+            "M/D/1 p50",
+            _without(load, null, "p50"),
+            "ms",
             target=median,
             low=median - RESOLUTION_MS,
             high=median + above + RESOLUTION_MS,
