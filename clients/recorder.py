@@ -55,7 +55,8 @@ def simulate(hours: float) -> dict[str, int]:
         return REACHED
 
     intervals = int(3600e9 * hours) // interval_ns(job.duration_s)
-    course = Course(1, SIMULATED_NS, time.monotonic_ns())
+    now_ns = time.monotonic_ns()
+    course = Course(threads=1, interval_ns=SIMULATED_NS, begins_ns=now_ns, opens_ns=now_ns)
 
     def opened(at_ns: int) -> None:
         course.opened_ns, course.closes_ns = at_ns, at_ns + intervals * SIMULATED_NS
