@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench.contests import Contest, contests
 from bench.histograms import CURVE, Floats, curve_us, decode, percentiles_us
+from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
 from bench.stats import median_interval, samples_needed
@@ -29,7 +30,7 @@ class Analysis:
 
     `trials`: a row a trial. `cases`: a row a case, with the number of its trials by status. `estimates`: a row for each
     case and metric. `curves`: a row for each case and point of the percentile curve, of its latency and, where sends
-    were planned, of its service time too.
+    were planned, of its service time too. `load_points`: as bench.load_curve.load_points gives them.
     """
 
     run: Run
@@ -38,11 +39,13 @@ class Analysis:
     estimates: pd.DataFrame
     curves: pd.DataFrame
     contests: tuple[Contest, ...]
+    load_points: pd.DataFrame
 
 
 def analyse(run: Run) -> Analysis:
     """Derive all tables of a run. Records without a measurement are kept in `trials` and counted in `cases`."""
     records = sorted(run.records, key=_sort_key)
+    maxima_hz = _maxima_hz(run.manifest.calibration)
     trial_rows: list[dict[str, Any]] = []
     case_rows: list[dict[str, Any]] = []
     estimate_rows: list[dict[str, Any]] = []
@@ -50,7 +53,7 @@ def analyse(run: Run) -> Analysis:
     for _, group in groupby(records, key=lambda record: _sort_key(record)[:-2]):
         same = list(group)
         times = _times(same)
-        rows = [_trial_row(record, times.by_trial.get(record.id, {})) for record in same]
+        rows = [_trial_row(record, times.by_trial.get(record.id, {}), maxima_hz) for record in same]
         trial_rows += rows
         case_rows.append(_case_row(rows))
         estimate_rows += _estimate_rows(rows, times)
@@ -59,7 +62,8 @@ def analyse(run: Run) -> Analysis:
     cases = pd.DataFrame(case_rows, columns=[*CASE, *CASE_COLUMNS])
     trials = pd.DataFrame(trial_rows, columns=[*CASE, *TRIAL_COLUMNS])
     curves = pd.DataFrame(curve_rows, columns=[*CASE, *CURVE_COLUMNS])
-    return Analysis(run, trials, cases, estimates, curves, tuple(contests(trials, estimates)))
+    rivals = tuple(contests(trials, estimates))
+    return Analysis(run, trials, cases, estimates, curves, rivals, load_points(cases, estimates))
 
 
 def _sort_key(record: Record) -> tuple[Any, ...]:
@@ -75,7 +79,15 @@ TRIAL_COLUMNS = (
     *("planned", "completed", "errors", "unfinished", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
     *(metric.name for metric in METRICS),
 )
+MAXIMA_BYTES = 64  # what the calibration's maxima are measured with
 P99_NEEDS = samples_needed(0.99)
+
+
+def _maxima_hz(calibration: Mapping[str, Any] | None) -> dict[str, float]:
+    """By transport, what the generator can do at most here; nothing where it was not calibrated."""
+    found = (calibration or {}).get("maxima_hz")
+    values = found.items() if isinstance(found, dict) else ()
+    return {name: float(most) for name, most in values if isinstance(most, (int, float)) and most > 0}
 
 
 def _definition(record: Record) -> dict[str, Any]:
@@ -83,7 +95,7 @@ def _definition(record: Record) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _trial_row(record: Record, times_us: Mapping[str, float]) -> dict[str, Any]:
+def _trial_row(record: Record, times_us: Mapping[str, float], maxima_hz: Mapping[str, float]) -> dict[str, Any]:
     load, timing = record.load, record.timing
     row = _definition(record) | {
         "id": record.id,
@@ -109,6 +121,8 @@ def _trial_row(record: Record, times_us: Mapping[str, float]) -> dict[str, Any]:
     row |= dict.fromkeys((metric.name for metric in METRICS), math.nan)
     if record.status == "ok" and load is not None and load.closed_ns > load.opened_ns:
         row |= _rates(record.trial.workload, load)
+        if record.trial.message_bytes == MAXIMA_BYTES and (most_hz := maxima_hz.get(record.trial.transport)):
+            row["of_maximum"] = 100 * row["rate_hz"] / most_hz
         if record.server is not None and row["rate_hz"] > 0:
             row |= _cost_per_message(record.server, row["rate_hz"])
         row |= times_us

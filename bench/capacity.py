@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from bench.load_curve import CURVE, Bend
+import pandas as pd
+
+from bench.load_curve import CURVE, PANEL, Bend
 from bench.metrics import GROUP
 from bench.record import Search
-from bench.words import digits, duration_text, joined, objective_text, quoted, title
+from bench.words import digits, duration_text, joined, objective_text, percent, quoted, split, title
 
 _OF_START = tuple(name for name in GROUP if name not in ("workload", "warmup_s", "duration_s"))
 
@@ -31,7 +33,7 @@ def search_headlines(searches: Sequence[Search]) -> list[tuple[str, list[str]]]:
         starts = [_start(search) for search in of_slo]
         by_place: dict[str, list[Search]] = {}
         for search, start in zip(of_slo, starts, strict=True):
-            by_place.setdefault(title(start, starts, always=("connections",)), []).append(search)
+            by_place.setdefault(title(start, starts, otherwise=("connections",)), []).append(search)
         clauses = [f"{place}: {_highest(rivals)}" for place, rivals in by_place.items()]
         found.append((f"Highest rate that holds {objective_text(slo)}", clauses))
     return found
@@ -75,7 +77,25 @@ def search_sentence(search: Search) -> str:
 def curve_title(curve: Mapping[str, Any], among: Sequence[Mapping[str, Any]]) -> str:
     """Say how the setting of one curve differs from the others', the strategy apart."""
     bare = [{name: value for name, value in other.items() if name != "strategy"} for other in among]
-    return title({name: curve[name] for name in CURVE if name != "strategy"}, bare, always=("connections",))
+    return title({name: curve[name] for name in CURVE if name != "strategy"}, bare, otherwise=("connections",))
+
+
+def bend_headlines(found: Sequence[Bend]) -> list[tuple[str, list[str]]]:
+    """Answer who keeps up with the highest rate, in each setting; nothing where no curve says so."""
+    curves = [bend.curve for bend in found]
+    best: dict[str, Bend] = {}
+    rates: dict[str, float] = {}
+    for bend in found:
+        place = curve_title(bend.curve, curves)
+        if bend.most and bend.most["offered_hz"] > rates.get(place, 0):
+            best[place], rates[place] = bend, bend.most["offered_hz"]
+    clauses = [
+        f"{place}: {quoted(bend.curve['strategy'])} with {rate_text(bend.most['offered_hz'])}, "
+        f"p99 {duration_text(bend.most['p99_us'])}"
+        for place, bend in best.items()
+        if bend.most
+    ]
+    return [("Highest rate that was kept up with", clauses)] if clauses else []
 
 
 def bend_sentence(bend: Bend) -> str:
@@ -96,20 +116,33 @@ def bend_sentence(bend: Bend) -> str:
 
 
 def _share(point: Mapping[str, Any]) -> str:
-    return f"{point['achieved_hz'] / point['offered_hz']:.0%}"
+    return percent(point["achieved_hz"] / point["offered_hz"])
 
 
-def front_sentences(points: Sequence[Mapping[str, Any]]) -> str:
-    """Name the strategies on the Pareto front of one panel, from the lowest latency to the highest throughput."""
-    ordered = sorted(points, key=lambda it: it["p99_us"])
+def front_sentences(points: pd.DataFrame) -> list[str]:
+    """Name the strategies on the Pareto front of each panel, from the lowest latency to the highest throughput."""
+    panels = split(points, PANEL)
+    settings = [setting for setting, _ in panels]
+    sentences = []
+    for setting, rows in panels:
+        text = _front(rows[rows["front"]].sort_values("p99_us").to_dict("records"))
+        where = title(setting, settings)
+        sentences.append(f"{where}: {text}" if where else text)
+    return sentences
+
+
+def _front(ordered: Sequence[Mapping[Any, Any]]) -> str:
     names = list(dict.fromkeys(it["strategy"] for it in ordered))
     if not names:
-        return ""
+        return "No point can be trusted enough to compare."
     if len(names) == 1:
-        return f"At every rate {quoted(names[0])} has the lowest p99 of all that serve as much."
+        return f"Whatever the load, nothing that serves as much has a lower p99 than {quoted(names[0])}."
+    lowest, most = ordered[0], ordered[-1]
     return (
-        f"No strategy beats {joined([quoted(name) for name in names])}: on the front between low p99 and high "
-        f"throughput they follow each other in this order, from {duration_text(ordered[0]['p99_us'])} at "
-        f"{rate_text(ordered[0]['achieved_hz'])} to {duration_text(ordered[-1]['p99_us'])} at "
-        f"{rate_text(ordered[-1]['achieved_hz'])}."
+        f"The front runs from {_at(lowest)} to {_at(most)}, over {joined([quoted(name) for name in names])}: each "
+        "serves more than those before it, at a higher p99."
     )
+
+
+def _at(point: Mapping[Any, Any]) -> str:
+    return f"{duration_text(point['p99_us'])} at {rate_text(point['achieved_hz'])} ({quoted(point['strategy'])})"

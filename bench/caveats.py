@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
-from msgspec.structs import fields
 
 from bench.metrics import CASE, GROUP
-from bench.record import Manifest, Record, StrategyInfo, Trial
-from bench.words import column_text, counted, joined, named, quoted, varying
+from bench.record import Manifest, Record, StrategyInfo
+from bench.words import USUAL, column_text, counted, joined, named, percent, quoted, varying
 
 
 def why_lines_stop(strategies: Iterable[StrategyInfo], cases: pd.DataFrame) -> list[str]:
@@ -88,8 +87,8 @@ def overhead(trials: pd.DataFrame) -> str:
     total = sum(spent.values())
     if total <= 0:
         return ""
-    share = {name: f"{seconds / total:.0%}" for name, seconds in spent.items()}
-    rest = f"{1 - (spent['window_s'] + spent['warmed_s']) / total:.0%}"
+    share = {name: percent(seconds / total) for name, seconds in spent.items()}
+    rest = percent(1 - (spent["window_s"] + spent["warmed_s"]) / total)
     return (
         f"Of {total:,.1f} s of trials, {share['window_s']} was measured, {share['warmed_s']} was warm-up and "
         f"{rest} was neither: spawning {spent['spawn_s']:.1f} s, connecting "
@@ -110,8 +109,7 @@ def conditions(trials: pd.DataFrame) -> str:
     """Say what all trials have in common, and how often each was repeated; nothing where there is none."""
     if trials.empty:
         return ""
-    usual = {field.name: field.default for field in fields(Trial)}
     same = {name: trials[name].iloc[0] for name in GROUP if trials[name].nunique() == 1}
-    common = [column_text(name, value) for name, value in same.items() if value != usual[name]]
+    common = [column_text(name, value) for name, value in same.items() if value != USUAL[name]]
     repeats = Counter(trials.groupby(list(CASE)).size()).most_common(1)[0][0]
     return f"All trials: {', '.join([*common, counted(repeats, 'repeat')])}."

@@ -25,7 +25,7 @@ KEEPS_UP = 0.99  # of what was offered
 
 
 def load_points(cases: pd.DataFrame, estimates: pd.DataFrame) -> pd.DataFrame:
-    """Give the points, in order of the curves and the rates offered: CASE and the columns
+    """Give the points of curves of two points or more, in order of the curves and the rates offered: CASE and
 
     offered_hz, achieved_hz, p50_us, p99_us, p99_low_us, p99_high_us, service_p99_us, lag_p99_us; `lower_bound`: of p99;
     `doubts`: those of DOUBTS that flag one of its trials; `keeps_up`: 99 % or more of what was offered was served;
@@ -35,6 +35,7 @@ def load_points(cases: pd.DataFrame, estimates: pd.DataFrame) -> pd.DataFrame:
     points = cases.merge(table, on=list(CASE)) if len(table) else cases.assign(**dict.fromkeys(table.columns))[:0]
     points["doubts"] = [", ".join(flag for flag in DOUBTS if flag in flags.split(", ")) for flags in points["flags"]]
     points["keeps_up"] = points["achieved_hz"] >= KEEPS_UP * points["offered_hz"]
+    points = points[points.groupby(list(CURVE))["offered_hz"].transform("size") > 1]
     points = points.sort_values([*CURVE, "offered_hz"], ignore_index=True)
     points["front"] = False
     for _, panel in points[points["doubts"] == ""].groupby(list(PANEL)):
@@ -79,11 +80,9 @@ class Bend:
 
 
 def bends(points: pd.DataFrame) -> list[Bend]:
-    """Read every curve of two points or more. Points with doubts count only as those that fell behind."""
+    """Read every curve. Points with doubts count only as those that fell behind."""
     found = []
     for key, curve in points.groupby(list(CURVE), sort=True):
-        if len(curve) < 2:
-            continue
         sure = curve[curve["doubts"] == ""]
         kept = sure[sure["keeps_up"]]
         power = sure["achieved_hz"] / sure["p99_us"]

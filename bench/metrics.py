@@ -62,6 +62,7 @@ P99 = next(metric for metric in LATENCY if metric.quantile == 0.99)
 METRICS = (
     RATE,
     OFFERED,
+    Metric("of_maximum", "of max %", "throughput by what the generator can do at most with a null echo here", "%"),
     Metric("mb_s", "MB/s", "megabytes echoed per second", "MB/s", higher_is_better=True),
     CPU,
     Metric("cpu_user_us", "user µs", "user CPU of the server per message", "us"),

@@ -6,35 +6,27 @@ computed but the text of table cells, and no file is written.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import caveats, verdicts, words
+from bench import capacity, caveats, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
-from bench.metrics import CASE, GROUP, METRICS, RATE, Metric
+from bench.load_curve import Bend, bends
 
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
-    "there are too few messages to tell it. Two strategies are told apart where the exact 95 % interval of their ratio "
-    "(Hodges and Lehmann) excludes 1 and Welch's test on the logarithms, corrected for the number of comparisons "
-    "(Holm), is significant at 5 %; otherwise the difference is within the noise."
+    "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
+    "actual one where each message waits for the last. Two strategies are told apart where the exact 95 % interval of "
+    "their ratio (Hodges and Lehmann) excludes 1 and Welch's test on the logarithms, corrected for the number of "
+    "comparisons (Holm), is significant at 5 %; otherwise the difference is within the noise."
 )
-
-
-class Cell(NamedTuple):
-    """A table cell: its text, what it sorts by, and the spread shown with it."""
-
-    text: str
-    sort: str | float = ""
-    spread: str = ""
 
 
 class Shown(NamedTuple):
@@ -43,6 +35,7 @@ class Shown(NamedTuple):
     plate: Plate
     picture: Picture
     message: str
+    how_to_read: str
 
 
 def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
@@ -75,6 +68,7 @@ def _content(
     analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]], metrics: Sequence[str] = ()
 ) -> dict[str, Any]:
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
+    found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
     return {
         "title": str(manifest.sweep.get("name") or folder.name),
         "folder": folder.name,
@@ -82,15 +76,28 @@ def _content(
         "summary": _summary(analysis, folder.name),
         "unfinished": caveats.unfinished(manifest, len(analysis.trials), folder.name),
         "notes": [note.replace(f"{analysis.run.folder}/", "") for note in analysis.run.notes],
-        "headlines": verdicts.headlines(analysis.contests),
+        "headlines": [
+            *capacity.search_headlines(manifest.searches),
+            *capacity.bend_headlines(found),
+            *verdicts.headlines(analysis.contests),
+        ],
         "nothing": caveats.nothing_to_compare(analysis.trials),
         "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
         "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
         "method": METHOD,
-        "figures": [Shown(plate, drawn, _message(analysis, plate)) for plate, drawn in pictures],
-        "columns": _columns(analysis, metrics),
-        "rows": _rows(analysis, metrics),
+        "figures": [
+            Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures
+        ],
+        "columns": tables.case_columns(analysis, metrics),
+        "rows": tables.case_rows(analysis, metrics),
+        "percentile_columns": tables.percentile_columns(analysis),
+        "percentile_rows": tables.percentile_rows(analysis),
+        "searches": [capacity.search_sentence(search) for search in manifest.searches],
+        "bends": _by_place(found),
+        "load_columns": tables.load_columns(analysis),
+        "load_rows": tables.load_rows(analysis),
+        "trust": _trust(analysis),
         "strategies": _strategies(analysis),
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
@@ -121,73 +128,32 @@ def _minute(iso: str) -> str:
         return iso
 
 
-def _message(analysis: Analysis, plate: Plate) -> str:
-    of_metric = [contest for contest in analysis.contests if contest.metric.name == plate.metric]
-    return " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in verdicts.headlines(of_metric))
+def _by_place(found: Sequence[Bend]) -> list[tuple[str, list[str]]]:
+    """For each setting, what it is called and a sentence for each strategy's curve."""
+    curves = [bend.curve for bend in found]
+    by_place: dict[str, list[str]] = {}
+    for bend in found:
+        by_place.setdefault(capacity.curve_title(bend.curve, curves), []).append(capacity.bend_sentence(bend))
+    return list(by_place.items())
 
 
-# --- the table: a row a case
-
-
-def _metrics(analysis: Analysis, only: Sequence[str]) -> list[Metric]:
-    measured = set(analysis.estimates["metric"])
-    return [metric for metric in METRICS if metric.name in measured and (not only or metric.name in only)]
-
-
-def _differing(analysis: Analysis) -> list[str]:
-    return [name for name in GROUP if name == "connections" or analysis.cases[name].nunique() > 1]
-
-
-def _columns(analysis: Analysis, only: Sequence[str]) -> list[tuple[str, str]]:
-    """The headings and what they mean."""
-    definition = [("strategy", "")] + [(name.replace("_", " "), "") for name in _differing(analysis)]
-    metrics = [(metric.heading, metric.title) for metric in _metrics(analysis, only)]
-    return [*definition, *metrics, ("trials", "that succeeded"), ("notes", "")]
-
-
-def _rows(analysis: Analysis, only: Sequence[str]) -> list[list[Cell]]:
-    estimates = {(*(row[name] for name in CASE), row["metric"]): row for row in analysis.estimates.to_dict("records")}
-    metrics, differing = _metrics(analysis, only), _differing(analysis)
-    table = []
-    for case in _ranked(analysis):
-        key = tuple(case[name] for name in CASE)
-        cells = [Cell(words.quoted(case["strategy"]), case["strategy"])]
-        for name in differing:
-            value = case[name]
-            cells.append(Cell(f"{value:,}" if isinstance(value, int) else str(value), value))
-        cells += [_cell(metric, estimates.get((*key, metric.name))) for metric in metrics]
-        table.append([*cells, Cell(str(case["ok"]), case["ok"]), Cell(_case_notes(case))])
-    return table
-
-
-def _ranked(analysis: Analysis) -> list[dict[Any, Any]]:
-    """The cases, group by group, the fastest first."""
-    rates = analysis.estimates[analysis.estimates["metric"] == "rate_hz"][[*CASE, "value"]]
-    ranked = analysis.cases.merge(rates, on=list(CASE), how="left")
-    ascending = [*(True for _ in GROUP), False, True]
-    return ranked.sort_values([*GROUP, "value", "strategy"], ascending=ascending).to_dict("records")
-
-
-def _cell(metric: Metric, estimate: Mapping[Any, Any] | None) -> Cell:
-    if estimate is None:
-        return Cell("–")
-    scale = 2**20 if metric.unit == "bytes" else 1
-    lower_bound = metric.name == RATE.name and estimate["client_bound"]
-    text = f"{'≥ ' if lower_bound else ''}{words.digits(estimate['value'] / scale)}"
-    if estimate["n"] < 2 or math.isnan(estimate["min"]):
-        return Cell(text, estimate["value"])
-    low, high = (words.digits(estimate[end] / scale) for end in ("min", "max"))
-    return Cell(text, estimate["value"], f"{low}–{high}")
-
-
-def _case_notes(case: Mapping[Any, Any]) -> str:
-    notes = [f"{case[status]} {status}" for status in ("failed", "unavailable") if case[status]]
-    if case["client_bound"]:
-        notes.append(f"client-bound in {case['client_bound']} of {case['ok']}")
-    if case["errors"]:
-        notes.append(words.counted(case["errors"], "error"))
-    notes += [flag.replace("_", " ") for flag in case["flags"].split(", ") if flag not in ("", "client_bound")]
-    return "; ".join(notes)
+def _trust(analysis: Analysis) -> dict[str, Any]:
+    """What the section on trust shows."""
+    manifest = analysis.run.manifest
+    claims = trust.calibrated(manifest.calibration)
+    sentences = [
+        trust.bottlenecks(analysis.trials),
+        trust.noise(analysis.trials),
+        trust.withheld(analysis.cases, analysis.estimates),
+        trust.steal(analysis.run.records) if len(analysis.trials) else "",
+        *trust.machine(manifest.host),
+    ]
+    return {
+        "calibration": trust.calibration_summary(claims),
+        "claims": claims,
+        "flags": trust.flagged(analysis.trials),
+        "sentences": [sentence for sentence in sentences if sentence],
+    }
 
 
 # --- what was run where
@@ -226,7 +192,7 @@ def _left_out_trials(analysis: Analysis) -> list[dict[Any, Any]]:
 
 
 def _others(analysis: Analysis) -> list[str]:
-    return [name for name in _differing(analysis) if name != "connections"]
+    return [name for name in tables.differing(analysis) if name != "connections"]
 
 
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:

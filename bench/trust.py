@@ -50,10 +50,7 @@ def flagged(trials: pd.DataFrame) -> list[Flagged]:
         for flag in filter(None, flags.split(", ")):
             who.setdefault(flag, []).append(strategy)
     ordered = [flag for flag in FLAGS if flag in who] + sorted(who.keys() - FLAGS)
-    return [
-        Flagged(flag, FLAGS.get(flag, "–"), len(who[flag]), len(good), named(sorted(set(who[flag]))))
-        for flag in ordered
-    ]
+    return [Flagged(flag, FLAGS.get(flag, "–"), len(who[flag]), named(sorted(set(who[flag])))) for flag in ordered]
 
 
 def bottlenecks(trials: pd.DataFrame) -> str:
@@ -91,10 +88,13 @@ def noise(trials: pd.DataFrame) -> str:
         gaps = _gaps(trials, metric.name)
         if len(gaps):
             middle, most = np.quantile(gaps, [0.5, 0.95])
-            parts.append(f"in {name} by {_percent(middle)} at the median, and by less than {_percent(most)} in 95 %")
+            parts.append(f"in {name} by {_percent(middle)} ({_percent(most)})")
     if not parts:
         return ""
-    return f"Two repeats of one case, which differ in nothing, differ {joined(parts)} of all pairs."
+    return (
+        "Two repeats of one case differ in nothing but chance. They differ, at the median of all pairs (and in 95 % of "
+        f"them by less than), {joined(parts)}."
+    )
 
 
 def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -6,7 +6,6 @@ up.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -164,7 +163,7 @@ def _by_group(contests: Sequence[Contest]) -> list[tuple[str, list[Contest]]]:
     all_groups = [contest.group for contest in contests]
     ordered = sorted(contests, key=key)  # stable: the metrics keep their order
     by_key = [list(same) for _, same in groupby(ordered, key=key)]
-    return [(title(same[0].group, all_groups, always=("connections",)), same) for same in by_key]
+    return [(title(same[0].group, all_groups, otherwise=("connections",)), same) for same in by_key]
 
 
 def headlines(contests: Sequence[Contest]) -> list[tuple[str, list[str]]]:
@@ -207,10 +206,11 @@ def _leaders_counted(contests: Sequence[Contest]) -> list[str]:
 
 def _places(places: Sequence[str]) -> str:
     """Say "1 and 16 connections", not "1 connection and 16 connections"."""
-    counts = [re.fullmatch(r"([\d,]+) connections?", place) for place in places]
-    if len(places) > 1 and all(counts):
-        return f"{joined([count[1] for count in counts if count])} connections"
-    return joined(places)
+    parts = [place.partition(" ") for place in places]
+    what = {rest.removesuffix("s") for _, _, rest in parts}
+    if len(places) > 1 and len(what) == 1 and all(first[0].isdigit() for first, _, _ in parts):
+        return f"{joined([first for first, _, _ in parts])} {parts[-1][2]}"
+    return "; ".join(places) if any("," in place for place in places) else joined(places)
 
 
 def _leaders(contest: Contest) -> str:

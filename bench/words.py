@@ -52,6 +52,11 @@ def digits(value: float) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def percent(share: float) -> str:
+    """Write a share as whole percents."""
+    return f"{share:.0%}".replace("%", " %")
+
+
 def duration_text(us: float, number: Callable[[float], str] = digits) -> str:
     """Write microseconds in the unit that suits them."""
     for unit, size in (("s", 1e6), ("ms", 1e3), ("µs", 1.0)):
@@ -85,31 +90,29 @@ _COLUMN_TEXT: dict[str, Callable[[Any], str]] = {
     "workload": lambda value: f"{value} workload",
     "warmup_s": lambda value: f"{value:g} s of warm-up",
     "duration_s": lambda value: f"{value:g} s measured",
-    "depth": lambda value: f"{value:,} outstanding on each connection",
-    "planned_hz": lambda value: f"{digits(value)} messages/s planned" if value else "no planned rate",
-    "load_fraction": lambda value: f"{value:.0%} of the closed loop's rate" if value else "no planned fraction",
+    "depth": lambda value: f"depth {value:,}",
+    "planned_hz": lambda value: f"{digits(value)} messages/s planned",
+    "load_fraction": lambda value: f"{percent(value)} of its own closed loop's rate",
     "arrivals": lambda value: f"{value} arrivals",
-    "cap": lambda value: f"at most {value:,} outstanding" if value else "no cap on those outstanding",
+    "cap": lambda value: f"at most {value:,} outstanding",
     "silent": lambda value: counted(value, "silent connection"),
-    "sizes": lambda value: f"sizes {', '.join(f'{size:,} B × {weight:g}' for size, weight in value)}" if value else "",
+    "sizes": lambda value: f"sizes {', '.join(f'{size:,} B × {weight:g}' for size, weight in value)}",
     "ramp_s": lambda value: f"connections opened over {value:g} s",
     "threads": lambda value: counted(value, "load thread"),
     "trickle_bytes": lambda value: f"{counted(value, 'byte')} at a time",
     "trickle_hz": lambda value: f"{value:g} times a second",
-    "slo": lambda value: f"search for {objective_text(value)}" if value else "no objective",
+    "slo": lambda value: f"search for {objective_text(value)}",
 }
+
+
+# What a column is where a sweep doesn't say; those that it has to say have none.
+USUAL = {field.name: field.default for field in msgspec.structs.fields(Trial)}
 
 
 def objective_text(slo: str) -> str:
     """Write an objective such as "p99<5ms" as p99 < 5 ms."""
     match = re.fullmatch(r"(p[\d.]+)<([\d.]+)([nuµm]?s)", slo)
     return f"{match[1]} < {match[2]} {match[3].replace('u', 'µ')}" if match else slo
-
-
-def unusual(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
-    """Name the columns that differ from the default of a trial's definition somewhere, or have none."""
-    usual = {field.name: field.default for field in msgspec.structs.fields(Trial)}
-    return [name for name in columns if any(value != usual[name] for value in table[name])]
 
 
 def column_text(name: str, value: Any) -> str:
@@ -127,8 +130,12 @@ def split(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[dict[str, A
     return [(dict(zip(columns, key, strict=True)), rows) for key, rows in table.groupby(list(columns), sort=True)]
 
 
-def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], always: Sequence[str] = ()) -> str:
-    """Say how one setting differs from the others; columns in `always` are said even where they don't differ."""
+def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], otherwise: Sequence[str] = ()) -> str:
+    """Say how one setting differs from the others; where it doesn't, say the columns in `otherwise`.
+
+    What is as usual goes without saying, although others differ from it.
+    """
     others = list(among)
-    differing = [name for name in one if name in always or any(other[name] != one[name] for other in others)]
-    return ", ".join(text for name in differing if (text := column_text(name, one[name])))
+    differing = [name for name in one if any(other[name] != one[name] for other in others)]
+    told = [column_text(name, one[name]) for name in differing if one[name] != USUAL[name]]
+    return ", ".join(told or [column_text(name, one[name]) for name in otherwise])

@@ -72,7 +72,7 @@ def load(rate_hz: float, connections: int, median_ns: float | None = None, **cha
         in_flight=connections,
         bytes_echoed=64 * completed,
         interval_ns=SECOND_NS // 10,
-        intervals=[completed // 10] * 10,
+        intervals=[completed // 10 + completed * step // 500 for step in (-2, 1, 0, 2, -1, -1, 2, 0, 1, -2)],
         service_hdr=histogram(median_ns, completed),
         cpu_user_ns=SECOND_NS // 5,
         cpu_system_ns=SECOND_NS // 2,
@@ -291,8 +291,8 @@ def workloads() -> list[Record]:
                 "idle": (load(30_000 * pace, 16), {"silent": 2000}),
             }
             made += [
-                record(name, 16, repeat, it.completed, load=it, workload=workload, **more)
-                for workload, (it, more) in loads.items()
+                record(name, 16, repeat, it.completed, load=it, workload=workload, order=len(made) + at, **more)
+                for at, (workload, (it, more)) in enumerate(loads.items())
             ]
     return made
 

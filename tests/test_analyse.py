@@ -15,6 +15,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import (
+    calibration,
     churn_load,
     histogram,
     load,
@@ -197,6 +198,7 @@ def test_analysing_the_same_records_in_another_order_gives_the_same_tables() -> 
 
 
 def test_every_metric_of_a_whole_record_is_estimated() -> None:
+    about = manifest(["poll"], calibration=calibration())
     found: set[str] = set()
     planned = open_record("poll", 80_000, 1e5)
     for one in (
@@ -204,7 +206,7 @@ def test_every_metric_of_a_whole_record_is_estimated() -> None:
         record(load=churn_load(1e5), workload="churn"),
         record(load=stream_load(900), workload="stream"),
     ):
-        found |= set(analysed(one).estimates["metric"])
+        found |= set(analyse(Run(folder=Path("run"), manifest=about, records=[one])).estimates["metric"])
     assert found == {metric.name for metric in METRICS}
 
 

@@ -27,14 +27,16 @@ from synthetic import (
 import report
 from bench import record as schema
 from bench.errors import BadInputError
-from bench.metrics import METRICS
+from bench.metrics import METRICS, PERCENTILES
 from bench.page import facts
 
+FIGURES = ("throughput", "latency", "cpu", "order", "intervals")
 FILES = {
     "report.html",
     "report.md",
-    *(f"{name}.{kind}" for name in ("throughput", "latency", "cpu") for kind in ("svg", "png")),
+    *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
 }
+OTHERWISE = {"offered_hz", "of_maximum", "mb_s"}  # of an open loop, a calibrated generator, a stream
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -120,7 +122,7 @@ def test_the_answer_in_words_comes_before_any_figure(page: Page) -> None:
 
 def test_each_figure_has_its_message_as_text_and_as_caption(page: Page) -> None:
     labels = [attributes["aria-label"] or "" for attributes in page.all("div") if attributes.get("role") == "img"]
-    assert len(labels) == len(page.all("figure")) == len(page.all("figcaption")) == 3
+    assert len(labels) == len(page.all("figure")) == len(page.all("figcaption")) == len(FIGURES)
     assert "128 connections: no winner, the client was the limit" in labels[0]
 
 
@@ -136,16 +138,18 @@ def test_headings_descend_without_a_gap_and_ids_are_unique(page: Page) -> None:
 
 def test_the_table_sorts_by_buttons_in_headings_and_has_a_row_for_each_case(page: Page) -> None:
     headings = [attributes for attributes in page.all("th") if "aria-sort" in attributes]
-    assert len(headings) == len(page.all("button")) == len(METRICS) + 4
+    shown = [metric for metric in METRICS if metric.of in ("", "latency") and metric.name not in OTHERWISE]
+    assert len(headings) == len(page.all("button")) == len(shown) + 4 + len(PERCENTILES) + 3
     assert all(attributes["scope"] == "col" for attributes in headings)
     sortable = [attributes for attributes in page.all("th") if "data-sort" in attributes]
-    assert len(sortable) == 1 + 3 * (len(STRATEGIES) - 1) + 1  # iterative once, io_uring once
+    measured = 1 + 3 * (len(STRATEGIES) - 1)  # iterative once
+    assert len(sortable) == 2 * measured + 1  # in the second table too; io_uring in the first
 
 
 def test_numbers_sort_by_their_value_not_by_their_text(page: Page) -> None:
     values = [attributes["data-sort"] or "" for attributes in page.all("td") if "data-sort" in attributes]
     assert sum(bool(re.fullmatch(r"[\d.e+-]+", value)) for value in values) > 200
-    assert set(values) - {value for value in values if re.fullmatch(r"[\d.e+-]+", value)} <= {""}
+    assert set(values) - {value for value in values if re.fullmatch(r"[\d.e+-]+", value)} <= {"", "service"}
 
 
 def test_failed_unavailable_and_client_bound_trials_are_listed_with_their_reasons(page: Page) -> None:
@@ -221,7 +225,7 @@ def test_the_summary_begins_with_the_verdict_and_has_one_table_and_the_pictures(
     assert text.index("Most messages per second") < text.index("serves the most") < text.index("| strategy")
     assert len(re.findall(r"^\|[ -:|]+\|$", text, re.MULTILINE)) == 1
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
-    assert pictures == ["throughput.png", "latency.png", "cpu.png"]
+    assert pictures == [f"{name}.png" for name in FIGURES]
     assert "\n\n\n" not in text
 
 

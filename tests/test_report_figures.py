@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import STRATEGIES, manifest, record, sweep, unmeasured
+from synthetic import STRATEGIES, load_sweep, manifest, open_record, record, sweep, unmeasured
 
 from bench.analyse import Analysis, analyse
-from bench.figures import PLATES, cpu, latency, pictures, throughput
+from bench.figures import PLATES, Plate, cpu, latency, pictures, throughput
 from bench.figures.style import PAPER, THEME, looks, shorten, spread_out
 from bench.record import Record, Run
 
@@ -78,6 +78,8 @@ def test_only_figures_that_the_run_has_data_for_appear() -> None:
     blind = record()
     assert blind.server is not None
     blind.server.metrics.clear()
+    assert blind.load is not None
+    blind.load.intervals = []
     assert [plate.name for plate, _ in pictures(analysed(blind))] == ["throughput", "latency"]
 
 
@@ -200,6 +202,15 @@ def test_a_legend_fits_the_figure_whatever_the_length_of_its_names(length: int) 
     assert box.x1 <= figure.bbox.x1
 
 
-def test_every_plate_takes_its_message_from_a_contest_there_is() -> None:
-    analysis = analysed(*sweep(repeats=1))
-    assert {plate.metric for plate in PLATES} <= {contest.metric.name for contest in analysis.contests}
+@pytest.mark.parametrize("plate", PLATES, ids=lambda plate: plate.name)
+def test_every_figure_has_a_message_and_is_explained(plate: Plate) -> None:
+    analysis = analysed(*sweep(repeats=2), *load_sweep(repeats=1))
+    assert len(plate.rows(analysis))
+    assert plate.message(analysis).endswith(".")
+    assert plate.explained(analysis).endswith(".")
+
+
+def test_what_only_planned_sends_have_is_explained_only_where_there_are_some() -> None:
+    (plate,) = [plate for plate in PLATES if plate.name == "latency"]
+    assert "planned" in plate.explained(analysed(open_record("poll", 1000, 2000)))
+    assert "planned" not in plate.explained(analysed(record()))

@@ -74,8 +74,8 @@ def test_a_run_that_is_complete_or_of_unknown_size_is_not_called_unfinished(swee
 def test_the_share_of_time_that_was_not_measuring_is_told() -> None:
     trials = analysed(*(record(repeat=index) for index in range(10))).trials
     assert caveats.overhead(trials) == (
-        "Of 12.9 s of trials, 78% was measured, 16% was warm-up and 7% was neither: spawning 0.6 s, connecting 0.1 s, "
-        "tear-down 0.2 s."
+        "Of 12.9 s of trials, 78 % was measured, 16 % was warm-up and 7 % was neither: spawning 0.6 s, "
+        "connecting 0.1 s, tear-down 0.2 s."
     )
     assert caveats.overhead(trials[:0]) == ""
 

@@ -129,7 +129,7 @@ def test_verdicts_are_grouped_by_connections_and_each_metric_has_its_sentence() 
 
 def test_where_settings_differ_a_verdict_says_which_it_is_of() -> None:
     found = verdicts.verdicts([contest(), contest(transport="unix", message_bytes=1)])
-    assert [where for where, _ in found] == ["tcp, 64 bytes, 16 connections", "unix, 1 byte, 16 connections"]
+    assert [where for where, _ in found] == ["tcp, 64 bytes", "unix, 1 byte"]
 
 
 # --- headlines

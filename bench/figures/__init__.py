@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import cpu, latency, throughput
+from bench.figures import cpu, intervals, latency, load, order, throughput
 from bench.figures.style import Look, Picture, looks, picture
+from bench.trust import noise
+from bench.verdicts import headlines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,11 +33,35 @@ class Plate:
     how_to_read: str
     rows: Callable[[Analysis], pd.DataFrame]
     draw: Callable[[pd.DataFrame, Mapping[str, Look]], Figure]
-    metric: str  # the contest that its message is taken from
+    message: Callable[[Analysis], str]  # what it shows, in words
+    where_planned: str = ""  # how to read, besides, what only runs with planned sends have
+
+    def explained(self, analysis: Analysis) -> str:
+        """How to read it in this run."""
+        planned = bool(analysis.trials["planned"].any())
+        return f"{self.how_to_read} {self.where_planned}" if planned and self.where_planned else self.how_to_read
 
 
-def _of(*metrics: str) -> Callable[[Analysis], pd.DataFrame]:
-    return lambda analysis: analysis.estimates[analysis.estimates["metric"].isin(metrics)]
+def _of(*metrics: str, planned: bool = True) -> Callable[[Analysis], pd.DataFrame]:
+    """Pick estimates of these metrics; without the steps of searches, and perhaps without planned rates."""
+
+    def rows(analysis: Analysis) -> pd.DataFrame:
+        found = analysis.estimates[analysis.estimates["metric"].isin(metrics) & (analysis.estimates["slo"] == "")]
+        return found if planned else found[~found["planned"].astype(bool)]
+
+    return rows
+
+
+def _leaders(metric: str) -> Callable[[Analysis], str]:
+    def message(analysis: Analysis) -> str:
+        contests = [contest for contest in analysis.contests if contest.metric.name == metric]
+        return " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in headlines(contests))
+
+    return message
+
+
+def _drift(analysis: Analysis) -> str:
+    return noise(analysis.trials) or "Nothing was repeated."
 
 
 PLATES = (
@@ -43,19 +70,34 @@ PLATES = (
         "Throughput over connections",
         "Higher is better. A point is the median of the repeats, its bar runs from the smallest to the largest. "
         "A hollow point is a lower bound: the client, not the server, was the limit.",
-        _of("rate_hz"),
+        _of("rate_hz", planned=False),
         throughput.draw,
-        "rate_hz",
+        _leaders("rate_hz"),
+    ),
+    Plate(
+        "load",
+        "Latency as the offered load rises",
+        "Down and to the right is better. A line follows one strategy from the lowest rate offered to the highest; it "
+        "turns up where messages begin to queue, and back where more is offered than can be served. Latency counts "
+        "from the planned send. Ringed points are the front: nothing serves as much with a lower p99. Hollow points "
+        "are not to be trusted as they stand: the client was the limit, sends lagged behind their plan, throughput "
+        "drifted, or messages were unfinished; an arrow up marks a lower bound.",
+        lambda analysis: analysis.load_points,
+        load.draw,
+        lambda analysis: " ".join(capacity.front_sentences(analysis.load_points)),
     ),
     Plate(
         "latency",
-        "Service time by percentile",
+        "Latency by percentile",
         "Lower is better; both axes are logarithmic, and to the right each step is a tenfold rarer event. A line is "
         "the sum of the histograms of all repeats, its band the range of the single ones. A line ends where there are "
-        "too few messages to tell a rarer percentile. Hollow markers: the client was the limit.",
-        lambda analysis: analysis.curves,
+        "too few messages to tell a rarer percentile. Hollow markers: the client was the limit, or only a lower bound "
+        "is known.",
+        lambda analysis: analysis.curves[analysis.curves["slo"] == ""],
         latency.draw,
-        "p99_us",
+        _leaders("p99_us"),
+        where_planned="Where sends were planned, a line counts from the planned send, and the dotted one of its colour "
+        "from the actual send: what lies between them, a measurement that forgets the plan leaves out.",
     ),
     Plate(
         "cpu",
@@ -64,7 +106,26 @@ PLATES = (
         "runs from the smallest to the largest sum of the repeats.",
         _of("cpu_us", "cpu_user_us", "cpu_system_us"),
         cpu.draw,
-        "cpu_us",
+        _leaders("cpu_us"),
+    ),
+    Plate(
+        "order",
+        "Every trial in time order",
+        "A point is a trial, in the order in which they were run; its height says how far its throughput is "
+        "from the median of its case. A machine that stays the same gives a level band: a slope of the dark line, the "
+        "running median, is drift, a point far off an outlier. Hollow points have a flag.",
+        order.rows,
+        order.draw,
+        _drift,
+    ),
+    Plate(
+        "intervals",
+        "Throughput within the window",
+        "A line is one trial, interval by interval, by its own mean: a level line is a steady trial, a dip is a stall. "
+        "Trials flagged unsteady are dark. Of a strategy with more than 20 trials the most uneven 20 are shown.",
+        intervals.rows,
+        intervals.draw,
+        intervals.message,
     ),
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, columns_for, panels, shorten
+from bench.figures.style import INK, QUIET, SYSTEM, USER, Look, columns_for, name_panel, panels, shorten
 from bench.metrics import CASE, GROUP
 from bench.words import digits, split, title
 
@@ -31,7 +31,7 @@ def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     )
     for panel, (group, rows) in zip(axes, found, strict=True):
         _bars(panel, rows, names)
-        panel.set_title(title(group, [other for other, _ in found], always=("connections",)))
+        name_panel(panel, title(group, [other for other, _ in found], otherwise=("connections",)))
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     handles = [Patch(fc=color, lw=0, label=label) for _, label, color in PARTS]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)

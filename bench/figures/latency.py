@@ -1,4 +1,4 @@
-"""The percentile curve of the service time, a panel a number of connections, on an axis that opens up the tail."""
+"""The percentile curve of the latency, a panel a number of connections, on an axis that opens up the tail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, panels
+from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, name_panel, panels
 from bench.metrics import GROUP
 from bench.words import duration_text, split, title
 
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TICKS = ((2, "50"), (10, "90"), (100, "99"), (1_000, "99.9"), (10_000, "99.99"), (100_000, "99.999"))
+SERVICE_DASHES = (0, (1, 1.6))
 MOST_BANDS = 12  # more of them hide each other
 
 
 def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    """Draw the merged histogram of each case, and the range of its trials' own. Takes the table of curves."""
+    """Draw the merged histogram of each case, and the range of its trials' own;
+    where sends were planned, beside it the service time. Takes the table of curves."""
     found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
     figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(names))
     for panel, (group, rows) in zip(axes, found, strict=True):
         _curves(panel, rows, looks)
-        panel.set_title(title(group, [other for other, _ in found], always=("connections",)))
-    axes[0].set_ylabel("service time")
+        name_panel(panel, title(group, [other for other, _ in found], otherwise=("connections",)))
+    axes[0].set_ylabel("latency")
     legend(figure, names, looks)
     return figure
 
@@ -36,16 +38,19 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415
 
     bands = rows["strategy"].nunique() <= MOST_BANDS
-    for name, curve in rows.groupby("strategy"):
+    for name, curve in rows[rows["of"] == "service"].groupby("strategy"):
+        axes.plot(1 / (1 - curve["p"]), curve["value_us"], color=looks[str(name)].color, ls=SERVICE_DASHES, lw=1)
+    for name, curve in rows[rows["of"] == "latency"].groupby("strategy"):
         look = looks[str(name)]
         x = 1 / (1 - curve["p"])
-        face = PAPER if curve["client_bound"].iloc[0] > 0 else look.color
+        hollow = (curve["client_bound"] > 0) | curve["lower_bound"].astype(bool)
         if bands:
             axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0)
         axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
         marked = x.round(3).isin([place for place, _ in TICKS])
-        style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mfc": face, "mew": 1.2, "ms": 5, "ls": ""}
-        axes.plot(x[marked], curve["value_us"][marked], **style)
+        style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mew": 1.2, "ms": 5, "ls": ""}
+        for which, face in ((marked & ~hollow, look.color), (marked & hollow, PAPER)):
+            axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
     furthest = float((1 / (1 - rows["p"])).max())

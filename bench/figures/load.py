@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import INK, PAPER, QUIET, Look, legend, legend_height_in, panels, plain_numbers
+from bench.figures.style import INK, PAPER, QUIET, Look, legend, legend_height_in, name_panel, panels, plain_numbers
 from bench.load_curve import PANEL
 from bench.words import duration_text, split, title
 
@@ -26,7 +26,7 @@ def draw(points: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         _front(panel, rows)
         for name, curve in rows.groupby("strategy"):
             _curve(panel, curve, looks[str(name)])
-        panel.set_title(title(setting, [other for other, _ in found], always=("connections",)))
+        name_panel(panel, title(setting, [other for other, _ in found], otherwise=("connections",)))
         _scales(panel)
     axes[0].set_ylabel("p99 latency")
     legend(figure, names, looks)
@@ -62,6 +62,7 @@ def _scales(axes: Axes) -> None:
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
+    axes.set_ylim(low, high * 1.5)  # room for the arrows
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))

@@ -37,6 +37,7 @@ THEME = {
     "--s8": ("#6d3618", "#ce5e19"),
     "--user": ("#2f6fb3", "#6aa9e9"),
     "--system": ("#e2a04a", "#e6b06a"),
+    "--failed": ("#b3261e", "#f2827b"),
 }
 INK, QUIET, LINE, PAPER, USER, SYSTEM = (
     THEME[name][0] for name in ("--ink", "--quiet", "--line", "--paper", "--user", "--system")
@@ -108,6 +109,15 @@ def panels(count: int, columns: int, height_in: float, below_in: float = 0.0) ->
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]
+
+
+def name_panel(axes: Axes, text: str) -> None:
+    """Write the panel's title, in as many lines as its width takes."""
+    from textwrap import fill  # noqa: PLC0415
+
+    grid = axes.get_subplotspec()
+    columns = grid.get_gridspec().ncols if grid else 1
+    axes.set_title(fill(text, int(WIDTH_IN * 11.5 / columns) - 2))
 
 
 def columns_for(counts: int) -> int:
@@ -191,12 +201,14 @@ def legend_height_in(names: Sequence[str]) -> float:
     return 0.2 * -(-len(names) // _legend_columns(names))
 
 
-def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look]) -> None:
-    """Name the lines in columns under the panels."""
+def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look], lines: bool = True) -> None:
+    """Name the lines, or the markers alone, in columns under the panels."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     handles = [
-        Line2D([], [], color=look.color, marker=look.marker, ls=look.dashes, ms=5.5, label=shorten(name))
+        Line2D(
+            [], [], color=look.color, marker=look.marker, ls=look.dashes if lines else "", ms=5.5, label=shorten(name)
+        )
         for name, look in ((name, all_looks[name]) for name in names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(names), frameon=False)

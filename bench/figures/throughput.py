@@ -14,6 +14,7 @@ from bench.figures.style import (
     label_ends,
     legend,
     legend_height_in,
+    name_panel,
     panels,
     plain_numbers,
     shorten,
@@ -49,7 +50,7 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         figure, axes = panels(len(found), 2 if len(found) == 4 else 3, 3.0, legend_height_in(names))
     for panel, (setting, rows) in zip(axes, found, strict=True):
         _lines(panel, rows, looks)
-        panel.set_title(title(setting, [other for other, _ in found]))
+        name_panel(panel, title(setting, [other for other, _ in found]))
     axes[0].set_ylim(0, float(rates["max"].max()) * 1.06)
     axes[0].set_ylabel("messages/s")
     if len(found) == 1:
@@ -83,7 +84,7 @@ def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         panel.set_yticks(range(len(row)), [shorten(name) for name in row])
         panel.set_xlim(0, float(rates["max"].max()) * 1.06)
         panel.set_xlabel(f"messages/s over {counted(rates['connections'].iloc[0], 'connection')}")
-        panel.set_title(title(setting, [other for other, _ in found]))
+        name_panel(panel, title(setting, [other for other, _ in found]))
         plain_numbers(panel, "x")
     axes[0].set_ylim(len(row) - 0.4, -0.6)
     return figure

@@ -1,0 +1,92 @@
+"""Throughput within the window, a panel a strategy, a line a trial: what drifted or stalled in mid-trial is seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.analyse import Analysis
+from bench.figures.style import INK, QUIET, Look, panels, shorten
+from bench.record import Load
+from bench.words import counted, named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_TRIALS = 20  # of a strategy: the most uneven ones
+LEAST_PER_INTERVAL = 20  # messages: fewer vary by chance more than anything else
+
+
+def rows(analysis: Analysis) -> pd.DataFrame:
+    """Give the intervals of the good trials: strategy, id, unsteady, t_s (its middle), ratio (to the trial's mean).
+
+    Trials with few messages an interval are left out, and the last interval where it is a shorter one.
+    """
+    found = [
+        (record, record.load.interval_ns / 1e9, ratios)
+        for record in analysis.run.records
+        if record.status == "ok" and record.load and (ratios := _ratios(record.load)) is not None
+    ]
+    taken: Counter[str] = Counter()
+    table: list[tuple[str, str, bool, float, float]] = []
+    for record, interval_s, ratios in sorted(found, key=lambda it: (-float(it[2].std()), it[0].id)):
+        name = record.trial.strategy
+        taken[name] += 1
+        if taken[name] <= MOST_TRIALS:
+            unsteady = "unsteady" in record.flags
+            table += [(name, record.id, unsteady, (i + 0.5) * interval_s, float(it)) for i, it in enumerate(ratios)]
+    return pd.DataFrame(table, columns=["strategy", "id", "unsteady", "t_s", "ratio"])
+
+
+def _ratios(load: Load) -> NDArray[np.float64] | None:
+    whole = (load.closed_ns - load.opened_ns) // load.interval_ns if load.interval_ns > 0 else 0
+    counts = np.asarray(load.intervals[:whole], dtype=np.float64)
+    return counts / counts.mean() if len(counts) >= 3 and counts.mean() >= LEAST_PER_INTERVAL else None
+
+
+def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw the trials of each strategy over each other. Takes what `rows` gives."""
+    names = sorted(intervals["strategy"].unique())
+    figure, axes = panels(len(names), 4 if len(names) > 4 else max(2, len(names)), 1.75)
+    for panel, name in zip(axes, names, strict=True):
+        own = intervals[intervals["strategy"] == name]
+        panel.axhline(1, color=QUIET, lw=0.8)
+        for unsteady in (False, True):
+            part = own[own["unsteady"] == unsteady]
+            if len(part):
+                color = INK if unsteady else looks[name].color
+                panel.plot(*_broken(part), color=color, lw=1.6 if unsteady else 0.9, alpha=1 if unsteady else 0.55)
+        panel.set_title(shorten(name, 30 if len(names) < 4 else 24))
+        panel.set_xlim(left=0)
+    top = max(1.2, min(3.0, float(intervals["ratio"].max()) * 1.05))
+    axes[0].set_ylim(0, top)
+    axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    figure.supxlabel("seconds into the window", fontsize=9.5)
+    return figure
+
+
+def _broken(part: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """All trials as one line that is broken between them: much faster to draw than a line each."""
+    x: list[float] = []
+    y: list[float] = []
+    for _, trial in part.groupby("id"):
+        x += [*trial["t_s"], np.nan]
+        y += [*trial["ratio"], np.nan]
+    return x, y
+
+
+def message(analysis: Analysis) -> str:
+    """Say how many trials drifted within their window."""
+    good = analysis.trials[analysis.trials["status"] == "ok"]
+    drifted = good[good["flags"].str.contains("unsteady")]
+    if drifted.empty:
+        return "In no trial did throughput drift within the window."
+    return (
+        f"In {len(drifted):,} of {counted(len(good), 'trial')} throughput drifted within the window: "
+        f"{named(sorted(drifted['strategy'].unique()))}."
+    )

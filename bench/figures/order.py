@@ -1,0 +1,49 @@
+"""Every trial in the order of execution, by the median of its case: drift of the machine and outliers are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.analyse import Analysis
+from bench.figures.style import INK, PAPER, QUIET, Look, legend, legend_height_in, panels
+from bench.metrics import CASE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def rows(analysis: Analysis) -> pd.DataFrame:
+    """Pick the good trials of cases that were repeated, and give each its throughput by its case's median.
+
+    Columns: order, strategy, id, flags, ratio. Where sends are planned, throughput is the plan's: those are left out.
+    """
+    good = analysis.trials[(analysis.trials["rate_hz"] > 0) & ~analysis.trials["planned"].astype(bool)]
+    cases = good.groupby(list(CASE), sort=False)["rate_hz"]
+    ratio = good["rate_hz"] / cases.transform("median")
+    return good.assign(ratio=ratio)[cases.transform("size") > 1][["order", "strategy", "id", "flags", "ratio"]]
+
+
+def draw(trials: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw a strip of points. Takes what `rows` gives."""
+    names = sorted(trials["strategy"].unique())
+    figure, (axes,) = panels(1, 1, 3.2, legend_height_in(names))
+    axes.axhline(0, color=QUIET, lw=1)
+    for name, own in trials.groupby("strategy"):
+        look = looks[str(name)]
+        style: dict[str, Any] = {"marker": look.marker, "ms": 5, "ls": "", "color": look.color, "mew": 1.1}
+        for flagged, part in own.groupby(own["flags"] != ""):
+            axes.plot(part["order"], 100 * (part["ratio"] - 1), mfc=PAPER if flagged else look.color, **style)
+    ordered = trials.sort_values("order")
+    window = max(5, len(ordered) // 12)
+    middle = ordered["ratio"].rolling(window, center=True, min_periods=window // 2).median()
+    axes.plot(ordered["order"], 100 * (middle - 1), color=INK, lw=1.4)
+    reach = max(2.0, 100 * float((trials["ratio"] - 1).abs().max()) * 1.1)
+    axes.set_ylim(-reach, reach)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %" if value else "0 %")
+    axes.set_ylabel("throughput, from its case's median")
+    axes.set_xlabel("trial, in the order of execution")
+    legend(figure, names, looks, lines=False)
+    return figure
