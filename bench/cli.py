@@ -33,6 +33,12 @@ SloOption = Annotated[
     str | None,
     typer.Option("--slo", metavar="pN<TIME", help="Search for the highest rate that holds this, such as 'p99<5ms'."),
 ]
+PythonOption = Annotated[
+    str | None, typer.Option("--python", metavar="A,B", help="Run the strategies on these interpreters.")
+]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", metavar="ADDRESS", help="Only put the load on a server that is running.")
+]
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder for run folders.")]
 
 
@@ -49,38 +55,46 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
 @app.command()
 def sweep(
     name: SweepArgument = None,
+    *,
     results: ResultsOption = Path("results"),
     strategies: StrategiesOption = None,
     slo: SloOption = None,
+    python: PythonOption = None,
+    target: TargetOption = None,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
 ) -> None:
     """Run a sweep and write its report."""
     from bench import commands  # noqa: PLC0415
 
     if resume is None:
-        raise typer.Exit(commands.sweep(commands.Choice(name, strategies, slo), results))
-    raise typer.Exit(commands.resume(resume, commands.Choice(name, strategies, slo), results))
+        raise typer.Exit(commands.sweep(commands.Choice(name, strategies, slo, python, target), results))
+    raise typer.Exit(commands.resume(resume, commands.Choice(name, strategies, slo, python, target), results))
 
 
 @app.command()
 def plan(
     name: SweepArgument = None,
+    *,
     strategies: StrategiesOption = None,
     slo: SloOption = None,
+    python: PythonOption = None,
+    target: TargetOption = None,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial, in order of execution.")] = False,
 ) -> None:
     """Show a sweep's trials and how long they take; run nothing."""
     from bench import commands  # noqa: PLC0415
 
-    commands.plan(commands.Choice(name, strategies, slo), trials)
+    commands.plan(commands.Choice(name, strategies, slo, python, target), trials)
 
 
 @app.command(name="list")
-def list_() -> None:
+def list_(
+    python: Annotated[str | None, typer.Option("--python", metavar="PYTHON", help="On this interpreter.")] = None,
+) -> None:
     """List the strategies and whether they can run here."""
     from bench import commands  # noqa: PLC0415
 
-    commands.list_()
+    commands.list_(python)
 
 
 @app.command()

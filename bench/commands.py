@@ -17,10 +17,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench import interpreters
 from bench import run as runs
 from bench import sweep as sweeps
 from bench.catalogue import list_strategies
 from bench.errors import BadInputError, did_you_mean
+from bench.external import MODEL, as_strategy
 from bench.host import CpuLayout, choose_cpus
 from bench.plan import Plan, choose, expected_s, lasting_s, make_plan
 from bench.processes import environment
@@ -40,13 +42,15 @@ class Choice(NamedTuple):
     name_or_file: str | None
     strategies: str | None
     slo: str | None
+    python: str | None = None
+    target: str | None = None
 
 
 def sweep(choice: Choice, results: Path) -> int:
     """Run a sweep from its beginning; returns the exit code."""
     chosen = _choose_sweep(choice)
     layout = choose_cpus(max(chosen.threads))
-    planned = make_plan(chosen, _known())
+    planned = _make_plan(chosen)
     folder = runs.start_run(results, chosen, planned, layout)
     return _run(planned, folder, [], layout)
 
@@ -61,18 +65,18 @@ def resume(run: str, choice: Choice, results: Path) -> int:
     layout = choose_cpus(max(chosen.threads))
     changed = runs.differences(earlier, layout)
     if changed:
-        raise BadInputError(
-            f"{earlier.folder} can't be continued here, for its figures would not compare: {'; '.join(changed)}.",
-            f"iobench sweep {chosen.name} makes a new run",
-        )
-    planned = make_plan(chosen, _as_planned(earlier.manifest.strategies, _known()))
+        raise _not_the_same(earlier, changed)
+    planned = _make_plan(chosen, earlier.manifest.strategies)
+    changed = interpreters.changes(earlier.manifest.interpreters, list(planned.interpreters.values()))
+    if changed:
+        raise _not_the_same(earlier, changed)
     return _run(planned, earlier.folder, earlier.records, layout)
 
 
 def plan(choice: Choice, every_trial: bool) -> None:
     """Print what a sweep would do."""
     chosen = _choose_sweep(choice)
-    planned = make_plan(chosen, _known())
+    planned = _make_plan(chosen)
     if every_trial:
         for trial in planned.trials:
             print(f"{trial.id}  {name(trial)}")
@@ -95,13 +99,20 @@ def plan(choice: Choice, every_trial: bool) -> None:
         say(f"- {note}", indent="  ")
 
 
-def list_() -> None:
-    """Print the strategies."""
+def list_(python: str | None) -> None:
+    """Print the strategies, and whether an interpreter can run them: the one of iobench, or another."""
+    if python is None:
+        strategies = _known()
+    else:
+        interpreter, strategies = interpreters.ask(python)
+        if not interpreter.available:
+            raise BadInputError(f"{interpreter.reason}.", "iobench list --python PYTHON takes a command or a path")
+        say(f"{python}: {interpreters.describe(interpreter)}\n")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("strategy", "model", "transports"):
         table.add_column(column, no_wrap=True)
     table.add_column("runs here")
-    for info in _known():
+    for info in strategies:
         here = "yes" if info.available else f"no: {info.reason}"
         table.add_row(info.name, info.model, " ".join(info.transports), here)
     Console(markup=False, highlight=False).print(table)
@@ -158,7 +169,7 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
     """Run what is left, sum up, write the report; returns the exit code."""
     finished = {record.id for record in done}
     left = [trial for trial in planned.trials if trial.id not in finished]
-    runnable = [trial for trial in left if planned.strategies[trial.strategy].available]
+    runnable = [trial for trial in left if not planned.why_not(trial)]
     for note in [*planned.notes, *_unavailable_notes(planned)]:
         complain(f"note: {note}")
     threads = max((trial.threads for trial in planned.trials), default=1)
@@ -236,8 +247,27 @@ def _known() -> list[StrategyInfo]:
     return known
 
 
+def _make_plan(chosen: Sweep, before: Sequence[StrategyInfo] | None = None) -> Plan:
+    """Plan a sweep; `before` are the strategies that an earlier part of the run was planned with."""
+    known = _known()
+    if before is not None:
+        known = _as_planned([info for info in before if info.model != MODEL], known)
+    foreign = [as_strategy(external) for external in chosen.external]
+    asked = interpreters.ask_all(chosen.python, known) if chosen.python != ("",) else []
+    return make_plan(chosen, known, foreign=foreign, interpreters=asked)
+
+
 def _choose_sweep(choice: Choice) -> Sweep:
     chosen = sweeps.load_sweep(choice.name_or_file or sweeps.DEFAULT)
+    if choice.target is not None:
+        if choice.strategies is not None or choice.python is not None:
+            raise BadInputError(
+                "--target measures one server alone, which is already running: leave --strategies and --python out.",
+                f"iobench sweep {chosen.name} --target {choice.target}",
+            )
+        chosen = sweeps.with_target(chosen, choice.target)
+    if choice.python is not None:
+        chosen = sweeps.with_python(chosen, choice.python)
     if choice.strategies is not None:
         chosen = sweeps.with_strategies(chosen, choice.strategies)
     return sweeps.with_slo(chosen, choice.slo) if choice.slo is not None else chosen
@@ -255,6 +285,13 @@ def _find_run(run: str, results: Path) -> Path:
 
 def _open_run(run: str, results: Path) -> Run:
     return read_run(_find_run(run, results))
+
+
+def _not_the_same(run: Run, changed: Sequence[str]) -> BadInputError:
+    return BadInputError(
+        f"{run.folder} can't be continued here, for its figures would not compare: {'; '.join(changed)}.",
+        f"iobench sweep {run.manifest.sweep.get('name', '')} makes a new run",
+    )
 
 
 def _sweep_of(run: Run) -> Sweep:
@@ -293,11 +330,7 @@ def _as_planned(then: Iterable[StrategyInfo], now: Iterable[StrategyInfo]) -> li
 
 
 def _unavailable_notes(planned: Plan) -> list[str]:
-    return [
-        f"{info.name} can't run here: {info.reason}; recorded as unavailable"
-        for info in planned.strategies.values()
-        if not info.available
-    ]
+    return [f"{who} can't run here: {why}; recorded as unavailable" for who, why in planned.unavailable.items()]
 
 
 def _plan_table(planned: Plan) -> Table:

@@ -66,61 +66,66 @@ ALLOWED = {
 }
 
 
-class NotAllowedError(Exception):
+class BadExternalError(Exception):
     """An external server is not as it may be; the message says what is and what is allowed."""
 
 
-def read_externals(given: object, folder: Path) -> tuple[External, ...]:
-    """Make external servers of what a sweep's file in `folder` holds. Raises NotAllowedError."""
+def read_externals(given: object, folder: Path | None) -> tuple[External, ...]:
+    """Make external servers of what a sweep's file in `folder` holds, or what was recorded of one (None).
+
+    Raises BadExternalError.
+    """
     listed = given if isinstance(given, list) else [given]
     externals = tuple(_read(values, folder) for values in listed)
     names = [external.name for external in externals]
     for name in names:
         if names.count(name) > 1:
-            raise NotAllowedError(f"there are two servers called {name!r}")
+            raise BadExternalError(f"there are two servers called {name!r}")
     return externals
 
 
 def target(address: str) -> External:
-    """The server that `--target` names. Raises NotAllowedError."""
+    """The server that `--target` names. Raises BadExternalError."""
     return _placed(External(name=TARGET, address=address))
 
 
-def _read(values: object, folder: Path) -> External:
+def _read(values: object, folder: Path | None) -> External:
     if not isinstance(values, Mapping):
-        raise NotAllowedError("a server is a table, [[external]], with a name and a command")
+        raise BadExternalError("a server is a table, [[external]], with a name and a command")
     for key in values:
         if key not in KEYS:
-            raise NotAllowedError(f"there is no key {key!r}{did_you_mean(key, KEYS)}; it takes {', '.join(KEYS)}")
+            raise BadExternalError(f"there is no key {key!r}{did_you_mean(key, KEYS)}; it takes {', '.join(KEYS)}")
     if "name" not in values:
-        raise NotAllowedError("a server without a name")
+        raise BadExternalError("a server without a name")
     env = values.get("env")
     plain = dict(values) | ({"env": sorted(env.items())} if isinstance(env, Mapping) else {})
     for key, value in plain.items():
         try:
             msgspec.convert(value, KEYS[key])
         except msgspec.ValidationError:
-            raise NotAllowedError(f"{key} = {values[key]!r} is not allowed; allowed: {ALLOWED[key]}") from None
+            raise BadExternalError(f"{key} = {values[key]!r} is not allowed; allowed: {ALLOWED[key]}") from None
     external = _placed(msgspec.convert(plain, External))
-    return msgspec.structs.replace(external, cwd=_under(folder, external.cwd)) if external.command else external
+    if folder is None or external.address:
+        return external
+    return msgspec.structs.replace(external, cwd=_under(folder, external.cwd))
 
 
 def _placed(external: External) -> External:
-    """Complete it with the transport that follows from its command or address. Raises NotAllowedError."""
+    """Complete it with the transport that follows from its command or address. Raises BadExternalError."""
     if bool(external.command) == bool(external.address):
-        raise NotAllowedError(f"{external.name} needs either a command or an address")
+        raise BadExternalError(f"{external.name} needs either a command or an address")
     if external.address:
         if external.cwd or external.env:
-            raise NotAllowedError(f"{external.name} is already running: cwd and env are for a command")
+            raise BadExternalError(f"{external.name} is already running: cwd and env are for a command")
         try:
             follows = parse(external.address).transport
         except AddressError as error:
-            raise NotAllowedError(f"{external.name}: {error}") from None
+            raise BadExternalError(f"{external.name}: {error}") from None
     else:
         follows = _transport_of_command(external)
     if external.transport not in ("", follows):
         told = "{path} is for unix, {port} for tcp" if external.command else f"it is at {external.address}"
-        raise NotAllowedError(f'{external.name} can\'t be transport = "{external.transport}": {told}')
+        raise BadExternalError(f'{external.name} can\'t be transport = "{external.transport}": {told}')
     return msgspec.structs.replace(external, transport=follows)
 
 
@@ -128,7 +133,7 @@ def _transport_of_command(external: External) -> Literal["tcp", "unix"]:
     texts = [*external.command, *(value for _, value in external.env)]
     port, path = (any(placeholder in text for text in texts) for placeholder in ("{port}", "{path}"))
     if port == path:
-        raise NotAllowedError(
+        raise BadExternalError(
             f"{external.name} must be told where to listen: by {{port}}, or {{path}} for a UNIX socket, in its command "
             "or env (where the address is fixed, start it yourself and give its address in place of a command)"
         )

@@ -94,6 +94,16 @@ def describe(interpreter: Interpreter) -> str:
     return ", ".join(facts)
 
 
+def changes(then: Iterable[Interpreter], now: Iterable[Interpreter]) -> list[str]:
+    """Which interpreters are not what they were when a run was begun."""
+    current = {interpreter.name: describe(interpreter) for interpreter in now}
+    return [
+        f"{before.name or 'the Python of iobench'} was {describe(before)}, is {current.get(before.name, 'gone')}"
+        for before in then
+        if before.available and describe(before) != current.get(before.name, "")
+    ]
+
+
 def _output(name: str, option: str) -> str:
     """What `servers` says to an option. Raises BrokenError, with the reason that the program itself gives."""
     argv = [*command(name), option]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bench.errors import BadInputError, did_you_mean
-from bench.record import StrategyInfo, Trial
+from bench.external import External
+from bench.record import Interpreter, StrategyInfo, Trial
 from bench.slo import MAX_STEPS, USUAL_STEPS
 from bench.sweep import Mix, Sweep
 from bench.workloads import points
@@ -25,17 +26,41 @@ class Plan(NamedTuple):
     """Trials in order of execution; `notes` says what was left out of the sweep's axes, and why.
 
     With an objective in `slo`, each trial is the closed loop that a search for the highest rate begins with.
+    `strategies` has servers that are not ours as well, and `externals` how to start them.
     """
 
     trials: list[Trial]
     strategies: dict[str, StrategyInfo]
     notes: list[str]
     slo: str = ""
+    externals: Mapping[str, External] = {}
+    interpreters: Mapping[str, Interpreter] = {}
 
     @property
     def runnable(self) -> list[Trial]:
         """The trials that this machine can run."""
-        return [trial for trial in self.trials if self.strategies[trial.strategy].available]
+        return [trial for trial in self.trials if not self.why_not(trial)]
+
+    def why_not(self, trial: Trial) -> str:
+        """Why this machine can't run a trial; "" where it can."""
+        if trial.python:
+            interpreter = self.interpreters[trial.python]
+            return interpreter.unavailable.get(trial.strategy, "") if interpreter.available else interpreter.reason
+        info = self.strategies[trial.strategy]
+        return "" if info.available else info.reason
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Who can't run here, and why: a strategy, one on some interpreter, or an interpreter as a whole."""
+        reasons = {}
+        for trial in self.trials:
+            why = self.why_not(trial)
+            if why and trial.python:
+                on = "" if not self.interpreters[trial.python].available else f"{trial.strategy} on "
+                reasons[f"{on}{trial.python}"] = why
+            elif why:
+                reasons[trial.strategy] = why
+        return dict(sorted(reasons.items()))
 
     @property
     def at_most(self) -> int:
@@ -43,7 +68,13 @@ class Plan(NamedTuple):
         return len(self.trials) + (MAX_STEPS * len(self.runnable) if self.slo else 0)
 
 
-def make_plan(sweep: Sweep, known: Sequence[StrategyInfo]) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    known: Sequence[StrategyInfo],
+    *,
+    foreign: Sequence[StrategyInfo] = (),
+    interpreters: Sequence[Interpreter] = (),
+) -> Plan:
     """Plan every point of the axes `repeats` times.
 
     Each repeat is a block of all points, shuffled within itself, so that a drift of the machine meets all strategies
@@ -51,9 +82,11 @@ def make_plan(sweep: Sweep, known: Sequence[StrategyInfo]) -> Plan:
     others take their rate from comes right before the first of them. Trials of a strategy that can't run here are
     planned too: they become records that say why.
 
-    Raises BadInputError for a strategy that there isn't, and where nothing is left to run.
+    `foreign` are the sweep's external servers, `interpreters` those of its axis `python`, where it has one. Raises
+    BadInputError for a strategy that there isn't, and where nothing is left to run.
     """
-    chosen = choose(sweep, known)
+    chosen = [*choose(sweep, known), *foreign]
+    _refuse_two_of_a_name(sweep, known)
     cases: list[Trial] = []
     notes: list[str] = []
     for info in chosen:
@@ -65,7 +98,21 @@ def make_plan(sweep: Sweep, known: Sequence[StrategyInfo]) -> Plan:
         cases += possible
         notes += reasons
     _refuse_an_empty_plan(sweep, chosen, cases, notes)
-    return Plan(list(_in_blocks(sweep, cases)), {info.name: info for info in chosen}, notes, sweep.slo)
+    plan = Plan(
+        list(_in_blocks(sweep, cases)),
+        {info.name: info for info in chosen},
+        notes,
+        sweep.slo,
+        {external.name: external for external in sweep.external},
+        {interpreter.name: interpreter for interpreter in interpreters},
+    )
+    if not plan.runnable:
+        why_none = "; ".join(f"{who}: {why}" for who, why in plan.unavailable.items())
+        raise BadInputError(
+            f"Sweep {sweep.name}: none of its strategies can run here ({why_none}).",
+            "iobench list shows those that can",
+        )
+    return plan
 
 
 def _cases(sweep: Sweep, info: StrategyInfo, transports: Sequence[str]) -> tuple[list[Trial], list[str]]:
@@ -83,16 +130,17 @@ def _cases(sweep: Sweep, info: StrategyInfo, transports: Sequence[str]) -> tuple
     found: dict[Trial, None] = {}  # a set in order: two workloads may have a point in common
     too_few = Counter[int]()
     numbers = connections if info.concurrent else sorted({1, *connections})
-    for transport, number, message, fields, threads in product(
-        transports, numbers, sweep.message_bytes, loads, sweep.threads
+    pythons = ("",) if info.name in {external.name for external in sweep.external} else sweep.python
+    for python, transport, number, message, fields, threads in product(
+        pythons, transports, numbers, sweep.message_bytes, loads, sweep.threads
     ):
         if not info.concurrent and not _one_at_a_time(fields, number, connections):
             continue
         if threads > number or 0 < fields.get("cap", 0) < threads:
             too_few[threads] += 1
             continue
-        where = {"strategy": info.name, "transport": transport, "connections": number, "threads": threads}
-        found[_case(sweep, message, where | fields)] = None
+        server = {"strategy": info.name, "python": python, "transport": transport}
+        found[_case(sweep, message, server | {"connections": number, "threads": threads} | fields)] = None
     for threads, times in sorted(too_few.items()):
         notes.append(f"{info.name}: {threads} load threads left out where there are fewer connections ({times} points)")
     return list(found), notes
@@ -175,9 +223,12 @@ def _refuse_an_empty_plan(
         )
     if not cases:
         raise BadInputError(f"Sweep {sweep.name}: nothing is left of it: {'; '.join(notes)}.", "iobench list")
-    if not any(info.available for info in chosen):
-        reasons = "; ".join(f"{info.name}: {info.reason}" for info in chosen)
-        raise BadInputError(
-            f"Sweep {sweep.name}: none of its strategies can run here ({reasons}).",
-            "iobench list shows those that can",
-        )
+
+
+def _refuse_two_of_a_name(sweep: Sweep, known: Sequence[StrategyInfo]) -> None:
+    for external in sweep.external:
+        if any(info.name == external.name for info in known):
+            raise BadInputError(
+                f"Sweep {sweep.name}: there is a strategy called {external.name!r}, so no external server can be.",
+                "give the server another name",
+            )

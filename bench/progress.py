@@ -237,7 +237,13 @@ def for_console(console: Console, trials: Sequence[Trial], lasting_s: Mapping[st
 def name(trial: Trial) -> str:
     """A trial in a few words; the workload is only said where it isn't the plain closed loop."""
     workload = describe(trial)
-    words = [trial.strategy, trial.transport, f"x{trial.connections}", size(trial)]
+    words = [
+        trial.strategy,
+        *([f"on {trial.python}"] if trial.python else []),
+        trial.transport,
+        f"x{trial.connections}",
+        size(trial),
+    ]
     return " ".join([*words, *([workload] if workload != "closed" else []), f"#{trial.repeat}"])
 
 

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench import host
+from bench import host, interpreters
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
+from bench.external_server import start_external
 from bench.load import LoadFailedError, LoadWorker, end_worker, start_worker
 from bench.plan import Plan, capacity_trial
 from bench.processes import Guard, pinned
@@ -33,7 +34,7 @@ from bench.record import (
     read_manifest,
     write_manifest,
 )
-from bench.server import RunningServer, start_server
+from bench.server import RunningServer, ServerFailedError, start_server
 from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
 from bench.trial import run_trial, utc_now
@@ -107,6 +108,7 @@ def make_manifest(sweep: Sweep, plan: Plan, layout: host.CpuLayout, calibration:
         created=utc_now(),
         command=host.command(),
         calibration=calibration,
+        interpreters=list(plan.interpreters.values()),
     )
 
 
@@ -163,7 +165,7 @@ def run_trials(
     crew = Crew(guard, layout, worker_command)
 
     def start(trial: Trial) -> RunningServer:
-        return start_server(plan.strategies[trial.strategy], trial.transport, layout.server, guard, server_command)
+        return _start(trial, plan, layout.server, guard, server_command)
 
     try:
         with signals_interrupt_waits(), pinned(layout.harness):
@@ -239,9 +241,9 @@ class Crew:
 
 def _unrunnable(trial: Trial, plan: Plan, records: Mapping[str, Record]) -> Record | None:
     """The record of a trial that can't be run, with the reason; None where it can."""
-    info = plan.strategies[trial.strategy]
-    if not info.available:
-        return _not_run(trial, "unavailable", info.reason)
+    why_not = plan.why_not(trial)
+    if why_not:
+        return _not_run(trial, "unavailable", why_not)
     capacity = capacity_trial(trial)
     if capacity and not capacity_hz(records[capacity.id]):
         why = records[capacity.id].reason
@@ -255,6 +257,23 @@ def _planned_hz(trial: Trial, records: Mapping[str, Record]) -> float:
     """The rate to plan for: from this run's record of the closed loop, where it is a fraction of that."""
     capacity = capacity_trial(trial)
     return trial.load_fraction * capacity_hz(records[capacity.id]) if capacity else trial.planned_hz
+
+
+def _start(trial: Trial, plan: Plan, cpus: Sequence[int], guard: Guard, command: Sequence[str]) -> RunningServer:
+    """The server of a trial: a strategy, on one interpreter or another, or one that is not ours.
+
+    Raises ServerFailedError, Interrupted.
+    """
+    if trial.strategy in plan.externals:
+        return start_external(plan.externals[trial.strategy], cpus, guard)
+    info = plan.strategies[trial.strategy]
+    if not trial.python:
+        return start_server(info, trial.transport, cpus, guard, command)
+    try:
+        command = interpreters.command(trial.python)
+    except interpreters.BrokenError as error:
+        raise ServerFailedError(str(error)) from None
+    return start_server(info, trial.transport, cpus, guard, command, env=interpreters.environment_for(trial.python))
 
 
 def _attempt(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bench.errors import BadInputError, did_you_mean
+from bench.external import BadExternalError, External, read_externals, target
 from bench.slo import BadObjectiveError, read_objective
 from bench.workloads import KINDS, Closed, Depth, NotAllowedError, Workload, read_workload
 
@@ -25,6 +26,7 @@ Connections = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 MessageBytes = Annotated[int, msgspec.Meta(ge=1, le=64 * 1024 * 1024)]
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Python = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +55,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
     description: str = ""
     strategies: tuple[Name, ...] | Literal["all"] = "all"
+    external: tuple[External, ...] = ()  # servers that are not ours
+    python: tuple[Python, ...] = ("",)  # interpreters to run the strategies on; "" is the one that runs iobench
     transports: tuple[Transport, ...] = ("tcp",)
     connections: tuple[Connections, ...] = (1, 16, 128)
     message_bytes: tuple[MessageBytes | Mix, ...] = (64,)
@@ -68,12 +72,14 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 TYPES = {field.name: field.type for field in msgspec.structs.fields(Sweep) if field.name != "name"}
-AXES = ("strategies", "transports", "connections", "message_bytes", "workloads", "depth", "threads")
+AXES = ("strategies", "python", "transports", "connections", "message_bytes", "workloads", "depth", "threads")
 ALSO = {"workload": "workloads"}  # another spelling of a key
 
 ALLOWED = {
     "description": "one line of text",
     "strategies": '"all", or names as `iobench list` shows them, such as ["epoll_lt", "asyncio_streams"]',
+    "external": "tables, [[external]], each with a name and a command or an address",
+    "python": 'commands or paths of Python interpreters, such as ["python3.13", "pypy3"]; "" is the one of iobench',
     "transports": 'one or several of "tcp", "unix", "pipe"',
     "connections": "whole numbers from 1 to 1000000, such as [1, 16, 128]",
     "message_bytes": "whole numbers from 1 to 67108864 (64 MiB), such as [64, 4096], or sizes with a weight for each, "
@@ -99,7 +105,7 @@ def load_sweep(name_or_file: str) -> Sweep:
         raise BadInputError(f"{path} is not TOML: {error}.", f"correct {path}, then: iobench plan {path}") from None
     except OSError as error:
         raise BadInputError(f"{path} can't be read: {error.strerror}.", f"ls -l {path}") from None
-    return from_values(path.stem, values, str(path))
+    return from_values(path.stem, values, str(path), path.parent)
 
 
 def find(name_or_file: str) -> Path:
@@ -124,8 +130,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in SWEEPS.glob("*.toml"))
 
 
-def from_values(name: str, values: dict[str, Any], where: str) -> Sweep:
+def from_values(name: str, values: dict[str, Any], where: str, folder: Path | None = None) -> Sweep:
     """Make a sweep of keys and values; `where` is named in complaints. A single value stands for a list of one.
+
+    Commands of external servers are run from the `folder` of the file; what is recorded of a sweep says it already.
 
     Raises BadInputError for a key that there isn't, a value that is not allowed, or an axis that is empty.
     """
@@ -139,14 +147,16 @@ def from_values(name: str, values: dict[str, Any], where: str) -> Sweep:
             both = " and ".join(other for other in values if ALSO.get(other, other) == field)
             raise _complaint(where, f"{both} are two names of one key")
         try:
-            checked[field] = _read(field, given)
-        except NotAllowedError as error:
+            checked[field] = read_externals(given, folder) if field == "external" else _read(field, given)
+        except (NotAllowedError, BadExternalError) as error:
             raise _complaint(where, f"{key}: {error}") from None
         except (ValueError, OverflowError):  # msgspec.ValidationError is a ValueError
             allowed = ALLOWED[field] + (", each once" if field in AXES else "")
             raise _complaint(where, f"{key} = {given!r} is not allowed; allowed: {allowed}") from None
     if checked.get("slo") and checked.get("workloads", USUAL_LOAD) != USUAL_LOAD:
         raise _complaint(where, "a sweep with slo searches with a Poisson load of its own: leave workloads out")
+    if not checked.get("external", checked.get("strategies", "all")):
+        raise _complaint(where, f"strategies = [] is not allowed; allowed: {ALLOWED['strategies']}, each once")
     return Sweep(name=name, **checked)
 
 
@@ -158,7 +168,7 @@ def _read(key: str, given: Any) -> Any:
         return msgspec.convert(given, TYPES[key])
     listed = given if isinstance(given, list) else [given]
     axis = tuple(map(read_workload, listed)) if key == "workloads" else msgspec.convert(listed, TYPES[key])
-    if not axis or len(set(map(str, axis))) < len(axis):
+    if (not axis and key != "strategies") or len(set(map(str, axis))) < len(axis):
         raise ValueError
     return axis
 
@@ -168,11 +178,34 @@ def _complaint(where: str, what: str) -> BadInputError:
 
 
 def with_strategies(sweep: Sweep, listed: str) -> Sweep:
-    """The same sweep for the strategies in a comma-separated list. Raises BadInputError for an empty one."""
+    """The same sweep for the strategies, and servers that are not ours, in a comma-separated list.
+
+    Raises BadInputError for an empty one.
+    """
     chosen = list(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
     if not chosen:
         raise BadInputError("--strategies names none.", "iobench list shows the names")
-    return msgspec.structs.replace(sweep, strategies=tuple(chosen))
+    external = tuple(one for one in sweep.external if one.name in chosen)
+    ours = tuple(name for name in chosen if name not in {one.name for one in external})
+    return msgspec.structs.replace(sweep, strategies=ours, external=external)
+
+
+def with_python(sweep: Sweep, listed: str) -> Sweep:
+    """The same sweep on the interpreters in a comma-separated list. Raises BadInputError for an empty one."""
+    chosen = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
+    if not chosen:
+        raise BadInputError("--python names none.", "iobench list --python python3 shows what one can run")
+    return msgspec.structs.replace(sweep, python=chosen)
+
+
+def with_target(sweep: Sweep, address: str) -> Sweep:
+    """The sweep's load for a server that is already running, and for no other. Raises BadInputError for no address."""
+    try:
+        server = target(address)
+    except BadExternalError as error:
+        raise BadInputError(f"{error}.", "iobench sweep --target tcp:127.0.0.1:9000") from None
+    transports = tuple(msgspec.convert([server.transport], TYPES["transports"]))
+    return msgspec.structs.replace(sweep, strategies=(), external=(server,), python=("",), transports=transports)
 
 
 def with_slo(sweep: Sweep, slo: str) -> Sweep:

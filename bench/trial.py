@@ -13,6 +13,7 @@ from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.probes.machine import MachineProbe
 from bench.probes.process import ProcessProbe
+from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
 from bench.record import Record, Server, Timing, Trial
 from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
@@ -60,7 +61,8 @@ def run_trial(
         record.status, record.reason, record.timing = "failed", str(error), stopwatch.timing()
         return record
     stopwatch.lap("spawn_s")
-    probe, machine = ProcessProbe(), MachineProbe(server.cpus, worker.cpus, worker.child.pid)
+    probe = ProcessProbe() if server.child else Unwatched()
+    machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
     metrics: dict[str, float] = {}
     measured: Measured | None = None
     trouble = ""
@@ -83,11 +85,15 @@ def run_trial(
     finally:
         died = server.ended
         ending = stop_server(server)
+        died = died or ending.unasked
         stopwatch.lap("teardown_s")
     record.timing = stopwatch.timing()
     record.load = measured.load if measured else None
     record.server = describe_server(server, probe, metrics, ending)
-    reasons = [*server_faults(ending, died), *load_faults(trial, measured, server.refused, "" if died else trouble)]
+    reasons = [
+        *server_faults(server, ending, died),
+        *load_faults(trial, measured, server.refused, "" if died else trouble),
+    ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
     judge(record)
@@ -109,7 +115,9 @@ def judge(record: Record) -> None:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
 
 
-def describe_server(server: RunningServer, probe: ProcessProbe, metrics: dict[str, float], ending: Ending) -> Server:
+def describe_server(
+    server: RunningServer, probe: ProcessProbe | Unwatched, metrics: dict[str, float], ending: Ending
+) -> Server:
     """Everything that is recorded of the server."""
     return Server(
         pid=server.pid,
@@ -122,13 +130,19 @@ def describe_server(server: RunningServer, probe: ProcessProbe, metrics: dict[st
         metrics=metrics,
         missing=probe.missing,
         refused=server.refused,
-        exit_code=ending.exit_code,
+        exit_code=ending.exit_code if server.child else None,
         stderr_tail=ending.stderr_tail,
+        jit=server.jit,
     )
 
 
-def server_faults(ending: Ending, died: bool) -> list[str]:
-    """What was wrong with the server's end, in words; a clean end is exit code 0 soon after SIGTERM."""
+def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str]:
+    """What was wrong with the server's end, in words; a clean end is exit code 0 soon after SIGTERM.
+
+    How a server that is not ours ends at SIGTERM is its own affair.
+    """
+    if server.foreign and not died:
+        return []
     if ending.killed:
         return [f"the server did not stop within {STOP_PATIENCE_S:g} s of SIGTERM and had to be killed"]
     if died:
