@@ -99,9 +99,14 @@ def assert_prompt(echo: Callable[[bytes], bytes], flooded_bytes: Callable[[], in
     """
     waits_bytes = []
     for number in range(1, 20):
-        due_bytes = flooded_bytes() + 4 * MEGABYTE
-        assert eventually(lambda due_bytes=due_bytes: flooded_bytes() > due_bytes), "the flood has dried up"
+        assert goes_on(flooded_bytes), "the flood has dried up"
         before_bytes = flooded_bytes()
         assert echo(noise(number)) == noise(number)
         waits_bytes.append(flooded_bytes() - before_bytes)
     assert median(waits_bytes) < 32 * MEGABYTE
+
+
+def goes_on(flooded_bytes: Callable[[], int]) -> bool:
+    """Wait until the flood has moved some megabytes more, so that it is under way."""
+    due_bytes = flooded_bytes() + 4 * MEGABYTE
+    return eventually(lambda: flooded_bytes() > due_bytes)
