@@ -23,7 +23,7 @@ FLAGS = {
     "the client's own delay in it. CPU per message stays comparable.",
     "lagging_schedule": "Messages were sent later than planned because the load generator could not keep to its "
     "schedule. The delay counts in the response time, but it is the client's: the trial is not valid.",
-    "unsteady": "Throughput drifted within the window, so that one figure does not describe it.",
+    "unsteady": "Throughput or response times drifted within the window: one figure does not describe it.",
     "censored": "Messages were still waited for when the window closed. The percentiles that they reach into are lower "
     "bounds, shown with ≥.",
     "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "
@@ -131,8 +131,9 @@ def _stolen_share(record: Record) -> float | None:
     machine, load = record.machine, record.load
     if machine is None or load is None or record.status != "ok" or load.closed_ns <= load.opened_ns:
         return None
-    cpus = max(1, len(record.server.cpus)) if record.server else 1
-    return max(machine.server_steal_ns / cpus, machine.load_steal_ns) / (load.closed_ns - load.opened_ns)
+    server_cpus = max(1, len(record.server.cpus)) if record.server else 1
+    of_one = max(machine.server_steal_ns / server_cpus, machine.load_steal_ns / max(1, len(machine.load_cpus)))
+    return of_one / (load.closed_ns - load.opened_ns)
 
 
 def machine(host: Mapping[str, Any]) -> list[str]:

@@ -101,6 +101,7 @@ _COLUMN_TEXT: dict[str, Callable[[Any], str]] = {
     "threads": lambda value: counted(value, "load thread"),
     "trickle_bytes": lambda value: f"{counted(value, 'byte')} at a time",
     "trickle_hz": lambda value: f"{value:g} times a second",
+    "python": lambda value: f"on {value or 'the Python that ran iobench'}",
     "slo": lambda value: f"search for {objective_text(value)}",
 }
 
@@ -137,5 +138,5 @@ def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], otherwise:
     """
     others = list(among)
     differing = [name for name in one if any(other[name] != one[name] for other in others)]
-    told = [column_text(name, one[name]) for name in differing if one[name] != USUAL[name]]
+    told = [column_text(name, one[name]) for name in differing if one[name] != USUAL[name] or name == "python"]
     return ", ".join(told or [column_text(name, one[name]) for name in otherwise])

@@ -80,8 +80,8 @@ PLATES = (
         "Down and to the right is better. A line follows one strategy from the lowest rate offered to the highest; it "
         "turns up where messages begin to queue, and back where more is offered than can be served. Latency counts "
         "from the planned send. Ringed points are the front: nothing serves as much with a lower p99. Hollow points "
-        "are not to be trusted as they stand: the client was the limit, sends lagged behind their plan, throughput "
-        "drifted, or messages were unfinished; an arrow up marks a lower bound.",
+        "are not to be trusted as they stand: the client was the limit, sends lagged behind their plan, it drifted "
+        "within the window, or messages were unfinished; an arrow up marks a lower bound.",
         lambda analysis: analysis.load_points,
         load.draw,
         lambda analysis: " ".join(capacity.front_sentences(analysis.load_points)),

@@ -85,8 +85,8 @@ def message(analysis: Analysis) -> str:
     good = analysis.trials[analysis.trials["status"] == "ok"]
     drifted = good[good["flags"].str.contains("unsteady")]
     if drifted.empty:
-        return "In no trial did throughput drift within the window."
+        return "No trial drifted within its window."
     return (
-        f"In {len(drifted):,} of {counted(len(good), 'trial')} throughput drifted within the window: "
+        f"{len(drifted):,} of {counted(len(good), 'trial')} drifted within the window, in throughput or response time: "
         f"{named(sorted(drifted['strategy'].unique()))}."
     )
