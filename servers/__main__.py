@@ -15,8 +15,6 @@ import argparse
 import importlib
 import json
 import os
-import pkgutil
-import platform
 import socket
 import sys
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -41,8 +39,7 @@ def discover(only: Optional[str] = None) -> Tuple[Dict[str, Found], Dict[str, st
     """
     found: Dict[str, Found] = {}
     broken: Dict[str, str] = {}
-    modules = [info.name for info in pkgutil.iter_modules(servers.__path__) if not info.name.startswith("_")]
-    for name in [only] if only else modules:
+    for name in [only] if only else all_modules():
         try:
             module = importlib.import_module(f"servers.{name}")
         except ImportError as error:
@@ -51,6 +48,13 @@ def discover(only: Optional[str] = None) -> Tuple[Dict[str, Found], Dict[str, st
         for strategy in getattr(module, "STRATEGIES", ()):
             found[strategy.name] = Found(strategy, name, module.__doc__ or "")
     return found, broken
+
+
+def all_modules() -> List[str]:
+    """Every module of this package that may hold strategies."""
+    import pkgutil  # noqa: PLC0415 - a server that is told its module starts without it
+
+    return [info.name for info in pkgutil.iter_modules(servers.__path__) if not info.name.startswith("_")]
 
 
 def why_unavailable(strategy: Strategy) -> Optional[str]:
@@ -70,15 +74,21 @@ def describe_interpreter() -> Dict[str, object]:
     `gil` is False where it runs without one, which takes a free-threaded build, and can be switched on there.
     """
     return {
-        "implementation": platform.python_implementation(),
-        "version": platform.python_version(),
+        "implementation": implementation(),
+        "version": sys.version.split()[0],
         "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
         "jit": has_jit(),
     }
 
 
+def implementation() -> str:
+    """The interpreter's name as platform.python_implementation() has it, a module that takes 2 ms to import."""
+    return {"cpython": "CPython", "pypy": "PyPy"}.get(sys.implementation.name, sys.implementation.name)
+
+
 def describe_build() -> Dict[str, object]:
     """How the interpreter was built; a server does not need to know."""
+    import platform  # noqa: PLC0415 - slow to import
     import sysconfig  # noqa: PLC0415 - reads a file of its own
 
     return {
@@ -89,7 +99,7 @@ def describe_build() -> Dict[str, object]:
 
 def has_jit() -> bool:
     """Whether code is compiled as it runs: PyPy built so, or CPython 3.14 and later built so and not told otherwise."""
-    if platform.python_implementation() == "PyPy":
+    if implementation() == "PyPy":
         return "pypyjit" in sys.builtin_module_names
     jit = getattr(sys, "_jit", None)
     return jit is not None and bool(jit.is_enabled())
