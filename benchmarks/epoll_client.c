@@ -2,8 +2,11 @@
  * write it in C. Not part of the product, and not a load generator of its own: no fault is named, no size is variable
  * but that of a message that fits into one write.
  *
- * cc -O2 -o epoll_client epoll_client.c && ./epoll_client 127.0.0.1 PORT CONNECTIONS BYTES WARMUP_S DURATION_S
+ * cc -O2 -o epoll_client epoll_client.c
+ * ./epoll_client tcp:127.0.0.1:PORT|unix:@NAME|pipe:@NAME CONNECTIONS BYTES WARMUP_S DURATION_S
  * prints {"completed": N, "cpu_ns": N, "wrong": N, "p50_ns": N}
+ * ./epoll_client bare BYTES DURATION_S
+ * does nothing but write(2) to a pipe and read(2) from it, and prints {"completed": N, "cpu_ns": N}
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -11,6 +14,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,13 +22,14 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CHUNK = 256 * 1024, EVENTS = 512, BUCKETS = 31 << 10 };
 
 struct connection {
-    int fd;
+    int rfd, wfd; /* the same for a socket */
     uint64_t base, begun, echoed;
     size_t echo; /* bytes of the echo that have come */
     int64_t sent_ns;
@@ -82,7 +87,7 @@ static void send_next(struct connection *c)
     const unsigned char *bytes;
     c->sent_ns = now_ns();
     bytes = prepare(c->base, c->begun++, 0, message_bytes);
-    if (write(c->fd, bytes, message_bytes) != (ssize_t)message_bytes) {
+    if (write(c->wfd, bytes, message_bytes) != (ssize_t)message_bytes) {
         perror("write");
         exit(1);
     }
@@ -90,7 +95,7 @@ static void send_next(struct connection *c)
 
 static int64_t receive(struct connection *c)
 {
-    ssize_t count = read(c->fd, inbound, CHUNK);
+    ssize_t count = read(c->rfd, inbound, CHUNK);
     int64_t now = now_ns();
     if (count <= 0) {
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
@@ -139,34 +144,101 @@ static int64_t cpu_ns(void)
     return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000ll + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000ll;
 }
 
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static int dial_tcp(char *place)
+{
+    char *colon = strrchr(place, ':');
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(colon + 1))};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    *colon = 0;
+    inet_pton(AF_INET, place, &to.sin_addr);
+    *colon = ':';
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0)
+        die("connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+static int dial_unix(const char *name)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    strncpy(to.sun_path + 1, name + 1, sizeof to.sun_path - 2); /* "@": an abstract name begins with a zero byte */
+    if (connect(fd, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + strlen(name)) != 0)
+        die("connect");
+    return fd;
+}
+
+static void take_pipes(int fd, struct connection *c)
+{
+    char byte, control[CMSG_SPACE(2 * sizeof(int))];
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    int fds[2];
+    if (recvmsg(fd, &message, MSG_CMSG_CLOEXEC) != 1 || CMSG_FIRSTHDR(&message) == NULL)
+        die("recvmsg");
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fds);
+    c->rfd = fds[0];
+    c->wfd = fds[1];
+    close(fd);
+}
+
+static void dial(char *address, struct connection *c)
+{
+    if (strncmp(address, "tcp:", 4) == 0)
+        c->rfd = c->wfd = dial_tcp(address + 4);
+    else if (strncmp(address, "unix:@", 6) == 0)
+        c->rfd = c->wfd = dial_unix(address + 5);
+    else if (strncmp(address, "pipe:@", 6) == 0)
+        take_pipes(dial_unix(address + 5), c);
+    else
+        exit(2);
+    fcntl(c->rfd, F_SETFL, O_NONBLOCK);
+    fcntl(c->wfd, F_SETFL, O_NONBLOCK);
+}
+
+static int bare(size_t size, double duration_s)
+{
+    int ends[2];
+    int64_t start = now_ns(), cpu_before = cpu_ns(), pairs = 0;
+    if (pipe(ends) != 0)
+        die("pipe");
+    while (now_ns() - start < (int64_t)(duration_s * 1e9))
+        for (int i = 0; i < 1000; i++, pairs++)
+            if (write(ends[1], words, size) != (ssize_t)size || read(ends[0], inbound, size) != (ssize_t)size)
+                die("write or read");
+    printf("{\"completed\": %lld, \"cpu_ns\": %lld}\n", (long long)pairs, (long long)(cpu_ns() - cpu_before));
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 7)
+    if (argc == 4 && strcmp(argv[1], "bare") == 0)
+        return bare(strtoul(argv[2], NULL, 10), atof(argv[3]));
+    if (argc != 6)
         return 2;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
-    inet_pton(AF_INET, argv[1], &to.sin_addr);
-    int connections = atoi(argv[3]), epoll_fd = epoll_create1(EPOLL_CLOEXEC), one = 1;
-    message_bytes = strtoul(argv[4], NULL, 10);
+    int connections = atoi(argv[2]), epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    message_bytes = strtoul(argv[3], NULL, 10);
     struct connection *all = calloc(connections, sizeof *all);
     for (int i = 0; i < connections; i++) {
-        all[i].fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        dial(argv[1], &all[i]);
         all[i].base = mix(i + 1);
-        if (connect(all[i].fd, (struct sockaddr *)&to, sizeof to) != 0) {
-            perror("connect");
-            return 1;
-        }
-        setsockopt(all[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        fcntl(all[i].fd, F_SETFL, O_NONBLOCK);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
-        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, all[i].fd, &event);
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, all[i].rfd, &event);
     }
     for (int i = 0; i < connections; i++)
         send_next(&all[i]);
-    run(epoll_fd, now_ns() + (int64_t)(atof(argv[5]) * 1e9));
+    run(epoll_fd, now_ns() + (int64_t)(atof(argv[4]) * 1e9));
     memset(counts, 0, sizeof counts);
     completed = 0;
     int64_t cpu_before = cpu_ns(), start = now_ns();
-    run(epoll_fd, start + (int64_t)(atof(argv[6]) * 1e9));
+    run(epoll_fd, start + (int64_t)(atof(argv[5]) * 1e9));
     int64_t spent = cpu_ns() - cpu_before;
     printf("{\"completed\": %lld, \"cpu_ns\": %lld, \"wrong\": %lld, \"p50_ns\": %lld}\n", (long long)completed,
            (long long)spent, (long long)wrong, (long long)median());
