@@ -5,8 +5,8 @@
 64 connections, 64 bytes, one message outstanding on each, every byte verified on both sides, on every transport. The
 two take turns against one and the same echo server, on one core and the server on another where there are two.
 
-By itself, on pipes that lead back to it, the load generator is set beside the bare cost of the system calls that can't be
-left out, a write and a read. (With a server at the other end a write costs several times as much: it wakes the server.)
+By itself, on pipes that lead back to it, the load generator is set beside the bare cost of the system calls that can't
+be left out, a write and a read. (With a server at the other end a write costs several times as much: it wakes it.)
 And what a user waits for before anything is sent: the start of `python -m clients`, its code compiled before.
 """
 
