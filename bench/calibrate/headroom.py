@@ -23,8 +23,8 @@ def measure(rig: Rig) -> Outcome:
     server = _slow_server(rig, repeats)
     client = _slow_client(rig, repeats)
     checks = [
-        _judged("slow server", server, "server"),
-        _judged("slow load worker", client, "client"),
+        judged("slow server", server, "server"),
+        judged("slow load worker", client, "client"),
         _null_echo(rig),
     ]
     figures = _ceilings(rig) | {"maximum_pipe_hz": rig.maxima["pipe"]}
@@ -49,7 +49,7 @@ def _null_echo(rig: Rig) -> Check:
     with rig.peer("loop", "pipe") as peer:
         seen = rig.drive(peer, connections=64, duration_s=1.0, warmup_s=0.1)
     rig.maxima["pipe"] = rate_of(seen.load)
-    return _judged("null echo", [seen.limit], "client")
+    return judged("null echo", [seen.limit], "client")
 
 
 def _ceilings(rig: Rig) -> dict[str, float]:
@@ -63,7 +63,8 @@ def _ceilings(rig: Rig) -> dict[str, float]:
     return found
 
 
-def _judged(what: str, verdicts: list[str], right: str) -> Check:
+def judged(what: str, verdicts: list[str], right: str) -> Check:
+    """How often the verdict was the right one: it must be always."""
     return around(f'{what}: judged "{right}"', verdicts.count(right), len(verdicts), 0, "times")
 
 

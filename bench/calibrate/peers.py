@@ -277,8 +277,8 @@ def main() -> None:
     def say(event: str, **facts: object) -> None:
         os.write(options.status_fd, json.dumps({"event": event, **facts}).encode() + b"\n")
 
-    say("ready", implementation=platform.python_implementation(), version=platform.python_version(), gil=True)
     try:
+        say("ready", implementation=platform.python_implementation(), version=platform.python_version(), gil=True)
         PEERS[options.name](source, options, told)
     finally:
         told.write(options.record)
