@@ -59,7 +59,7 @@ def bottlenecks(trials: pd.DataFrame) -> str:
     what = {
         "server": "the server's CPU was the limit",
         "client": "the client's",
-        "latency": "neither was saturated: messages waited for each other's round trip",
+        "latency": "neither was, and messages waited for each other's round trip or for their planned time",
         "": "the limit is not known",
     }
     counts = [(int((good == name).sum()), text) for name, text in what.items()]

@@ -121,8 +121,8 @@ PLATES = (
     Plate(
         "intervals",
         "Throughput within the window",
-        "A line is one trial, interval by interval, by its own mean: a level line is a steady trial, a dip is a stall. "
-        "Trials flagged unsteady are dark. Of a strategy with more than 20 trials the most uneven 20 are shown.",
+        "A line is one trial, interval by interval, above or below its own mean: level is a steady trial, a dip is a "
+        "stall. Trials flagged unsteady are dark. Of a strategy with more than 20 trials the most uneven 20 are shown.",
         intervals.rows,
         intervals.draw,
         intervals.message,

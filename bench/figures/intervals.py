@@ -1,4 +1,4 @@
-"""Throughput within the window, a panel a strategy, a line a trial: what drifted or stalled in mid-trial is seen."""
+"""Throughput within the window, a row a strategy, a line a trial: what drifted or stalled in mid-trial is seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.analyse import Analysis
 from bench.figures.style import INK, QUIET, Look, panels, shorten
 from bench.record import Load
-from bench.words import counted, named
+from bench.words import counted, named, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,23 +50,25 @@ def _ratios(load: Load) -> NDArray[np.float64] | None:
 
 
 def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    """Draw the trials of each strategy over each other. Takes what `rows` gives."""
+    """Draw a row a strategy, its trials over each other. Takes what `rows` gives."""
     names = sorted(intervals["strategy"].unique())
-    figure, axes = panels(len(names), 4 if len(names) > 4 else max(2, len(names)), 1.75)
-    for panel, name in zip(axes, names, strict=True):
+    reach = float(np.clip((intervals["ratio"] - 1).abs().max() * 1.1, 0.1, 1.0))  # half of a row's height
+    figure, (axes,) = panels(1, 1, max(1.6, 0.5 * len(names) + 0.7))
+    for row, name in enumerate(names):
         own = intervals[intervals["strategy"] == name]
-        panel.axhline(1, color=QUIET, lw=0.8)
+        axes.axhline(row, color=QUIET, lw=0.7)
         for unsteady in (False, True):
-            part = own[own["unsteady"] == unsteady]
-            if len(part):
-                color = INK if unsteady else looks[name].color
-                panel.plot(*_broken(part), color=color, lw=1.6 if unsteady else 0.9, alpha=1 if unsteady else 0.55)
-        panel.set_title(shorten(name, 30 if len(names) < 4 else 24))
-        panel.set_xlim(left=0)
-    top = max(1.2, min(3.0, float(intervals["ratio"].max()) * 1.05))
-    axes[0].set_ylim(0, top)
-    axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    figure.supxlabel("seconds into the window", fontsize=9.5)
+            x, y = _broken(own[own["unsteady"] == unsteady])
+            heights = row - np.clip((np.array(y) - 1) / (2 * reach), -0.5, 0.5)
+            color = INK if unsteady else looks[name].color
+            axes.plot(x, heights, color=color, lw=1.6 if unsteady else 0.9, alpha=1 if unsteady else 0.6)
+    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, float(intervals["t_s"].max()) * 1.03)
+    axes.set_xlabel("seconds into the window")
+    axes.set_ylabel(f"each row: ±{percent(reach)}")
     return figure
 
 
