@@ -25,6 +25,7 @@ class Silent:
         self._epoll = select.epoll()
         try:
             for channel in channels:
+                os.set_blocking(channel.rfd, False)
                 self._epoll.register(channel.rfd, select.EPOLLIN)
                 self._channels[channel.rfd] = channel
                 if channel.wfd != channel.rfd:
