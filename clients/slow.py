@@ -60,6 +60,7 @@ def slow(table: Table) -> Callable[[int], int]:
     job = table.job
     for channel in table.channels.values():
         _shrink_buffer(channel)
+    table.in_parts = True
     largest = int(max((size for size, _ in job.sizes), default=job.message_bytes))
     table.grace_ns = int(2e9 * math.ceil(largest / job.trickle_bytes) / job.trickle_hz)
     state = np.zeros(1, SLOW)
