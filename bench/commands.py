@@ -86,7 +86,8 @@ def plan(choice: Choice, every_trial: bool) -> None:
     Console().print(_plan_table(planned))
     each = f"{chosen.warmup_s:g} s of warm-up and {chosen.duration_s:g} s measured in each trial"
     time = duration(expected_s(planned.runnable, planned.slo))
-    times = f"{chosen.repeats} repeats in blocks, each shuffled (seed {chosen.seed})"
+    repeats = f"{chosen.repeats} repeats in blocks, each" if chosen.repeats > 1 else "one repeat,"
+    times = f"{repeats} shuffled (seed {chosen.seed})"
     if planned.slo:
         say(
             f"{len(planned.trials)} searches for the highest Poisson rate that holds {planned.slo}, {time} or so: "
@@ -167,8 +168,7 @@ def export(run: str, to: str, out: Path | None, results: Path) -> None:
 
 def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> int:
     """Run what is left, sum up, write the report; returns the exit code."""
-    finished = {record.id for record in done}
-    left = [trial for trial in planned.trials if trial.id not in finished]
+    left = runs.remaining(planned, done)
     runnable = [trial for trial in left if not planned.why_not(trial)]
     for note in [*planned.notes, *_unavailable_notes(planned)]:
         complain(f"note: {note}")
@@ -177,14 +177,14 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
         complain(f"note: up to {threads} load threads share {len(layout.load)} of this machine's cores")
     if layout.shared:
         complain("note: server and load share one core here; every trial is flagged shared_core")
-    already = f"{len(finished)} of {len(planned.trials)} trials are done, {len(left)} missing. " if done else ""
-    what = "searches" if planned.slo else "trials"
+    what, total = "searches" if planned.slo else "trials", len(planned.trials)
+    already = f"{total - len(left)} of {total} {what} are done, {len(left)} missing. " if done else ""
     complain(f"{already}{len(left)} {what} into {folder}, {duration(expected_s(runnable, planned.slo))} or so.")
     steps = USUAL_STEPS if planned.slo else 0
     planned_s = {trial.id: lasting_s(trial) * (1 + steps) for trial in runnable}
     progress = for_console(Console(stderr=True, highlight=False), left, planned_s)
     outcome = runs.run_trials(planned, folder, done, layout, progress)
-    _sum_up(outcome, len(planned.trials))
+    _sum_up(outcome, outcome.trials if planned.slo else len(planned.trials))
     _tell_answers(outcome.searches)
     if outcome.interrupted:
         complain(f"Interrupted; what there is, is in {folder}. To go on:")

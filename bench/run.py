@@ -208,6 +208,15 @@ def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:
             yield step
 
 
+def remaining(plan: Plan, done: Iterable[Record]) -> list[Trial]:
+    """The planned trials that have no record yet; those that begin a search, as long as it has no end."""
+    records = {record.id: record for record in done}
+    if plan.slo:
+        objective = read_objective(plan.slo)
+        return [trial for trial in plan.trials if not answer(objective, trial, records).finished]
+    return [trial for trial in plan.trials if trial.id not in records]
+
+
 class Crew:
     """The load generator of a run, replaced where it has died or hangs."""
 

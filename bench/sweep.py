@@ -155,7 +155,7 @@ def from_values(name: str, values: dict[str, Any], where: str, folder: Path | No
             raise _complaint(where, f"{key} = {given!r} is not allowed; allowed: {allowed}") from None
     if checked.get("slo") and checked.get("workloads", USUAL_LOAD) != USUAL_LOAD:
         raise _complaint(where, "a sweep with slo searches with a Poisson load of its own: leave workloads out")
-    if not checked.get("external", checked.get("strategies", "all")):
+    if not (checked.get("external") or checked.get("strategies", "all")):
         raise _complaint(where, f"strategies = [] is not allowed; allowed: {ALLOWED['strategies']}, each once")
     return Sweep(name=name, **checked)
 

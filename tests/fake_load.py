@@ -2,7 +2,8 @@
 
     fake_load.py [--fault KIND@CONNECTIONS] --worker --cpus 0
 
-KIND says what goes wrong, in jobs of that many connections: see `FAULTS` and `at_start`.
+KIND says what goes wrong, in jobs of that many connections: see `FAULTS` and `at_start`. A job with a rate gets all of
+its messages answered, after 1 ms up to LIMIT_HZ and after 100 ms beyond.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from typing import Any, NoReturn
 
 SECOND_NS = 10**9
+LIMIT_HZ = 2345
 
 
 def say(event: str, **facts: object) -> None:
@@ -75,7 +77,21 @@ def serve(job: dict[str, Any], fault: str) -> None:
         say("result", job=name, load=load(job, opened) | RESULTS.get(fault, {}))
 
 
+def answered(job: dict[str, Any]) -> dict[str, Any]:
+    """What differs where there is a plan."""
+    from hdrh.histogram import HdrHistogram  # noqa: PLC0415 - most jobs have none
+
+    times, rate_hz = HdrHistogram(1, 100 * SECOND_NS, 3), job["rate_hz"]
+    messages = int(rate_hz * job["duration_s"])
+    times.record_value(SECOND_NS // (1000 if rate_hz <= LIMIT_HZ else 10), messages)
+    return {"planned": messages, "completed": messages, "response_hdr": times.encode().decode(), "offered_hz": rate_hz}
+
+
 def load(job: dict[str, Any], opened: int) -> dict[str, Any]:
+    return whole(job, opened) | (answered(job) if job["rate_hz"] else {})
+
+
+def whole(job: dict[str, Any], opened: int) -> dict[str, Any]:
     return {
         "opened_ns": opened,
         "closed_ns": opened + SECOND_NS,

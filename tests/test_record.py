@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BadInputError
@@ -71,6 +71,7 @@ def read_with_notes(folder: Path) -> Run:
     return run
 
 
+@settings(deadline=None)
 @given(trials)
 def test_the_id_of_a_trial_depends_on_its_definition_alone(trial: Trial) -> None:
     again = msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
@@ -78,6 +79,7 @@ def test_the_id_of_a_trial_depends_on_its_definition_alone(trial: Trial) -> None
     assert len(trial.id) == 16
 
 
+@settings(deadline=None)
 @given(trials, trials)
 def test_different_trials_have_different_ids(one: Trial, other: Trial) -> None:
     assert (one.id == other.id) == (one == other)
@@ -137,6 +139,7 @@ def test_a_line_that_is_no_record_is_left_out_with_a_warning_that_names_it(line:
     assert len(run.notes) == 1 and f"{TRIALS_FILE}:2 is left out" in run.notes[0]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_trials_jsonl_holds_it_can_be_read(content: bytes) -> None:
     import tempfile  # noqa: PLC0415 - tmp_path is not renewed for each example

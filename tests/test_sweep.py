@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BadInputError
@@ -293,6 +293,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(list(ALLOWED)) | st.text(), values))
 def test_whatever_a_file_holds_it_is_a_sweep_or_bad_input(given_values: dict[str, Any]) -> None:
     try:

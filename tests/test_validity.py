@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.record import Load, Machine, Server, Trial
@@ -159,6 +159,7 @@ def test_stolen_time_that_the_kernel_counts_as_the_servers_own_is_not_taken_off_
     assert bottleneck(load(), server(0.7), machine(idle=0.3, steal=0.2)) == "latency"
 
 
+@settings(deadline=None)
 @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0, 10))
 def test_lost_time_is_never_negative_and_never_more_than_was_left_by_the_process(
     left: float, wanted: float, steal: float
@@ -266,6 +267,7 @@ def test_equal_values_have_no_trend() -> None:
     assert trend_p([]) == trend_p([1.0]) == 1.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=12))
 def test_a_chance_is_between_nothing_and_one_and_the_same_from_either_end(values: list[int]) -> None:
     assert 0 < trend_p(values) <= 1.0
@@ -313,6 +315,7 @@ def test_an_hour_of_intervals_is_taken_together() -> None:
     assert unsteady(hour)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e9), max_size=20))
 def test_no_series_drifts_more_than_it_may_when_any_change_is_allowed(values: list[float]) -> None:
     assert not drifts(values, float("inf"))
