@@ -37,7 +37,6 @@ from clients.connections import (
     give_up,
     verify,
 )
-from clients.pacing import choose
 from clients.payload import prepare
 from clients.table import Ends, Table
 
@@ -49,7 +48,7 @@ SLOW = np.dtype(
         ("gap_ns", np.float64),  # between the turns of two connections
         ("next_ns", np.float64),  # when the next turn is
         ("turn", np.int64),  # whose it is
-        ("fine", np.int64),  # 1: epoll_pwait2 is there, 0: whole milliseconds only
+        ("fine", np.int64),  # 0: epoll_pwait2 isn't there, so that sleeps last whole milliseconds
     ],
     align=True,
 )
@@ -66,7 +65,7 @@ def slow(table: Table) -> Callable[[int], int]:
     state = np.zeros(1, SLOW)
     state["piece_bytes"] = min(job.trickle_bytes, len(table.inbound))
     state["gap_ns"] = 1e9 / job.trickle_hz / len(table.connections)
-    state["fine"] = choose(table.total("epoll_fd"), table.events, table.timespec)["fine"]
+    state["fine"] = 1
     withdraw_interest(table.shared, table.connections, table.event)
     return partial(
         advance,
@@ -160,8 +159,11 @@ def _take_turn(shared, slow, connection, row, times_ns, counts, inbound, words, 
 def _sleep(shared, slow, events, now_ns, until_ns, timespec):  # type: ignore[no-untyped-def]
     """Sleep until a moment; -1 where a signal came."""
     if slow.fine == 1:
-        return wire.epoll_wait_ns(shared.epoll_fd, events, max(0, until_ns - now_ns), timespec)
-    return np.int64(wire.epoll_wait(shared.epoll_fd, events, max(0, until_ns - now_ns + 999_999) // 1_000_000))
+        ready = wire.epoll_wait_ns(shared.epoll_fd, events, until_ns - now_ns, timespec)
+        if ready >= 0 or wire.last_error() == EINTR:
+            return ready
+        slow.fine = 0  # ENOSYS, or EPERM where a filter does not know the call
+    return np.int64(wire.epoll_wait(shared.epoll_fd, events, (until_ns - now_ns + 999_999) // 1_000_000))
 
 
 @compiled
