@@ -155,6 +155,7 @@ def export(
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    warnings.simplefilter("default", UserWarning)  # whatever PYTHONWARNINGS says: what was left out is told, plainly
     warnings.showwarning = _show_warning
     try:
         app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,11 +39,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(WIDTH), **more}
 
 
-def iobench(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def iobench(*arguments: str | Path, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*IOBENCH, *map(str, arguments)],
         cwd=cwd,
-        env=environment(),
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=COMPILING_S,
@@ -266,6 +267,86 @@ def test_a_resumed_sweep_runs_what_is_missing_and_warns_of_a_cut_last_line(here:
     assert records[:2] == kept
     assert len({record.id for record in records}) == len(records) == TRIALS
     assert [record.order for record in records] == list(range(1, TRIALS + 1))
+
+
+@pytest.mark.parametrize("filters", ["", "error", "ignore"])
+def test_what_is_left_out_of_a_run_is_told_in_plain_words_whatever_python_is_told_of_warnings(
+    filters: str, finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(the_run(finished[0] / "results"), tmp_path / "spoilt")
+    with (tmp_path / "spoilt" / TRIALS_FILE).open("ab") as file:
+        file.write(b'{"id": "cut')
+    result = iobench("report", "spoilt", cwd=tmp_path, PYTHONWARNINGS=filters)
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line == f"warning: spoilt/trials.jsonl:{TRIALS + 1} is left out: the line was cut off"
+
+
+EVERY_WORKLOAD = """
+strategies = ["epoll_lt", "iterative"]
+connections = [4]
+workloads = [
+    {kind = "open", rate_hz = 2000, arrivals = "poisson"},
+    {kind = "open", load = [0.2]},
+    {kind = "idle", silent = 20},
+    {kind = "stream", depth = 4},
+    {kind = "slow", trickle_bytes = 64},
+    "burst",
+    "churn",
+]
+message_bytes = {sizes = [64, 1000], weights = [3, 1]}
+repeats = 1
+warmup_s = 0.02
+duration_s = 0.2
+"""
+
+
+def test_every_workload_can_be_swept(tmp_path: Path) -> None:
+    (tmp_path / "every.toml").write_text(EVERY_WORKLOAD)
+    result = iobench("sweep", "every.toml", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    records = read_run(the_run(tmp_path / "results")).records
+    found = {(one.trial.strategy, one.trial.connections, one.trial.workload): one for one in records}
+    assert {key[1:] for key in found if key[0] == "iterative"} == {
+        (1, kind) for kind in ("closed", "open", "stream", "slow", "burst")
+    } | {(4, "churn")}
+    closed, half = found["epoll_lt", 4, "closed"], next(one for one in records if one.trial.load_fraction)
+    assert closed.order < half.order
+    for record in records:
+        load = record.load
+        assert (record.status, record.reason) == ("ok", "") and load is not None
+        unfinished = sum(load.errors.values()) + load.timed_out + load.unsent + load.in_flight
+        assert load.planned == load.completed + unfinished
+        assert bool(load.response_hdr) is bool(record.planned_hz)
+        assert record.machine is not None and record.server is not None
+        assert record.server.metrics["thread_demand_ns"] > 0
+
+
+def test_a_search_ends_with_the_highest_rate_of_each_strategy_and_can_be_resumed(here: Path) -> None:
+    result = iobench("sweep", "tiny.toml", "--strategies", "epoll_lt", "--slo", "p99<10s", cwd=here)
+    assert result.returncode == 0, result.stderr
+    said = " ".join(result.stdout.split())
+    assert "epoll_lt tcp x1 64 B #1: holds p99<10s up to " in said
+    run = the_run(here / "results")
+    (first, second) = read_run(run).manifest.searches
+    assert first.finished and second.finished and first.held_hz > 0
+    before = (run / TRIALS_FILE).read_bytes()
+    again = iobench("sweep", "--resume", run, cwd=here)
+    assert again.returncode == 0, again.stderr
+    assert "2 of 2 searches are done, 0 missing" in " ".join(again.stderr.split())
+    assert (run / TRIALS_FILE).read_bytes() == before
+
+
+def test_a_plan_of_a_search_shows_what_it_begins_with(here: Path) -> None:
+    result = iobench("plan", "tiny.toml", "--slo", "p99 < 5 ms", cwd=here)
+    said = " ".join(result.stdout.split())
+    assert "4 searches for the highest Poisson rate that holds p99<5ms, " in said
+
+
+def test_a_bad_objective_is_bad_input(here: Path) -> None:
+    result = iobench("sweep", "tiny.toml", "--slo", "fast", cwd=here)
+    assert_is_bad_input(result, "--slo 'fast': an objective is a percentile and its limit", "iobench sweep --slo")
+    assert not (here / "results").exists()
 
 
 def test_a_failed_trial_makes_the_exit_code_1_and_is_told_with_its_reason(here: Path) -> None:
