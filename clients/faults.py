@@ -88,8 +88,9 @@ def _name_other_message(seen: Mismatch, at: int, wrong: bytes) -> str:
     whole = due[:at] + wrong
     if seen.due > 0 and _agree(whole, _text(seen, seen.due - 1)):
         return "duplicated"
-    if any(_agree(whole, _text(seen, number)) for number in range(seen.due + 1, seen.begun)):
-        return "reordered" if due[:_ENOUGH] in whole[seen.size :] else "lost"
+    for number in range(seen.due + 1, seen.begun):
+        if _agree(whole, _text(seen, number)):
+            return "reordered" if due[:_ENOUGH] in whole[seen.size_of(number) :] else "lost"
     return ""
 
 

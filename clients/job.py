@@ -14,6 +14,7 @@ class JobError(Exception):
 
 
 WORKLOADS = ("closed", "open", "burst", "churn", "idle", "stream", "slow")
+MOST_SIZES = 256
 ARRIVALS = ("constant", "poisson")
 
 
@@ -56,6 +57,7 @@ class Job:
         _require(1 <= self.threads <= 1024, "threads must be between 1 and 1,024")
         _require(self.threads <= self.connections, "there can't be more threads than connections")
         self._check_workload()
+        _require(len(self.sizes) <= MOST_SIZES, f"there can't be more than {MOST_SIZES} sizes")
         for pair in self.sizes:
             _check_size(pair)
 

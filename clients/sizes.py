@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from clients.compiled import compiled, inlined
+from clients.job import MOST_SIZES
 from clients.payload import STEP, mix
 
-MOST = 256  # sizes in one distribution
 _SALT = np.uint64(0xA0761D6478BD642F)  # keeps the draw apart from the payload, which follows from the same stamp
 
 # What compiled code draws from, part of what connections share. A draw is a 64-bit number; it stands for the first size
 # whose `size_upto` is not below it. A count of 0 means that all messages are of one size.
-FIELDS: list[Any] = [("size_count", np.int64), ("size_bytes", np.int64, (MOST,)), ("size_upto", np.uint64, (MOST,))]
+FIELDS: list[Any] = [
+    ("size_count", np.int64),
+    ("size_bytes", np.int64, (MOST_SIZES,)),
+    ("size_upto", np.uint64, (MOST_SIZES,)),
+]
 
 
 @inlined

@@ -18,7 +18,7 @@ from spawn import Case, Server, cases, spawned
 from clients import histogram
 from clients.job import Job, Load
 from clients.opening import connect
-from clients.session import run
+from clients.session import run, warm_up_code
 
 TRANSPORTS = ("tcp", "unix", "pipe")
 FOREVER_S = 60.0  # a run that ends earlier on its own
@@ -29,10 +29,17 @@ def drive(server: Peer | Server, workload: str = "closed", **options: Any) -> Lo
     hooks = {name: options.pop(name) for name in ("say", "ended", "hold_s", "cpus") if name in options}
     message_bytes = getattr(server, "message_bytes", 64)
     settings = {"connections": 1, "message_bytes": message_bytes, "duration_s": 0.2, **options}
+    _load_code()
     job = Job(address=str(server.address), workload=workload, **settings)
     load = run(job, connect(job), **hooks)
     check_books(load)
     return load
+
+
+@cache
+def _load_code() -> None:
+    """Compile all workloads, so that no window is spent on that."""
+    warm_up_code()
 
 
 def check_books(load: Load) -> None:
