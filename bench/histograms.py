@@ -25,15 +25,20 @@ CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(
 
 def decode(text: str) -> HdrHistogram | None:
     """Read a histogram; None where there is none, it is empty, or it isn't one."""
+    hist = decode_any(text)
+    return hist if hist is not None and hist.total_count > 0 else None
+
+
+def decode_any(text: str) -> HdrHistogram | None:
+    """Read a histogram, be it empty; None where there is none, or it isn't one."""
     from hdrh.histogram import HdrHistogram  # noqa: PLC0415 - used here alone
 
     if not text:
         return None
     try:
-        hist = HdrHistogram.decode(text)
+        return HdrHistogram.decode(text)
     except Exception:  # base64, zlib, struct and hdrh's own: whichever part of a damaged text is met first
         return None
-    return hist if hist.total_count > 0 else None
 
 
 def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> Floats:

@@ -107,7 +107,7 @@ def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.floa
 
 
 def _percent(share: float) -> str:
-    return f"{digits(100 * share) if share < 10 else format(100 * share, ',.0f')} %"
+    return f"{digits(round(100 * share, 2))} %"
 
 
 # --- the machine
@@ -149,16 +149,10 @@ def machine(host: Mapping[str, Any]) -> list[str]:
         sentences.append(f"CPU: {cpu}" + (f", {counted(cores, 'core')}." if isinstance(cores, int) else "."))
     if known("virtualization") not in ("", "none"):
         sentences.append(f"A virtual machine ({known('virtualization')}): its host may do other work meanwhile.")
-    governors = set(_values(host.get("governor"))) - {"unknown", "performance"}
+    governors = {*known("governor").split(", ")} - {"", "unknown", "performance"}
     if governors:
         sentences.append(f"The CPU frequency governor is {joined(sorted(governors))}: clocks may vary.")
     return sentences
-
-
-def _values(found: Any) -> list[str]:
-    if isinstance(found, Mapping):
-        return [str(value) for value in found.values()]
-    return [str(value) for value in found] if isinstance(found, (list, tuple)) else [str(found)] if found else []
 
 
 # --- the calibration

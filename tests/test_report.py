@@ -38,6 +38,7 @@ FILES = {
 }
 OTHERWISE = {"offered_hz", "of_maximum", "mb_s"}  # of an open loop, a calibrated generator, a stream
 MANIFEST_PARTS = ("Manifest", "Search", "Interpreter", "StrategyInfo")
+WITHIN_A_LINE = {"code", "a", "em"}
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -54,6 +55,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.text += "" if tag in WITHIN_A_LINE else " "
         if tag not in VOID:
             self.open.append(tag)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.export import told_in_one_sentence, with_times
-from bench.histograms import decode
+from bench.histograms import decode_any
 from bench.record import Load, Record, Run
 
 name = "hlog"
@@ -43,7 +43,7 @@ def write(run: Run, path: Path) -> list[Path]:
         "#[Histogram log format version 1.3]",
         f"#[StartTime: {began_s:.3f} (seconds since epoch), {datetime.fromtimestamp(began_s, UTC):%Y-%m-%dT%H:%M:%SZ}]",
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
-        *(_line(interval, began_s) for interval in intervals),
+        *filter(None, (_line(interval, began_s) for interval in intervals)),
     ]
     with told_in_one_sentence(path):
         path.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
@@ -80,7 +80,10 @@ def _opened_s(record: Record) -> float:
 
 
 def _line(interval: Interval, began_s: float) -> str:
-    hist = decode(interval.histogram)
-    most_ms = hist.get_max_value() / NS_PER_MS if hist else 0.0
+    """A line; nothing where the histogram is damaged, for readers stop at a line that they can't decode."""
+    hist = decode_any(interval.histogram)
+    if hist is None:
+        return ""
+    most_ms = hist.get_max_value() / NS_PER_MS
     times = f"{interval.start_s - began_s:.3f},{interval.length_s:.3f},{most_ms:.3f}"
     return f"Tag={interval.tag},{times},{interval.histogram}"

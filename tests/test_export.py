@@ -1,0 +1,196 @@
+"""Exports of a run, read back by HdrHistogram's own reader, and the command that makes them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+from synthetic import load_sweep, manifest, open_load, open_record, record, sweep, unmeasured, write_run
+
+from bench.errors import BadInputError
+from bench.export import export, formats
+from bench.record import Record, Run, read_run
+
+
+def run_of(folder: Path, *records: Record) -> Run:
+    return Run(folder=folder, manifest=manifest(["poll"]), records=list(records))
+
+
+def read_log(path: Path) -> Iterator[HdrHistogram]:
+    reader = HistogramLogReader(str(path), HdrHistogram(1, 10**12, 3))
+    try:
+        while (interval := reader.get_next_interval_histogram()) is not None:
+            yield interval
+    finally:
+        reader.close()
+
+
+def read_distribution(path: Path) -> list[tuple[float, float, int]]:
+    """(value in ms, quantile, total count) of each line; the file has numbers, a heading and a few notes."""
+    lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if re.match(r"\s*\d", line)]
+    return [(float(line[0]), float(line[1]), int(line[2])) for line in lines]
+
+
+def test_every_module_of_the_package_is_a_format() -> None:
+    here = {path.stem for path in Path(sys.modules["bench.export"].__path__[0]).glob("[!_]*.py")}
+    assert set(formats()) == here == {"hgrm", "hlog"}
+    assert all(found.name == name and found.summary for name, found in formats().items())
+
+
+# --- hlog
+
+
+def test_a_log_holds_every_interval_of_every_trial_tagged_with_its_id(tmp_path: Path) -> None:
+    records = [open_record("poll", rate, 1e5, order=order) for order, rate in enumerate((20_000, 50_000))]
+    (path,) = export(run_of(tmp_path, *records), "hlog")
+    assert path == tmp_path / "latency.hlog"
+    intervals = list(read_log(path))
+    assert [it.get_tag() for it in intervals].count(records[0].id) == 10
+    assert {it.get_tag() for it in intervals} == {found.id for found in records}
+    for found in records:
+        assert found.load is not None
+        total = sum(it.get_total_count() for it in intervals if it.get_tag() == found.id)
+        assert total == found.load.completed
+
+
+def test_the_intervals_of_a_log_lie_where_the_window_lay(tmp_path: Path) -> None:
+    found = open_record("poll", 20_000, 1e5, started="2025-01-02T03:04:05.500Z")
+    (path,) = export(run_of(tmp_path, found), "hlog")
+    starts = [it.get_start_time_stamp() / 1000 for it in read_log(path)]
+    opened_s = 1735787045.5 + 0.06 + 0.01 + 0.2  # started, spawned, connected, warmed up
+    assert starts == pytest.approx([opened_s + 0.1 * number for number in range(10)], abs=0.002)
+    assert list(read_log(path))[3].get_end_time_stamp() / 1000 == pytest.approx(opened_s + 0.4, abs=0.002)
+
+
+def test_trials_follow_each_other_in_a_log_as_they_were_run(tmp_path: Path) -> None:
+    later, earlier = (
+        open_record(name, 20_000, 1e5, order=order, started=f"2025-01-02T03:04:{order:02d}Z")
+        for name, order in (("late", 40), ("early", 7))
+    )
+    (path,) = export(run_of(tmp_path, later, earlier), "hlog")
+    tags = [it.get_tag() for it in read_log(path)]
+    assert tags == [earlier.id] * 10 + [later.id] * 10
+
+
+def test_the_largest_value_of_an_interval_is_told_in_milliseconds(tmp_path: Path) -> None:
+    (path,) = export(run_of(tmp_path, open_record("poll", 20_000, 1e5)), "hlog")
+    line = next(line for line in path.read_text().splitlines() if line.startswith("Tag="))
+    first = next(read_log(path))
+    assert float(line.split(",")[3]) == pytest.approx(first.get_max_value() / 1e6, abs=0.001)
+
+
+def test_an_interval_without_a_message_is_in_the_log_and_empty(tmp_path: Path) -> None:
+    empty = str(HdrHistogram(1, 10**12, 3).encode().decode())
+    stalled = open_load(20_000, 1e5)
+    stalled.interval_hdrs[4] = empty
+    (path,) = export(run_of(tmp_path, open_record("poll", 20_000, 1e5, load=stalled)), "hlog")
+    assert [it.get_total_count() for it in read_log(path)].count(0) == 1
+
+
+def test_a_trial_without_intervals_is_one_line_of_its_whole_window(tmp_path: Path) -> None:
+    found = record(rate_hz=20_000)
+    (path,) = export(run_of(tmp_path, found), "hlog")
+    (only,) = read_log(path)
+    assert only.get_total_count() == 20_000
+    assert only.get_end_time_stamp() - only.get_start_time_stamp() == pytest.approx(1000)
+
+
+# --- hgrm
+
+
+def test_a_case_becomes_a_percentile_distribution_of_all_its_repeats(tmp_path: Path) -> None:
+    repeats = [record("poll", repeat=repeat, rate_hz=20_000) for repeat in range(3)]
+    (path,) = export(run_of(tmp_path, *repeats), "hgrm")
+    assert path == tmp_path / "hgrm" / "poll.hgrm"
+    points = read_distribution(path)
+    assert points[-1][1:] == (1.0, 60_000)
+    assert [value for value, *_ in points] == sorted(value for value, *_ in points)
+    median = next(value for value, quantile, _ in points if quantile >= 0.5)
+    assert median == pytest.approx(16 / 20_000 * 1000, rel=0.02)  # in ms
+
+
+def test_planned_sends_have_a_distribution_of_response_and_one_of_service_times(tmp_path: Path) -> None:
+    latency, service = export(run_of(tmp_path, open_record("poll", 80_000, 1e5)), "hgrm")
+    assert (latency.name, service.name) == ("poll.hgrm", "poll-service.hgrm")
+    assert read_distribution(latency)[10][0] > 2 * read_distribution(service)[10][0]
+
+
+def test_files_are_named_after_what_differs(tmp_path: Path) -> None:
+    records = [
+        record(name, count, planned_hz=rate) for name, count, rate in (("a", 1, 0.0), ("a", 16, 0.0), ("b", 1, 2.5))
+    ]
+    written = export(run_of(tmp_path, *records), "hgrm")
+    assert {path.name for path in written} == {
+        "a-connections=1-planned_hz=0.hgrm",
+        "a-connections=16-planned_hz=0.hgrm",
+        "b-connections=1-planned_hz=2.5.hgrm",
+    }
+
+
+def test_names_that_look_the_same_in_a_file_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    records = [record(name, rate_hz=rate) for name, rate in (("../a b", 1000), ("../a/b", 2000), ("x" * 300, 10))]
+    written = export(run_of(tmp_path, *records), "hgrm")
+    assert len({path.name for path in written}) == 3
+    assert {path.parent for path in written} == {tmp_path / "hgrm"}
+    assert sorted(read_distribution(path)[-1][2] for path in written) == [10, 1000, 2000]
+
+
+# --- of any run
+
+
+@pytest.mark.parametrize("to", ["hlog", "hgrm"])
+def test_failed_and_damaged_trials_are_left_out(tmp_path: Path, to: str) -> None:
+    damaged = record("torn", load=open_load(1000, 2000, response_hdr="HISTFtorn", interval_hdrs=[]))
+    dead = unmeasured("dead", 1, 0, "failed", "it died")
+    written = export(run_of(tmp_path, record("good"), dead, damaged), to)
+    assert all("dead" not in path.name for path in written)
+    if to == "hlog":
+        (only,) = read_log(written[0])
+        assert only.get_total_count() == 100_000
+    else:
+        assert {path.name for path in written} == {"good.hgrm", "torn-service.hgrm"}
+
+
+@pytest.mark.parametrize("to", ["hlog", "hgrm"])
+def test_a_run_without_histograms_is_bad_input(tmp_path: Path, to: str) -> None:
+    with pytest.raises(BadInputError, match="has a histogram to export"):
+        export(run_of(tmp_path, unmeasured("poll", 1, 0, "failed", "it died")), to)
+
+
+def test_a_format_that_there_is_not_is_bad_input_that_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there are: hgrm, hlog"):
+        export(run_of(tmp_path, record()), "xlsx")
+
+
+@pytest.mark.parametrize("to", ["hlog", "hgrm"])
+def test_a_path_that_can_not_be_written_is_bad_input(tmp_path: Path, to: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="can't be written"):
+        export(run_of(tmp_path, record()), to, tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("records", [sweep(repeats=1)[:4], load_sweep(repeats=1)[:4]], ids=["closed", "open"])
+def test_the_command_exports_a_run_folder_and_prints_what_it_wrote(tmp_path: Path, records: list[Record]) -> None:
+    folder = write_run(tmp_path / "run", records)
+    for to, name in (("hlog", "latency.hlog"), ("hgrm", "hgrm")):
+        command = [sys.executable, "-m", "bench", "export", str(folder), "--to", to]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+        assert (done.returncode, done.stderr) == (0, "")
+        written = [Path(line) for line in done.stdout.splitlines()]
+        assert all(path.exists() and (path == folder / name or path.parent == folder / name) for path in written)
+    assert len(read_run(folder).records) == 4
+
+
+def test_the_command_writes_where_it_is_told(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [record()])
+    target = tmp_path / "elsewhere.hlog"
+    command = [sys.executable, "-m", "bench", "export", str(folder), "--to", "hlog", "--out", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == str(target)
+    assert len(list(read_log(target))) == 1

@@ -1,0 +1,162 @@
+"""How far a run can be trusted: flags, noise, steal, the machine, the calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import calibration, load_sweep, manifest, record, sweep, unmeasured
+
+from bench import trust
+from bench.analyse import Analysis, analyse
+from bench.record import Machine, Record, Run
+
+
+def analysed(*records: Record) -> Analysis:
+    return analyse(Run(folder=Path("run"), manifest=manifest(["poll"]), records=list(records)))
+
+
+def on(steal_ms: float, load_steal_ms: float = 0.0, **changes: Any) -> Record:
+    """A trial of a second from which so much CPU time was stolen."""
+    seen = Machine(
+        server_idle_ns=0,
+        server_steal_ns=steal_ms * 1e6,
+        load_cpus=[1],
+        load_idle_ns=0,
+        load_steal_ns=load_steal_ms * 1e6,
+    )
+    return record(machine=seen, **changes)
+
+
+# --- flags
+
+
+def test_flags_are_counted_over_the_good_trials_and_explained() -> None:
+    found = {it.flag: it for it in trust.flagged(analysed(*load_sweep(repeats=2)).trials)}
+    assert {name: it.trials for name, it in found.items()} == {
+        "client_bound": 2,
+        "lagging_schedule": 2,
+        "unsteady": 2,
+        "censored": 16,
+    }
+    assert found["lagging_schedule"].strategies == "`poll`"
+    assert all(it.meaning.endswith(".") for it in found.values())
+
+
+def test_a_flag_that_this_iobench_does_not_know_is_counted_too() -> None:
+    (found,) = trust.flagged(analysed(record(flags=["cosmic_rays"])).trials)
+    assert (found.flag, found.meaning) == ("cosmic_rays", "–")
+
+
+def test_flags_of_failed_trials_do_not_count() -> None:
+    failed = unmeasured("poll", 1, 0, "failed", "it died", flags=["unsteady"])
+    assert trust.flagged(analysed(failed).trials) == []
+
+
+def test_who_was_the_limit_is_counted() -> None:
+    text = trust.bottlenecks(analysed(*sweep(repeats=1)).trials)
+    assert text.startswith(
+        "Of 25 good trials, in 14 the server's CPU was the limit, in 2 the client's and in 9 neither"
+    )
+    assert trust.bottlenecks(analysed().trials) == ""
+    assert "limit is not known" in trust.bottlenecks(analysed(record(bottleneck="")).trials)
+
+
+def test_percentiles_that_too_few_messages_can_tell_are_counted() -> None:
+    analysis = analysed(record("a", rate_hz=700), record("b", rate_hz=5000), record("c", rate_hz=1e5))
+    assert trust.withheld(analysis.cases, analysis.estimates) == (
+        "Of 3 cases, too few messages were seen to tell p99 in 1 (it takes 726 messages), p99.9 in 2 (it takes 7,289 "
+        "messages) and p99.99 in 2 (it takes 72,928 messages)."
+    )
+    enough = analysed(record(rate_hz=1e5))
+    assert trust.withheld(enough.cases, enough.estimates) == ""
+
+
+# --- noise
+
+
+def test_noise_is_what_repeats_of_one_case_differ_by() -> None:
+    records = [record("a", repeat=repeat, rate_hz=rate) for repeat, rate in enumerate((1000, 1010, 1100))]
+    text = trust.noise(analysed(*records, record("b", rate_hz=5000)).trials)
+    assert "in throughput by 8.91 % (9.89 %)" in text  # of 1.00, 8.91 and 10.0 %
+    assert "in server CPU per message by 0 % (0 %)" in text
+
+
+def test_without_repeats_nothing_is_said_of_noise() -> None:
+    assert trust.noise(analysed(record("a"), record("b")).trials) == ""
+
+
+def test_different_cases_are_not_noise() -> None:
+    records = [record("a", count, repeat, rate_hz=1000 * count) for count in (1, 16) for repeat in (0, 1)]
+    assert "in throughput by 0 % (0 %)" in trust.noise(analysed(*records).trials)
+
+
+# --- steal and machine
+
+
+def test_time_that_the_hypervisor_took_is_told_with_the_worst_trial() -> None:
+    records = [on(0), on(120, repeat=1), on(0, 30, repeat=2), on(2, repeat=3)]
+    assert trust.steal(records) == (
+        "A hypervisor took up to 12.0 % of the CPU time of a trial, and 1 % or more in 2 of 4 trials: those figures "
+        "are of a slower machine than the others."
+    )
+
+
+def test_little_or_unknown_steal_is_told_as_such() -> None:
+    assert trust.steal([on(0), on(9.9, repeat=1)]).startswith("A hypervisor took less than 1 %")
+    assert "not recorded" in trust.steal([record()])
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ({"cpu_model": "Example", "physical_cores": 1}, ["CPU: Example, 1 core."]),
+        ({"virtualization": "kvm"}, ["A virtual machine (kvm): its host may do other work meanwhile."]),
+        (
+            {"governor": "performance, powersave"},
+            ["The CPU frequency governor is powersave: clocks may vary."],
+        ),
+        ({"virtualization": "none", "governor": "performance", "cpu_model": "unknown"}, []),
+        ({}, []),
+    ],
+)
+def test_of_the_machine_that_is_told_which_figures_depend_on(host: dict[str, Any], said: list[str]) -> None:
+    assert trust.machine(host) == said
+
+
+# --- calibration
+
+
+def test_every_claim_has_what_was_expected_and_measured_and_a_verdict() -> None:
+    stall, faults, lag = trust.calibrated(calibration())
+    assert stall.checks == [("p99", "891 to 919 ms, by theory 905", "903 ms")]
+    assert faults.checks == [("faults found", "1,000", "999"), ("false alarms", "0", "0")]
+    assert lag.checks == [("p99", "at most 100 us", "240 us")]
+    assert [it.verdict for it in (stall, faults, lag)] == ["passed", "failed", "inconclusive"]
+
+
+def test_the_calibration_is_summed_up_with_the_claims_that_did_not_pass() -> None:
+    assert trust.calibration_summary(trust.calibrated(calibration())) == (
+        "The load generator proved 1 of 3 claims about itself on this machine; failed: echo faults; inconclusive: "
+        "schedule lag."
+    )
+
+
+def test_without_a_calibration_it_is_said_how_to_make_one() -> None:
+    assert "`iobench calibrate`" in trust.calibration_summary(trust.calibrated(None))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"claims": None},
+        {"claims": [3, None]},
+        {"claims": [{}]},
+        {"claims": [{"claim": "x", "checks": [{}, 3]}]},
+        {"claims": [{"claim": "x", "checks": [{"value": None, "low": True, "high": "much"}]}]},
+    ],
+)
+def test_a_calibration_of_another_form_breaks_nothing(odd: dict[str, Any]) -> None:
+    assert isinstance(trust.calibration_summary(trust.calibrated(odd)), str)
