@@ -19,7 +19,7 @@ from clients.recorder import record
 
 RATE = 1000.0
 STALL = Stall(1.0, 10.0, RATE, 20_000.0)
-NULL = service.Null(mean=0.0001, p50=0.0001)
+NULL = service.Null(mean=0.0001, p50=0.0001, spread=0.0)
 
 
 def verdict(checks: Sequence[Check]) -> str:
@@ -78,8 +78,15 @@ def test_known_service(messages: int) -> None:
 
 def test_known_service_takes_the_null_round_trip_off() -> None:
     slow_way = answered(np.full(5_000, 0.0013))
-    assert wrong(service.dd1_checks(slow_way, service.Null(0.3, 0.3))) == []
+    assert wrong(service.dd1_checks(slow_way, service.Null(0.3, 0.3, 0.0))) == []
     assert wrong(service.dd1_checks(slow_way, NULL)) == ["D/D/1 p50"]
+
+
+def test_the_spread_of_the_round_trip_shows_in_the_median_of_a_constant_service() -> None:
+    jitter = np.random.default_rng(7).uniform(0, 0.0002, 60_000)
+    response = answered(queue("constant") + jitter)
+    assert wrong(service.md1_checks(response, service.Null(0.1, 0.1, 0.098))) == []
+    assert wrong(service.md1_checks(response, service.Null(0.1, 0.1, 0.0))) == ["M/D/1 p50"]
 
 
 def poisson_sends(seed: int = 1) -> np.ndarray:

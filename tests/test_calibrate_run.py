@@ -24,6 +24,7 @@ from bench.calibrate.freeze import freezing
 from bench.calibrate.peers import FAULTS, SERVICES
 from bench.calibrate.rig import Rig
 from bench.calibrate.watch import Disturbance, Reading, disturbances, read_cpus, worst
+from bench.calibrate.yardstick import note_uneven, spread_us
 from bench.errors import BadInputError
 from bench.load import LoadFailedError
 from bench.processes import Guard
@@ -189,6 +190,13 @@ def test_stolen_time_foreign_processes_and_waiting_are_told_with_their_share() -
     assert told(reading(at_ns=SECOND, waited_ns={1: 20_000_000, 2: SECOND})) == [
         "the peer waited 2.0% of the time for a CPU"
     ]
+
+
+def test_round_trips_that_vary_more_than_is_allowed_are_told(no_rig: Rig) -> None:
+    note_uneven(no_rig, 49.0, 50.0)
+    assert no_rig.disturbances == []
+    note_uneven(no_rig, 81.4, 50.0)
+    assert [str(one) for one in no_rig.disturbances] == ["a plain round trip varies by 81 us (p99 - p50)"]
 
 
 def test_the_worst_of_each_kind_is_kept() -> None:
@@ -381,6 +389,13 @@ def test_claims_that_depend_on_no_clock_hold_on_any_machine(
     assert [check for check in found.checks if not check.timed and not check.holds] == []
     assert found.verdict in ("passed", "inconclusive"), found.reason
     assert found.checks
+
+
+def test_a_plain_round_trip_needs_no_load_generator() -> None:
+    guard = Guard()
+    rig = Rig(guard, host.choose_cpus(), [], True, worker_command=("no such program",))
+    assert spread_us(rig) > 0
+    guard.close()
 
 
 def test_peers_leave_no_process_and_no_file_behind(real: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
