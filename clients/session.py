@@ -86,7 +86,7 @@ def run(
     finally:
         for table in tables:
             table.close()
-    how = pacing.describe(tables[0].pace) if tables[0].planned else ""
+    how = pacing.describe([table.pace for table in tables]) if tables[0].planned else ""
     return load_of(job, connected.failed, course.interval_ns, how, windows)
 
 

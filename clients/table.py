@@ -141,7 +141,7 @@ class Table:
     def _plan(self, job: Job) -> None:
         """Lay out when messages are due. The plan begins when it is told to."""
         self.plan = schedule.planned(job.rate_hz, job.arrivals, job.seed, self.share.thread, self.share.threads)
-        self.pace = choose(self._epoll.fileno(), self.events, self.timespec)
+        self.pace = choose(self._epoll.fileno(), self.events, self.timespec, float(self.plan["mean_ns"][0]))
         self.shared["cap"] = self.share.of(job.cap)
         if not job.record_off:
             self.shared["recording"] = RECORD_PLAN

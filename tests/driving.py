@@ -29,7 +29,7 @@ def drive(server: Peer | Server, workload: str = "closed", **options: Any) -> Lo
     hooks = {name: options.pop(name) for name in ("say", "ended", "hold_s", "cpus") if name in options}
     message_bytes = getattr(server, "message_bytes", 64)
     settings = {"connections": 1, "message_bytes": message_bytes, "duration_s": 0.2, **options}
-    _load_code()
+    load_code()
     job = Job(address=str(server.address), workload=workload, **settings)
     load = run(job, connect(job), **hooks)
     check_books(load)
@@ -37,7 +37,7 @@ def drive(server: Peer | Server, workload: str = "closed", **options: Any) -> Lo
 
 
 @cache
-def _load_code() -> None:
+def load_code() -> None:
     """Compile all workloads, so that no window is spent on that."""
     warm_up_code()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import peers
 import pytest
-from driving import FOREVER_S, after, count, descriptors, drive, recorded
+from driving import FOREVER_S, after, count, descriptors, drive, load_code, recorded
 from peers import Peer, peer
 
 from clients import histogram, load_thread, schedule, session
@@ -46,6 +46,7 @@ def test_together_the_threads_plan_what_the_schedules_say(
     plans: list[schedule.Plan] = []
     windows: list[Window] = []
     begin, put_together = schedule.start, session.load_of
+    load_code()  # which runs a plan too
 
     def start(plan: schedule.Plan, at_ns: int) -> None:
         begin(plan, at_ns)
@@ -176,6 +177,7 @@ def test_a_run_that_is_ended_in_the_warm_up_has_a_window_without_length() -> Non
 def test_each_thread_gets_a_cpu_of_its_own_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[set[int]] = []
     before = os.sched_getaffinity(0)
+    load_code()
     monkeypatch.setattr(load_thread.os, "sched_setaffinity", lambda pid, cpus: asked.append(set(cpus)))
     with peer("tcp", 64) as server:
         drive(server, connections=4, threads=2, duration_s=0.02, cpus=[3, 5, 9])

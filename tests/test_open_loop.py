@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import peers
 import pytest
-from driving import FOREVER_S, TRANSPORTS, after, count, drive, recorded
+from driving import FOREVER_S, TRANSPORTS, after, count, drive, load_code, recorded
 from peers import Peer, Talk, peer
 
 from clients import histogram, load_thread, pacing, schedule, session, table
@@ -29,6 +30,7 @@ def drive_open(server: Peer, **options: Any) -> Load:
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[schedule.Plan]:
     """The plans of a run, one for each thread, as they stood at its beginning."""
     kept: list[schedule.Plan] = []
+    load_code()  # which runs a plan too
 
     def start(plan: schedule.Plan, at_ns: int) -> None:
         begin(plan, at_ns)
@@ -40,9 +42,10 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[schedule.Plan]:
 
 
 def say_nothing(talk: Talk, message: bytes) -> None:
-    """A fault: read on, and never answer again."""
+    """A fault: read on, never answer again, and leave open at the end whether an answer would have come."""
     while talk.receive(1):
         pass
+    peers.reset(talk, message)
 
 
 def due_by_close(plans: list[schedule.Plan], load: Load) -> int:
@@ -291,8 +294,8 @@ def test_the_plan_goes_on_after_the_window_until_the_load_is_told_to_stop() -> N
 
 def test_the_record_says_how_planned_times_are_waited_for() -> None:
     with peer("tcp", 64) as server:
-        load = drive_open(server, duration_s=0.05)
-    assert load.pacing in ("epoll_pwait2, spin under 50 us", "epoll_wait, spin under 1000 us", "epoll_pwait2, no spin")
+        load = drive_open(server, connections=3, threads=2, duration_s=0.05)
+    assert re.fullmatch(r"epoll_(pwait2|wait), (spin under [1-9]\d* us|no spin)", load.pacing)
 
 
 def test_without_epoll_pwait2_whole_milliseconds_are_slept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,13 +324,53 @@ def wait(pace: pacing.Pace, left_ns: int) -> int:
         return time.monotonic_ns() - before
 
 
-def test_a_wait_ends_before_the_moment_and_its_last_stretch_is_counted_as_spinning() -> None:
+def a_pace(spin_ns: float, least_ns: float = 1.0, most_ns: float = 1e12) -> pacing.Pace:
     pace: pacing.Pace = np.zeros(1, pacing.PACE)
-    pace["fine"], pace["spin_ns"] = 1, 50_000_000
+    pace["fine"], pace["spin_ns"], pace["least_ns"], pace["most_ns"] = 1, spin_ns, least_ns, most_ns
+    return pace
+
+
+def test_a_wait_ends_before_the_moment_and_its_last_stretch_is_counted_as_spinning() -> None:
+    pace = a_pace(50e6)
     assert wait(pace, 60_000_000) >= 9_000_000  # asleep until the last 50 ms begin
     assert pace["spun_ns"][0] == 0
     wait(pace, 40_000_000)  # within them: a look
     assert 0 < pace["spun_ns"][0] < 40_000_000
+
+
+def test_a_sleep_that_was_too_late_lengthens_the_last_stretch_and_any_other_shortens_it() -> None:
+    late, early = a_pace(1.0), a_pace(60e9)
+    wait(late, 1_000_000)
+    assert late["spin_ns"][0] == 1.25
+    wait(early, 60_001_000_000)
+    assert 0.99 * 60e9 < early["spin_ns"][0] < 60e9
+
+
+def test_the_last_stretch_settles_where_1_sleep_in_100_is_later() -> None:
+    late_ns = np.random.default_rng(4).exponential(10_000, 200_000)
+    spin_ns, above = 200_000.0, 0
+    for each in late_ns:
+        above += each > spin_ns
+        spin_ns *= pacing._LONGER if each > spin_ns else pacing._SHORTER
+    assert above / len(late_ns) == pytest.approx(0.01, rel=0.1)
+
+
+def test_the_last_stretch_has_bounds() -> None:
+    longest, shortest = a_pace(1.0, most_ns=1.1), a_pace(60e9, least_ns=60e9)
+    wait(longest, 1_000_000)
+    wait(shortest, 60_001_000_000)
+    assert (longest["spin_ns"][0], shortest["spin_ns"][0]) == (1.1, 60e9)
+
+
+@pytest.mark.parametrize(
+    ("mean_gap_ns", "spin_ns"), [(1e3, 200e3), (4e6, 200e3), (10e6, 500e3), (20e6, 1e6), (1e12, 1e6)]
+)
+def test_where_messages_are_rare_the_last_stretch_may_be_longer(mean_gap_ns: float, spin_ns: float) -> None:
+    events, timespec = np.empty((4, EVENT_WORDS), np.int32), np.zeros(2, np.int64)
+    with select.epoll() as epoll:
+        pace = pacing.choose(epoll.fileno(), events, timespec, mean_gap_ns)
+    if (os.cpu_count() or 1) > 1 and pace["fine"][0]:
+        assert pace["spin_ns"][0] == pace["most_ns"][0] == pytest.approx(spin_ns)
 
 
 def test_a_plan_leaves_the_connections_messages_enough_room_without_taking_memory_for_all() -> None:
