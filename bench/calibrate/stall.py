@@ -15,7 +15,7 @@ from bench.record import Load
 
 RATE_HZ = 1000.0
 SERVICE_US = 50.0  # of the peer: it drains its queue at 20,000 a second, so that k is 0.95
-CONNECTIONS = 16
+CONNECTIONS = 1  # with several, the peer drains one after the other, which is not the order of arrival
 CAP = 16
 SERVICE_MS = 5.0  # "near the baseline", when the stall is 1,000 ms
 QUANTILES = {"p95": 0.95, "p99": 0.99, "p99.9": 0.999}
@@ -27,7 +27,7 @@ def measure(rig: Rig) -> Outcome:
     figures: dict[str, float] = {}
     checks: list[Check] = []
     with rig.peer("fifo", mean_us=SERVICE_US) as peer:
-        full = rig.drive(peer, connections=CONNECTIONS, depth=8, duration_s=0.5).load
+        full = rig.drive(peer, connections=CONNECTIONS, depth=CAP, duration_s=0.5).load
         capacity = rate_of(full)
         figures["drain_hz"] = capacity
         for cap in (0, CAP)[rig.quick :]:
