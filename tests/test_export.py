@@ -69,13 +69,11 @@ def test_the_intervals_of_a_log_lie_where_the_window_lay(tmp_path: Path) -> None
 
 
 def test_trials_follow_each_other_in_a_log_as_they_were_run(tmp_path: Path) -> None:
-    later, earlier = (
-        open_record(name, 20_000, 1e5, order=order, started=f"2025-01-02T03:04:{order:02d}Z")
-        for name, order in (("late", 40), ("early", 7))
-    )
-    (path,) = export(run_of(tmp_path, later, earlier), "hlog")
+    records = [open_record(f"s{at}", 20_000, 1e5, started=f"2025-01-02T03:04:{at:02d}Z") for at in (40, 7, 23, 51, 12)]
+    (path,) = export(run_of(tmp_path, *records), "hlog")
     tags = [it.get_tag() for it in read_log(path)]
-    assert tags == [earlier.id] * 10 + [later.id] * 10
+    assert tags[::10] == [found.id for found in sorted(records, key=lambda it: it.started)]
+    assert [line.split(",")[1] for line in path.read_text().splitlines() if line.startswith("Tag=")][0] == "0.000"
 
 
 def test_the_largest_value_of_an_interval_is_told_in_milliseconds(tmp_path: Path) -> None:
