@@ -73,7 +73,7 @@ def test_trials_follow_each_other_in_a_log_as_they_were_run(tmp_path: Path) -> N
     (path,) = export(run_of(tmp_path, *records), "hlog")
     tags = [it.get_tag() for it in read_log(path)]
     assert tags[::10] == [found.id for found in sorted(records, key=lambda it: it.started)]
-    assert [line.split(",")[1] for line in path.read_text().splitlines() if line.startswith("Tag=")][0] == "0.000"
+    assert next(line.split(",")[1] for line in path.read_text().splitlines() if line.startswith("Tag=")) == "0.000"
 
 
 def test_the_largest_value_of_an_interval_is_told_in_milliseconds(tmp_path: Path) -> None:
