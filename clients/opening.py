@@ -18,6 +18,9 @@ from servers.transport import Address, dial, parse
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
 
 _LOOK_S = 0.05  # between two looks at `ended` while a ramp goes on
+# Each address has 28,232 local ports (net.ipv4.ip_local_port_range). connect(2) tries every other one first; once these
+# are taken, it looks through all of them for each further connection, which takes it longer and longer.
+_PORTS_EACH = 10_000
 _MORE_SOURCES = 250  # loopback addresses to come from, besides the one that the kernel chooses
 _IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 3.12
 
@@ -40,6 +43,7 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
     """
     _raise_descriptor_limit()
     start = time.monotonic()
+    address = parse(job.address)
     wanted = 1 if job.workload == "churn" else job.connections + job.silent
     channels: list[Ends] = []
     failed = Counter[str]()
@@ -49,8 +53,10 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
         for number in range(wanted):
             if not _await_turn(start + job.ramp_s * number / wanted, ended):
                 break
+            if number and number % _PORTS_EACH == 0:
+                _move_on(address, sources)
             try:
-                channels.append(_open(parse(job.address), start + job.ramp_s + job.timeout_s, sources))
+                channels.append(_open(address, start + job.ramp_s + job.timeout_s, sources))
             except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
                 if isinstance(error, OSError) and error.errno in _EXHAUSTED:
                     raise JobError(_no_room(wanted, error)) from None
@@ -86,7 +92,7 @@ def _await_turn(due_s: float, ended: Callable[[], bool]) -> bool:
 
 
 def _open(address: Address, deadline_s: float, sources: list[str]) -> Ends:
-    """Open a connection from the last of the source addresses. One with no port left gets a successor if it can."""
+    """Open a connection, from the last of the source addresses; one with no port left gets a successor if it can."""
     while True:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
@@ -98,11 +104,19 @@ def _open(address: Address, deadline_s: float, sources: list[str]) -> Ends:
             # no deadline; nothing tells when there is some.
             time.sleep(0.001)
         except OSError as error:
-            # Each address has ports of its own. 127.0.0.0/8 is this machine with all its addresses.
-            on_loopback = address.transport == "tcp" and _ip_of(address).startswith("127.")
-            if error.errno != errno.EADDRNOTAVAIL or not on_loopback or len(sources) > _MORE_SOURCES:
+            if error.errno != errno.EADDRNOTAVAIL or not _move_on(address, sources):
                 raise
-            sources.append(f"127.0.0.{1 + len(sources)}")
+
+
+def _move_on(address: Address, sources: list[str]) -> bool:
+    """Go on from another source address, which has ports of its own; False where there is none.
+
+    All of 127.0.0.0/8 is this machine.
+    """
+    if address.transport != "tcp" or len(sources) > _MORE_SOURCES or not _ip_of(address).startswith("127."):
+        return False
+    sources.append(f"127.0.0.{1 + len(sources)}")
+    return True
 
 
 def _ip_of(address: Address) -> str:

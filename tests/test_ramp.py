@@ -15,6 +15,7 @@ from peers import peer
 from clients import opening
 from clients.job import Job, JobError
 from clients.opening import connect
+from clients.table import Ends
 from servers import transport
 from servers.contract import Channel
 from servers.transport import Address
@@ -65,6 +66,11 @@ def close_all(connected: opening.Connected) -> int:
     for channel in channels:
         channel.close()
     return len(channels)
+
+
+def source_of(channel: Ends) -> str:
+    with socket.socket(fileno=os.dup(channel.rfd)) as sock:
+        return str(sock.getsockname()[0])
 
 
 def test_connections_are_opened_evenly_over_the_ramp(dialled_at: list[float]) -> None:
@@ -128,12 +134,20 @@ def test_on_loopback_connections_come_from_another_address_when_one_has_no_port_
     with peer("tcp") as server:
         port = server.address.rpartition(":")[2]
         connected = connect(Job(address=f"tcp:{host}:{port}", connections=5, message_bytes=64, duration_s=1.0))
-        names = [socket.socket(fileno=os.dup(channel.rfd)) for channel in connected.channels]
-        sources = [name.getsockname()[0] for name in names]
-        for name in names:
-            name.close()
+        sources = [source_of(channel) for channel in connected.channels]
         close_all(connected)
     assert sources == ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2"]
+
+
+def test_on_loopback_no_address_has_more_connections_than_it_finds_ports_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opening, "_PORTS_EACH", 3)
+    with peer("tcp") as server:
+        connected = connect(Job(address=server.address, connections=7, message_bytes=64, duration_s=1.0))
+        sources = [source_of(channel) for channel in connected.channels]
+        close_all(connected)
+    assert sources == ["127.0.0.1"] * 3 + ["127.0.0.2"] * 3 + ["127.0.0.3"]
 
 
 @pytest.mark.usefixtures("short_of_ports")
