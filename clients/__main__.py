@@ -75,6 +75,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.worker == bool(options.address):
         parser.error("name an address, or use --worker")
+    if options.poisson and not (options.open or options.slo):
+        parser.error("--poisson is about planned messages: it needs --open RATE")
     if options.slo and (options.hlog or options.hgrm):
         parser.error("--slo makes many windows: write --hlog or --hgrm in a run of its own")
     return options
