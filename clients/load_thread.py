@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from clients import histogram, pacing, schedule
 from clients.connections import IDLE, RESPONSE, SERVICE, WRONG, Words
+from clients.lost import count_lost
 from clients.table import Table
 
 STEP_NS = 100_000_000  # between two looks at the course, at most
@@ -153,7 +154,9 @@ class LoadThread:
         window = self._measure(watch)
         self._keep_on(lambda: course.releases_ns, watch, SHORT_STEP_NS)
         self._drain()
-        return window
+        lost = count_lost(self.table, window.closed.at_ns)
+        closed = window.closed._replace(outstanding=window.closed.outstanding - lost.total())
+        return window._replace(closed=closed, failed=window.failed + lost)
 
     def _keep_on(self, until: Callable[[], int], watch: Watch, step_ns: int) -> None:
         """Keep the load on until a moment, which may be brought forward meanwhile."""

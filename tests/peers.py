@@ -23,6 +23,7 @@ class Talk:
     """One connection, as a fault sees it."""
 
     channel: Channel
+    over: threading.Event = field(default_factory=threading.Event)
     open: bool = True
     held: bytes = b""
 
@@ -79,6 +80,11 @@ def duplicate_late(talk: Talk, message: bytes) -> None:
 
 def drop(talk: Talk, message: bytes) -> None:
     """Say nothing, and go on with the next message."""
+
+
+def stall(talk: Talk, message: bytes) -> None:
+    """Say nothing, and never read again."""
+    talk.over.wait()
 
 
 def reorder(talk: Talk, message: bytes) -> None:
@@ -142,13 +148,14 @@ class Peer:
     wrongs: int = 0
     echoed: int = 0
     threads: list[threading.Thread] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)  # the test has ended
 
     def serve(self, source: Listener) -> None:
         with suppress(OSError):  # shutdown() ends a pending accept with EINVAL
             while True:
                 channel = source.accept()
                 if channel is not None:
-                    self._start(Talk(channel))
+                    self._start(Talk(channel, self.over))
 
     def _start(self, talk: Talk) -> None:
         wrong = self.fault is not echo and (self.on is None or self.accepted in self.on)
@@ -191,6 +198,7 @@ def peer(transport: str = "tcp", message_bytes: int = 64, fault: Fault = echo, *
     finally:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+        running.over.set()
         accepting.join()
         for thread in running.threads:
             thread.join()

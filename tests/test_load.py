@@ -145,13 +145,23 @@ def test_a_silent_server_is_timed_out_and_the_run_ends_early() -> None:
 
 
 def test_messages_still_under_way_when_the_window_closes_are_in_flight() -> None:
-    with peer("tcp", 64, peers.drop, at=3) as server:
+    with peer("tcp", 64, peers.stall, at=3) as server:
         load = drive(server, connections=5, duration_s=0.3)
     assert (load.completed, load.in_flight, load.errors) == (15, 5, {})
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(("fault", "kind"), [(peers.drop, "lost"), (peers.truncate, "short")])
+def test_what_never_comes_back_is_named_at_the_end_though_nothing_came_after_it(
+    transport: str, fault: Fault, kind: str
+) -> None:
+    with peer(transport, 64, fault, at=0, on=(0, 2)) as server:
+        load = drive(server, connections=5, warmup_s=0.3, duration_s=0.1)
+    assert (load.errors, load.in_flight, load.timed_out) == ({kind: 2}, 3, 0)
+
+
 def test_what_happens_in_the_warm_up_is_not_recorded() -> None:
-    with peer("tcp", 64, peers.drop, at=3) as server:
+    with peer("tcp", 64, peers.stall, at=3) as server:
         load = drive(server, connections=5, warmup_s=0.3, duration_s=0.1)
     assert (load.completed, load.in_flight, load.planned) == (0, 5, 5)
 
