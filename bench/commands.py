@@ -96,6 +96,9 @@ def plan(choice: Choice, every_trial: bool) -> None:
         )
     else:
         say(f"{len(planned.trials)} trials, {time} or so: {times}; {each}.")
+    for interpreter in planned.interpreters.values():
+        if interpreter.available:
+            say(f"- {interpreter.name or 'iobench itself'} is {interpreters.describe(interpreter)}", indent="  ")
     for note in [*planned.notes, *_unavailable_notes(planned)]:
         say(f"- {note}", indent="  ")
 

@@ -6,10 +6,12 @@ taken down: runs are meant to be shown to others. Nothing is changed on the mach
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import resource
+import select
 import subprocess
 import sys
 import tomllib
@@ -28,6 +30,7 @@ PROC_SYS = Path("/proc/sys")
 SYSCTLS = (
     "fs.file-max",
     "fs.pipe-max-size",
+    "fs.pipe-user-pages-soft",
     "kernel.io_uring_disabled",
     "kernel.perf_event_paranoid",
     "kernel.threads-max",
@@ -115,6 +118,7 @@ def describe(layout: CpuLayout) -> dict[str, Any]:
         "compiler": platform.python_compiler(),
         "libc": " ".join(platform.libc_ver()).strip() or UNKNOWN,
         "git": git(),
+        "pipe": pipe(),
         "limits": limits(),
         "sysctls": {name: read(PROC_SYS / name.replace(".", "/")) for name in SYSCTLS},
     }
@@ -191,6 +195,21 @@ def virtualization() -> str:
     if not guest:
         return "none" if vendor == UNKNOWN else f"none ({vendor})"
     return f"virtual machine ({vendor})"
+
+
+def pipe() -> dict[str, int | str]:
+    """What a pipe holds, and how much is written to it at one go or not at all (pipe(7)).
+
+    A user with more than fs.pipe-user-pages-soft pages in pipes gets smaller ones: 1,024 pipes of the usual 64 KiB, or
+    512 connections, are that many. Root is exempt.
+    """
+    reading, writing = os.pipe()
+    try:
+        capacity = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else UNKNOWN
+    finally:
+        os.close(reading)
+        os.close(writing)
+    return {"capacity_bytes": capacity, "atomic_bytes": select.PIPE_BUF}
 
 
 def limits() -> dict[str, list[int | str]]:

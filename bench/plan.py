@@ -110,7 +110,7 @@ def make_plan(
         why_none = "; ".join(f"{who}: {why}" for who, why in plan.unavailable.items())
         raise BadInputError(
             f"Sweep {sweep.name}: none of its strategies can run here ({why_none}).",
-            "iobench list shows those that can",
+            "iobench list shows those that can" if len(foreign) < len(chosen) else f"iobench plan {sweep.name}",
         )
     return plan
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import select
 from pathlib import Path
 
 import msgspec
@@ -94,3 +96,14 @@ def test_versions_are_given_for_iobench_and_what_it_stands_on() -> None:
     versions = host.versions()
     assert versions["iobench"] == host.own_version() != host.UNKNOWN
     assert host.UNKNOWN not in (versions["numba"], versions["numpy"], versions["psutil"])
+
+
+def test_what_a_pipe_holds_is_taken_down() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        taken = os.write(writing, bytes(16 << 20))
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert host.describe(host.choose_cpus())["pipe"] == {"capacity_bytes": taken, "atomic_bytes": select.PIPE_BUF}
