@@ -73,7 +73,7 @@ class Snapshot(NamedTuple):
     """Everything that only grows, at one moment."""
 
     at_ns: int
-    due: int  # according to the plan; where there is none, as many as have begun
+    due: int  # according to the plan, once it was asked; where there is none, as many as have begun
     begun: int
     completed: int
     outstanding: int
@@ -93,7 +93,7 @@ class Snapshot(NamedTuple):
         spun_ns = int(table.pace["spun_ns"][0]) if table.planned else 0
         return cls(
             at_ns=at_ns,
-            due=schedule.due_by(table.plan, at_ns) if table.planned else table.total("begun"),
+            due=table.total("begun"),
             begun=table.total("begun"),
             completed=table.total("completed"),
             outstanding=table.total("outstanding"),
@@ -182,7 +182,7 @@ class LoadThread:
         connections = table.total("running")
         failed_before = self.failed.total()
         table.counts[:] = 0
-        opened = Snapshot.take(table)
+        opened, opened_plan = Snapshot.take(table), self._plan()
         if self._first:
             watch.open(opened.at_ns)
         intervals: list[int] = []
@@ -196,13 +196,18 @@ class LoadThread:
             intervals.append(completed - completed_before)
             interval_counts.append(histogram.difference(now, before))
             before, completed_before = now, completed
-        closed = Snapshot.take(table)
+        closed, closed_plan = Snapshot.take(table), self._plan()
         if self._first:
             watch.close(closed.at_ns)
         counts = table.counts.copy()
+        opened, closed = _with_due(opened, opened_plan), _with_due(closed, closed_plan)
         return Window(
             opened, closed, connections, failed_before, self.failed.copy(), intervals, interval_counts, counts
         )
+
+    def _plan(self) -> schedule.Plan | None:
+        """Return the plan as it stands. What is due by a moment takes long to tell when very much is overdue."""
+        return self.table.plan.copy() if self.table.planned else None
 
     def _drain(self) -> None:
         """Begin nothing more, and wait a little for the echoes that are still to come."""
@@ -211,3 +216,7 @@ class LoadThread:
         while (now_ns := time.monotonic_ns()) < end_ns:
             if self._step(min(end_ns, now_ns + SHORT_STEP_NS)) == IDLE:
                 break
+
+
+def _with_due(snapshot: Snapshot, plan: schedule.Plan | None) -> Snapshot:
+    return snapshot if plan is None else snapshot._replace(due=schedule.due_by(plan, snapshot.at_ns))
