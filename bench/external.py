@@ -16,7 +16,6 @@ What is said of them is read and checked here, and whether they can run is found
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,7 +153,7 @@ def as_strategy(external: External) -> StrategyInfo:
     return StrategyInfo(
         name=external.name,
         module="",
-        summary=shlex.join(external.command) if external.command else running,
+        summary=" ".join(external.command) if external.command else running,
         model=MODEL,
         transports=[external.transport],
         concurrent=external.concurrent,
