@@ -77,7 +77,8 @@ def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], list[
 
 def _rankings(estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, Any], tuple[Standing, ...]]]:
     wanted = (estimates["metric"] == metric.name) & (estimates["value"] > 0)
-    wanted &= estimates["slo"] == ""  # the steps of a search are at rates of their own
+    # The steps of a search, and fractions of what each strategy can do, are at rates of their own: nothing to compare.
+    wanted &= (estimates["slo"] == "") & (estimates["load_fraction"] == 0)
     if metric is RATE:
         wanted &= ~estimates["planned"].astype(bool)  # what was offered is what was asked for, not what can be served
     rows = estimates[wanted].to_dict("records")

@@ -87,12 +87,12 @@ _COLUMN_TEXT: dict[str, Callable[[Any], str]] = {
     "connections": lambda value: counted(value, "connection"),
     "message_bytes": lambda value: counted(value, "byte"),
     "transport": str,
-    "workload": lambda value: f"{value} workload",
+    "workload": lambda value: f"{value} {'loop' if value in ('closed', 'open') else 'workload'}",
     "warmup_s": lambda value: f"{value:g} s of warm-up",
     "duration_s": lambda value: f"{value:g} s measured",
     "depth": lambda value: f"depth {value:,}",
     "planned_hz": lambda value: f"{digits(value)} messages/s planned",
-    "load_fraction": lambda value: f"{percent(value)} of its own closed loop's rate",
+    "load_fraction": lambda value: f"{percent(value)} of its closed loop's rate",
     "arrivals": lambda value: f"{value} arrivals",
     "cap": lambda value: f"at most {value:,} outstanding",
     "silent": lambda value: counted(value, "silent connection"),
@@ -134,9 +134,15 @@ def split(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[dict[str, A
 def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], otherwise: Sequence[str] = ()) -> str:
     """Say how one setting differs from the others; where it doesn't, say the columns in `otherwise`.
 
-    What is as usual goes without saying, although others differ from it.
+    What is as usual goes without saying, although others differ from it; and how messages arrive, where all of the
+    workload arrive alike.
     """
     others = list(among)
-    differing = [name for name in one if any(other[name] != one[name] for other in others)]
+    rivals = {name: others if name != "arrivals" else _alike(one, others) for name in one}
+    differing = [name for name in one if any(other[name] != one[name] for other in rivals[name])]
     told = [column_text(name, one[name]) for name in differing if one[name] != USUAL[name] or name == "python"]
     return ", ".join(told or [column_text(name, one[name]) for name in otherwise])
+
+
+def _alike(one: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [other for other in others if other.get("workload") == one.get("workload")]

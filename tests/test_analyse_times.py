@@ -147,6 +147,11 @@ def test_the_steps_of_a_search_are_no_contest_at_all() -> None:
     assert analysed(*steps).contests == ()
 
 
+def test_fractions_of_what_each_strategy_can_do_are_no_contest_for_their_rates_differ() -> None:
+    halves = [open_record(name, 0.5 * most, most, load_fraction=0.5) for name, most in (("poll", 1e5), ("select", 2e4))]
+    assert analysed(*halves).contests == ()
+
+
 def test_sizes_drawn_from_a_distribution_are_a_setting_like_any_other() -> None:
     mixed = record(sizes=((64, 9.0), (4096, 1.0)), message_bytes=467)
     analysis = analysed(mixed, record())

@@ -37,10 +37,17 @@ def test_a_setting_is_told_by_what_differs_and_is_not_as_usual() -> None:
     idle = SETTING | {"workload": "idle", "silent": 2000}
     deep = SETTING | {"depth": 8}
     assert [words.title(one, [SETTING, idle, deep]) for one in (SETTING, idle, deep)] == [
-        "closed workload",
+        "closed loop",
         "idle workload, 2,000 silent connections",
-        "closed workload, depth 8",
+        "closed loop, depth 8",
     ]
+
+
+def test_how_messages_arrive_is_told_only_where_it_differs_within_the_workload() -> None:
+    one, other = (SETTING | {"workload": "open", "arrivals": arrivals} for arrivals in ("poisson", "constant"))
+    closed = SETTING | {"arrivals": "constant"}
+    assert words.title(one, [closed, one]) == "open loop"
+    assert words.title(one, [closed, one, other]) == "open loop, poisson arrivals"
 
 
 def test_a_setting_that_differs_in_nothing_is_told_by_other_columns() -> None:

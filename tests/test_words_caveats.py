@@ -84,7 +84,7 @@ def test_what_all_trials_have_in_common_is_said_once() -> None:
     trials = analysed(record(connections=1), record(connections=16)).trials
     assert (
         caveats.conditions(trials)
-        == "All trials: tcp, 64 bytes, closed workload, 0.2 s of warm-up, 1 s measured, 1 repeat."
+        == "All trials: tcp, 64 bytes, closed loop, 0.2 s of warm-up, 1 s measured, 1 repeat."
     )
 
 

@@ -55,7 +55,8 @@ def _of(*metrics: str, planned: bool = True) -> Callable[[Analysis], pd.DataFram
 def _leaders(metric: str) -> Callable[[Analysis], str]:
     def message(analysis: Analysis) -> str:
         contests = [contest for contest in analysis.contests if contest.metric.name == metric]
-        return " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in headlines(contests))
+        said = " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in headlines(contests))
+        return said or "No two strategies were measured under the same load."
 
     return message
 
