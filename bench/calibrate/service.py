@@ -26,7 +26,7 @@ from bench.record import Load
 RATE_HZ = 500.0
 SERVICE_MS = 1.0
 RATE_PER_MS = RATE_HZ / 1e3
-# Arrivals and services both follow from the seed. The figures of this one's queues are within 1.2 standard deviations of
+# Arrivals and services both follow from the seed. This one's queues have figures within 1.2 standard deviations of
 # theory, so that most of what is allowed is left for the machine.
 SEED = 2
 STEADY_MS = 0.05  # D/D/1: p99 - p50
