@@ -1,4 +1,4 @@
-"""A table of ratios at the end of the run: what these benchmarks are for. Times alone mean little on a shared machine."""
+"""Prints a table of ratios at the end: times alone mean little on a shared machine."""
 
 from __future__ import annotations
 
