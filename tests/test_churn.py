@@ -100,13 +100,13 @@ FAULTS: list[tuple[Fault, str]] = [
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(("fault", "kind"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
 def test_a_fault_is_named_and_its_slot_goes_on(transport: str, fault: Fault, kind: str) -> None:
-    waited_for = fault in (peers.drop, peers.truncate, peers.cut_middle)
+    waited_for = fault in (peers.drop, peers.truncate)
     with peer(transport, 64, fault, at=0, on=(5,)) as server:
         load = drive(
             server,
             "churn",
             duration_s=FOREVER_S,
-            timeout_s=0.5 if waited_for else FOREVER_S,
+            timeout_s=2.0 if waited_for else FOREVER_S,
             ended=after(20, lambda: server.echoed),
         )
     assert kinds(load) == {kind: 1}
@@ -125,10 +125,17 @@ def test_a_server_that_has_gone_is_counted_and_not_stormed(transport: str) -> No
         talk.end()
         server.sock.shutdown(socket.SHUT_RDWR)
 
+    looks = 0  # at whether to end, one every 100 ms
+
+    def seen_enough() -> bool:
+        nonlocal looks
+        looks += server.wrongs
+        return looks == 6
+
     with peer(transport, 64, leave, at=0, on=(20,)) as server:
-        load = drive(server, "churn", connections=3, duration_s=0.75)
+        load = drive(server, "churn", connections=3, duration_s=FOREVER_S, ended=seen_enough)
     assert set(load.errors) == {"refused"}
-    assert 3 < load.errors["refused"] <= 3 * 9  # each slot rests for 100 ms
+    assert 3 * 3 <= load.errors["refused"] <= 3 * 8  # each slot rests for 100 ms
     assert load.completed >= 10
 
 
@@ -181,7 +188,7 @@ def test_every_descriptor_is_closed_when_churn_is_interrupted() -> None:
 @pytest.mark.parametrize("name", ["epoll_lt", "thread_per_connection", "asyncio_streams", "iterative"])
 def test_our_own_servers_are_churned_through(name: str, transport: str) -> None:
     with strategy(name, transport) as server:
-        load = drive(server, "churn", connections=6, threads=2, duration_s=0.3)
+        load = drive(server, "churn", connections=6, threads=2, duration_s=1.0)
     assert kinds(load) == {}
     assert load.completed > 6
 

@@ -48,6 +48,6 @@ def test_every_descriptor_is_closed_after_a_stream() -> None:
 @pytest.mark.parametrize("name", ["epoll_et", "iterative", "thread_per_connection", "asyncio_protocol"])
 def test_our_own_servers_echo_streams(name: str, transport: str) -> None:
     with strategy(name, transport) as server:
-        load = drive(server, "stream", message_bytes=300_000, depth=8, duration_s=0.3)
+        load = drive(server, "stream", message_bytes=300_000, depth=8, duration_s=1.0)
     assert kinds(load) == {}
     assert load.bytes_echoed > 300_000
