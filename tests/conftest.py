@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from echo_client import Client
-from spawn import Case, Server, asleep, cases, eventually, spawned, stop
+from spawn import Case, Server, asleep, cases, eventually, nobody_left, spawned, stop
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -32,6 +32,7 @@ def shared_server(case: Case) -> Iterator[Server]:
         if case.model != "nonblocking":
             assert eventually(lambda: asleep(server)), f"{case} has no connections, and does not sleep"
         assert stop(server.process) == 0
+        assert eventually(lambda: nobody_left(server.process)), "it left processes behind"
         assert server.complaints() == ""
 
 

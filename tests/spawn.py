@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -122,16 +123,24 @@ def start(python: str, case: Case, listen_fd: int, status_fd: int, stderr: IO[by
         pass_fds=[listen_fd, status_fd],
         stdin=subprocess.DEVNULL,
         stderr=stderr,
+        start_new_session=True,  # a process group of its own: what it forks can be found when it has ended itself
     )
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a server that has not ended, and the processes that it started."""
-    if process.poll() is None:
-        for one in processes(process.pid):
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
+    """End a server that has not ended, and whatever it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def nobody_left(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a server that has ended took all that it started with it."""
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def stop(process: subprocess.Popen[Any]) -> int:

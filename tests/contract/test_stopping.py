@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from echo_client import Client, flood, noise
-from spawn import STOP_S, Case, Server, asleep, eventually, spawned
+from spawn import STOP_S, Case, Server, asleep, eventually, nobody_left, spawned
 
 MEGABYTE = 1024 * 1024
 
@@ -13,6 +13,7 @@ def assert_stops(server: Server, signals: int = 1) -> None:
     for _ in range(signals):
         server.process.terminate()
     assert server.process.wait(STOP_S) == 0
+    assert eventually(lambda: nobody_left(server.process)), "it left processes behind"
     assert server.complaints() == ""
     assert server.next_status() == {"event": "stopped", "refused": {}}
 
