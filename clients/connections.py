@@ -241,6 +241,12 @@ def register(shared_row, connections, event):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def withdraw(shared_row, connections, row, reason, event):  # type: ignore[no-untyped-def]
-    """`give_up` for Python."""
-    give_up(shared_row[0], connections[row], reason, event)
+def give_up_overdue(shared_row, connections, times_ns, sent_before_ns, event):  # type: ignore[no-untyped-def]
+    """Give up every connection that waits for the echo of a message sent before a moment."""
+    shared = shared_row[0]
+    for row in range(len(connections)):
+        connection = connections[row]
+        if connection.ended != RUNNING or connection.begun == connection.echoed:
+            continue
+        if times_ns[row, connection.echoed & (shared.slots - 1), SENT] < sent_before_ns:
+            give_up(shared, connection, TIMED_OUT, event)

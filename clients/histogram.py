@@ -59,11 +59,35 @@ class Sparse(NamedTuple):
         counts[self.buckets] += self.counts
 
 
-def difference(later: Counts, earlier: Counts) -> Sparse:
-    """Return what has been counted in between."""
-    added = later - earlier
-    buckets = np.flatnonzero(added)
-    return Sparse(buckets.astype(np.uint16), added[buckets])
+@compiled
+def _changes(counts, before, buckets, added):  # type: ignore[no-untyped-def]
+    found = 0
+    for k in range(len(counts)):
+        if counts[k] != before[k]:
+            buckets[found] = k
+            added[found] = counts[k] - before[k]
+            before[k] = counts[k]
+            found += 1
+    return found
+
+
+class Changes:
+    """What is added to counts from one question to the next. Asking takes some 50 us and no large memory."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._before = counts.copy()
+        self._buckets = np.empty(BUCKETS, np.uint16)
+        self._added = np.empty(BUCKETS, np.int64)
+
+    def take(self) -> Sparse:
+        """Return what was added since the last time."""
+        found = _changes(self._counts, self._before, self._buckets, self._added)
+        return Sparse(self._buckets[:found].copy(), self._added[:found].copy())
+
+    def forget(self) -> None:
+        """Begin anew with counts that were set to zero."""
+        self._before[:] = 0
 
 
 def to_hdr(counts: Counts) -> HdrHistogram:

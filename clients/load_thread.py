@@ -135,7 +135,7 @@ class LoadThread:
         self._course = course
         self._timeout_ns = int(timeout_s * 1e9)
         self._first = table.share.thread == 0
-        self._recorded = table.counts[RESPONSE if table.planned else SERVICE]
+        self._recorded = histogram.Changes(table.counts[RESPONSE if table.planned else SERVICE])
 
     def attend(self, watch: Watch, cpu: int | None = None) -> Window:
         """Go through all phases, on one CPU if it is named. Raises AbandonedError if the first thread gave up."""
@@ -182,20 +182,21 @@ class LoadThread:
         connections = table.total("running")
         failed_before = self.failed.total()
         table.counts[:] = 0
+        self._recorded.forget()
         opened, opened_plan = Snapshot.take(table), self._plan()
         if self._first:
             watch.open(opened.at_ns)
         intervals: list[int] = []
         interval_counts: list[histogram.Sparse] = []
-        before, completed_before = self._recorded.copy(), opened.completed
+        completed_before = opened.completed
         boundary_ns = course.opened_ns
         while boundary_ns < course.closes_ns:
             end_ns = boundary_ns = min(boundary_ns + course.interval_ns, course.closes_ns)
             self._keep_on(lambda end_ns=end_ns: min(end_ns, course.closes_ns), watch, course.step_ns)  # type: ignore[misc]
-            completed, now = table.total("completed"), self._recorded.copy()
+            completed = table.total("completed")
             intervals.append(completed - completed_before)
-            interval_counts.append(histogram.difference(now, before))
-            before, completed_before = now, completed
+            interval_counts.append(self._recorded.take())
+            completed_before = completed
         closed, closed_plan = Snapshot.take(table), self._plan()
         if self._first:
             watch.close(closed.at_ns)

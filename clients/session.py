@@ -5,11 +5,13 @@ What a thread does is in clients.load_thread. How the outcome is printed, and wh
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from clients import pacing, schedule
 from clients.burst import burst
@@ -149,10 +151,11 @@ def _attend(threads: Sequence[LoadThread], course: Course, watch: Watch, cpus: S
     """Run all threads, the first of them in the caller's own."""
     first, *others = threads
     if not others:
-        return [first.attend(watch)]
+        with _no_collection():
+            return [first.attend(watch)]
     pinned: Sequence[int | None] = cpus[: len(threads)] if len(cpus) >= len(threads) else [None] * len(threads)
     before = os.sched_getaffinity(0)
-    with ThreadPoolExecutor(len(others)) as pool:
+    with _no_collection(), ThreadPoolExecutor(len(others)) as pool:
         started = [pool.submit(other.attend, watch, cpu) for other, cpu in zip(others, pinned[1:], strict=True)]
         try:
             windows = [first.attend(watch, pinned[0])]
@@ -163,6 +166,18 @@ def _attend(threads: Sequence[LoadThread], course: Course, watch: Watch, cpus: S
             course.cut_short()
             os.sched_setaffinity(0, before)
         return windows + [thread.result() for thread in started]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage, which would hold up the load for milliseconds."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def warm_up_code(workload: str = "") -> None:

@@ -27,13 +27,11 @@ from clients.connections import (
     RECORD_PLAN,
     RECORD_SERVICE,
     RUNNING,
-    SENT,
     SHARED,
-    TIMED_OUT,
     WRONG_BYTES,
     Rows,
+    give_up_overdue,
     register,
-    withdraw,
 )
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
 from clients.job import Job
@@ -104,6 +102,7 @@ class Table:
         self.connections["begun_bytes"] = self.connections["written"] = job.message_bytes  # nothing is half written
         self.times_ns = np.zeros((len(channels), slots, 2), np.int64)
         self.counts = np.zeros((HISTOGRAMS, histogram.BUCKETS), np.int64)
+        self.counts[:] = 0  # touched once, so that no page is missing later
         self.inbound = np.empty(CHUNK_BYTES, np.uint8)
         self.words = np.empty(CHUNK_BYTES // 8 + 2, np.uint64)
         self.events = np.empty((EVENTS, EVENT_WORDS), np.int32)
@@ -179,10 +178,13 @@ class Table:
 
         A connection that failed with nothing outstanding counts for one message, the next.
         """
-        self._give_up_overdue(now_ns - timeout_ns - self.grace_ns)
+        sent_before_ns = np.int64(now_ns - timeout_ns - self.grace_ns)
+        give_up_overdue(self.shared, self.connections, self.times_ns, sent_before_ns, self.event)
         self._patience_ns = now_ns + (0 if self.total("running") else _EVIDENCE_NS)
         ended = self.silent.reap()
         self.failed_unbegun += ended.total()
+        if self.total("running") == len(self.channels):
+            return ended
         for row in np.flatnonzero(self.connections["ended"] != RUNNING).tolist():
             if row in self.channels:
                 outstanding = int(self.connections[row]["begun"] - self.connections[row]["echoed"])
@@ -190,13 +192,6 @@ class Table:
                 self.failed_unbegun += outstanding == 0
                 self.channels.pop(row).close()
         return ended
-
-    def _give_up_overdue(self, sent_before_ns: int) -> None:
-        table = self.connections
-        oldest_ns = self.times_ns[np.arange(len(table)), table["echoed"] & (self.total("slots") - 1), SENT]
-        waiting = (table["ended"] == RUNNING) & (table["begun"] > table["echoed"])
-        for row in np.flatnonzero(waiting & (oldest_ns < sent_before_ns)).tolist():
-            withdraw(self.shared, self.connections, row, TIMED_OUT, self.event)
 
     def _name(self, row: int) -> str:
         connection = self.connections[row]

@@ -37,26 +37,38 @@ VALUES = st.lists(st.integers(0, histogram.HIGHEST_NS), max_size=30)
 @given(st.lists(VALUES, max_size=8))
 @settings(deadline=None)
 def test_what_was_counted_in_each_interval_adds_up_to_the_whole(intervals: list[list[int]]) -> None:
-    counts, total, before = histogram.empty(), histogram.empty(), histogram.empty()
+    counts, total = histogram.empty(), histogram.empty()
+    changes = histogram.Changes(counts)
     for values in intervals:
         histogram.count_all(counts, np.array(values, np.int64))
-        added = histogram.difference(counts, before)
+        added = changes.take()
         assert added.counts.sum() == len(values)
         added.add_to(total)
-        before = counts.copy()
     assert total.tolist() == counts.tolist()
 
 
 def test_an_interval_takes_no_more_room_than_the_buckets_it_touched() -> None:
     """An hour of intervals of 100 ms, each of 10,000 messages of around 100 us."""
     rng = np.random.default_rng(1)
-    counts, before, most = histogram.empty(), histogram.empty(), 0
+    counts, most = histogram.empty(), 0
+    changes = histogram.Changes(counts)
     for _ in range(50):
         histogram.count_all(counts, rng.lognormal(11.5, 0.3, 10_000).astype(np.int64))
-        kept = histogram.difference(counts, before)
+        kept = changes.take()
+        assert kept.buckets.base is kept.counts.base is None  # they keep no larger array alive
         most = max(most, kept.buckets.nbytes + kept.counts.nbytes)
-        before = counts.copy()
     assert most * MOST_INTERVALS < 16 << 20
+
+
+def test_what_was_counted_before_a_new_beginning_is_forgotten() -> None:
+    counts = histogram.empty()
+    changes = histogram.Changes(counts)
+    counts[5] = 3
+    changes.take()
+    counts[:] = 0
+    changes.forget()
+    counts[5] = 1
+    assert [array.tolist() for array in changes.take()] == [[5], [1]]
 
 
 @pytest.mark.parametrize("workload", [{}, {"workload": "open", "rate_hz": 2000.0}])
