@@ -121,8 +121,10 @@ def test_one_core_for_both_sides_is_a_disturbance(no_rig: Rig) -> None:
 
 
 def test_a_load_generator_without_a_result_fails_and_a_peer_that_is_missing_does_not_tell(no_rig: Rig) -> None:
-    finding = run.examine(claim(LoadFailedError("it died", fatal=True))[0], no_rig)
-    assert (finding.verdict, finding.reason) == ("failed", "it died")
+    dead = LoadFailedError("it died", fatal=True)
+    finding = run.examine(claim(dead, dead)[0], no_rig)
+    assert (finding.verdict, finding.reason, finding.attempts) == ("failed", "it died", 2)
+    assert run.examine(claim(dead, outcome(GOOD))[0], no_rig).verdict == "passed"
     missing = ServerFailedError("no peer")
     finding = run.examine(claim(missing, missing)[0], no_rig)
     assert (finding.verdict, finding.reason) == ("inconclusive", "it could not be measured: no peer")

@@ -100,14 +100,14 @@ def examine_all(claims: Sequence[Claim], rig: Rig, tell: Callable[[str], None]) 
 
 
 def examine(claim: Claim, rig: Rig) -> Finding:
-    """Measure one claim, again if the machine was disturbed. Raises Interrupted."""
+    """Measure one claim, again if the machine was disturbed or nothing came of it. Raises Interrupted."""
     began = time.monotonic()
-    attempts = 0
-    verdict: Verdict = "inconclusive"
-    while verdict == "inconclusive" and attempts < ATTEMPTS:
+    attempts, again = 0, True
+    while again and attempts < ATTEMPTS:
         attempts += 1
         rig.disturbances.clear()
         outcome, verdict, reason, disturbed = _attempt(claim, rig)
+        again = verdict == "inconclusive" or not outcome.checks
     return Finding(
         claim=claim.name,
         says=claim.says,
