@@ -82,27 +82,49 @@ class Listener:
         for _ in range(BACKLOG):
             try:
                 conn = self._accept_socket()
-                if conn is None:
-                    continue
-                channel = self._open_channel(conn)
+                channel = self._open(conn) if conn is not None else None
             except BlockingIOError:
                 return None
             except ConnectionError:
                 continue  # it was in the queue, and has gone
-            except OSError as error:
-                if error.errno not in EXHAUSTED:
-                    raise
-                self._count(_reason(error))
-                continue
-            os.set_blocking(channel.rfd, self._blocking)
-            os.set_blocking(channel.wfd, self._blocking)
-            return channel
+            if channel is not None:
+                return channel
         return None
+
+    def adopt(self, fd: int) -> Optional[Channel]:
+        """Make a Channel of a connection that was accepted without us; None if it has gone or must be refused.
+
+        For strategies in which the kernel accepts by itself. Raises OSError for what no other connection will mend.
+        """
+        try:
+            return self._open(socket.socket(fileno=fd))
+        except ConnectionError:
+            return None
+
+    def close(self) -> None:
+        """Close this process's copy of the listening socket, in a child that accepts nothing."""
+        self._sock.close()
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
 
     def refuse(self, channel: Channel, reason: str) -> None:
         """Close a connection that the strategy can't serve, and count it."""
         channel.close()
         self._count(reason)
+
+    def _open(self, conn: socket.socket) -> Optional[Channel]:
+        """Open the channel of an accepted connection; None if there is no descriptor left for it."""
+        try:
+            channel = self._open_channel(conn)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self._count(_reason(error))
+            return None
+        os.set_blocking(channel.rfd, self._blocking)
+        os.set_blocking(channel.wfd, self._blocking)
+        return channel
 
     def _accept_socket(self) -> Optional[socket.socket]:
         """Accept; with no descriptor left, on the reserved one. None if the connection had to be closed again.

@@ -69,6 +69,37 @@ def test_a_connection_that_a_strategy_refuses_is_closed_and_counted_and_told_of_
     assert told == ["no room"]
 
 
+def test_a_connection_that_the_kernel_accepted_is_adopted_as_one_from_accept_is(sock: socket.socket) -> None:
+    source = listener(sock, "pipe")
+    source.set_blocking(False)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(sock.getsockname())
+        accepted, _ = sock.accept()
+        channel = source.adopt(accepted.detach())
+        assert channel is not None
+        assert channel.rfd != channel.wfd
+        assert not os.get_blocking(channel.rfd)
+        channel.close()
+
+
+def test_an_adopted_connection_whose_client_has_gone_is_none(sock: socket.socket) -> None:
+    source = listener(sock, "pipe")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(sock.getsockname())
+        accepted, _ = sock.accept()
+    assert source.adopt(accepted.detach()) is None
+    assert source.refused == {}
+
+
+def test_a_closed_listener_has_no_descriptor_left_and_others_still_listen(sock: socket.socket) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    source = listener(sock.dup(), "unix")
+    source.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    client = dialled(sock)
+    client.close()
+
+
 class Exhausted(socket.socket):
     """A socket for which the system has no descriptors left."""
 
