@@ -18,13 +18,13 @@ from rich.console import Console
 from spawn import ROOT, WAIT_S, eventually
 
 from bench import host
-from bench.calibrate import books, faults, histograms, report, run
+from bench.calibrate import books, faults, histograms, report, run, yardstick
 from bench.calibrate.claim import Check, Claim, Finding, Outcome, around, at_least, at_most, check, exactly, judge
 from bench.calibrate.freeze import freezing
 from bench.calibrate.peers import FAULTS, SERVICES
 from bench.calibrate.rig import Rig
 from bench.calibrate.watch import Disturbance, Reading, disturbances, read_cpus, worst
-from bench.calibrate.yardstick import note_uneven, spread_us
+from bench.calibrate.yardstick import gaps_vary, note_uneven, spread_us
 from bench.errors import BadInputError
 from bench.load import LoadFailedError
 from bench.processes import Guard
@@ -93,7 +93,7 @@ def outcome(*checks: Check) -> Outcome:
 def no_rig() -> Iterator[Rig]:
     """A rig for claims that start nothing."""
     guard = Guard()
-    yield Rig(guard, host.CpuLayout([0], [0], [0], shared=False), [], True)
+    yield Rig(guard, host.CpuLayout([0], [0], [0], shared=False), [], False)
     guard.close()
 
 
@@ -106,6 +106,13 @@ def test_a_disturbed_claim_is_measured_once_more(no_rig: Rig) -> None:
     finding = run.examine(worse, no_rig)
     assert (finding.verdict, finding.attempts, len(measured)) == ("inconclusive", 2, 2)
     assert finding.disturbances == ["other processes took 50% of the CPUs in use"]
+
+
+def test_a_quick_calibration_measures_a_disturbed_claim_only_once(no_rig: Rig) -> None:
+    no_rig.quick = True
+    disturbed, measured = claim(outcome(TIMED), outcome(GOOD), disturbed=True)
+    finding = run.examine(disturbed, no_rig)
+    assert (finding.verdict, finding.attempts, len(measured)) == ("inconclusive", 1, 1)
 
 
 def test_a_claim_that_fails_on_a_quiet_machine_is_not_measured_again(no_rig: Rig) -> None:
@@ -194,11 +201,36 @@ def test_stolen_time_foreign_processes_and_waiting_are_told_with_their_share() -
     ]
 
 
-def test_round_trips_that_vary_more_than_is_allowed_are_told(no_rig: Rig) -> None:
-    note_uneven(no_rig, 49.0, 50.0)
+def test_a_yardstick_that_varies_more_than_is_allowed_is_told(no_rig: Rig) -> None:
+    note_uneven(no_rig, "a plain round trip varies by 49 us (p99 - p50)", 49.0, 50.0)
     assert no_rig.disturbances == []
-    note_uneven(no_rig, 81.4, 50.0)
+    note_uneven(no_rig, "a plain round trip varies by 81 us (p99 - p50)", 81.4, 50.0)
     assert [str(one) for one in no_rig.disturbances] == ["a plain round trip varies by 81 us (p99 - p50)"]
+
+
+def test_the_gaps_of_a_plain_timer_are_as_long_as_asked_for_but_for_what_the_machine_adds(
+    no_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteadyClock(late_ns=0)
+    monkeypatch.setattr(yardstick, "time", clock)
+    assert gaps_vary(no_rig, 100) < 0.01
+    clock.late_ns = 2_000_000
+    assert gaps_vary(no_rig, 100) > 0.1
+
+
+class SteadyClock:
+    """A clock that a reading advances by a microsecond, and whose thirtieth sleep ends too late."""
+
+    def __init__(self, late_ns: int) -> None:
+        self.now_ns, self.late_ns, self.sleeps = 0, late_ns, 0
+
+    def monotonic_ns(self) -> int:
+        self.now_ns += 1000
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        self.now_ns += int(seconds * 1e9) + (self.late_ns if self.sleeps % 30 == 0 else 0)
 
 
 def test_the_worst_of_each_kind_is_kept() -> None:

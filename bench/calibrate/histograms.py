@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.calibrate import hdr
 from bench.calibrate.claim import Check, Claim, Outcome, at_most, check, exactly
-from bench.calibrate.recorder import record
+from bench.calibrate.recorder import record, record_all
 from bench.calibrate.rig import Rig
 from bench.histograms import decode, quantiles_us
 from bench.stats import quantile_ranks
@@ -50,9 +50,8 @@ def error_checks(values_ns: NDArray[np.int64], text: str) -> list[Check]:
 
 def measure_merging(rig: Rig) -> Outcome:
     """Record 9,000 times of 1 ms in one worker and 1,000 of 100 ms in another, and add them up."""
-    one = record(np.full(9_000, 1_000_000))
-    other = record(np.full(1_000, 100_000_000))
-    return Outcome(merging_checks([one, other]), {}, [])
+    texts = record_all([np.full(9_000, 1_000_000), np.full(1_000, 100_000_000)])
+    return Outcome(merging_checks(texts), {}, [])
 
 
 def merging_checks(texts: list[str]) -> list[Check]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,18 @@ class Memory(NamedTuple):
 
     intervals: int
     grown_bytes: int
+
+
+def record_all(times_ns: Sequence[NDArray[np.int64]]) -> list[str]:
+    """Have each recorded by a process of its own, side by side: no clock is involved. Raises LoadFailedError."""
+    with ThreadPoolExecutor(len(times_ns)) as pool:
+        return list(pool.map(record, times_ns))
+
+
+def memory_of_all(hours: Sequence[float]) -> list[Memory]:
+    """Have a window of each of these lengths simulated, side by side. Raises LoadFailedError."""
+    with ThreadPoolExecutor(len(hours)) as pool:
+        return list(pool.map(memory, hours))
 
 
 def record(times_ns: NDArray[np.int64]) -> str:

@@ -1,7 +1,7 @@
-"""How much a round trip varies on this machine without the load generator: blocking calls in plain Python.
+"""How evenly this machine runs anything, without the load generator: plain Python, a clock, and blocking calls.
 
-Where that alone varies by more than a claim allows, the claim can't be judged: the machine wakes its processes that
-unevenly.
+Where that alone varies by more than a claim allows, the claim can't be judged: the machine runs, or wakes, its
+processes that unevenly. Virtual CPUs that stand still for some milliseconds are seen by no counter of the kernel's.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
+
+from bench.calibrate.formulas import variation
 from bench.calibrate.rig import Rig
 from bench.calibrate.watch import Disturbance
+from bench.processes import pinned
 from servers.transport import dial, parse
 
 PINGS = 500
 PAUSE_S = 0.002  # as between the messages of the claim: the CPUs go to sleep meanwhile
 PATIENCE_S = 5.0
+GAP_NS = 1_000_000
+SPIN_NS = 150_000  # a sleep ends later than asked for by some tens of microseconds (timer slack, nanosleep(2))
 
 
 def spread_us(rig: Rig) -> float:
@@ -36,7 +42,24 @@ def spread_us(rig: Rig) -> float:
     return (took_ns[PINGS * 99 // 100] - took_ns[PINGS // 2]) / 1e3
 
 
-def note_uneven(rig: Rig, spread: float, allowed_us: float) -> None:
+def gaps_vary(rig: Rig, gaps: int) -> float:
+    """Coefficient of variation of gaps of a millisecond between readings of the clock, on the load generator's CPU.
+
+    The process sleeps and spins for the last stretch, so what varies is when it gets the CPU.
+    """
+    at_ns = []
+    with pinned(rig.layout.load):
+        due_ns = time.monotonic_ns()
+        for _ in range(gaps + 1):
+            due_ns += GAP_NS
+            time.sleep(max(0, due_ns - SPIN_NS - time.monotonic_ns()) / 1e9)
+            while (now_ns := time.monotonic_ns()) < due_ns:
+                pass
+            at_ns.append(now_ns)
+    return variation(np.diff(np.asarray(at_ns, np.float64)))
+
+
+def note_uneven(rig: Rig, what: str, varies: float, allowed: float) -> None:
     """Note a disturbance where the yardstick varies more than is allowed."""
-    if spread > allowed_us:
-        rig.disturbances.append(Disturbance(f"a plain round trip varies by {spread:.0f} us (p99 - p50)", spread))
+    if varies > allowed:
+        rig.disturbances.append(Disturbance(what, varies))
