@@ -14,19 +14,8 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import (
-    calibration,
-    churn_load,
-    histogram,
-    load,
-    manifest,
-    open_record,
-    record,
-    server,
-    stream_load,
-    sweep,
-    unmeasured,
-)
+from synthetic import churn_load, histogram, load, manifest, open_record, record, server, stream_load, sweep, unmeasured
+from synthetic_calibration import calibration
 
 from bench.analyse import Analysis, analyse
 from bench.contests import Contest

@@ -8,17 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from synthetic import (
-    calibration,
-    churn_load,
-    histogram,
-    load,
-    manifest,
-    open_load,
-    open_record,
-    record,
-    stream_load,
-)
+from synthetic import churn_load, histogram, load, manifest, open_load, open_record, record, stream_load
+from synthetic_calibration import calibration
 
 from bench.analyse import Analysis, analyse
 from bench.record import Manifest, Record, Run

@@ -5,16 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic import (
-    calibration,
-    load_sweep,
-    manifest,
-    open_record,
-    record,
-    searched,
-    workloads,
-    write_run,
-)
+from synthetic import load_sweep, manifest, open_record, record, searched, workloads, write_run
+from synthetic_calibration import calibration
 from test_report import Page
 
 import report

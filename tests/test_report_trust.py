@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import calibration, load_sweep, manifest, record, sweep, unmeasured
+from synthetic import load_sweep, manifest, record, sweep, unmeasured
+from synthetic_calibration import calibration
 
 from bench import trust
 from bench.analyse import Analysis, analyse
