@@ -4,15 +4,15 @@
     thread 2:    epoll_wait() = {9} --> read(9) --> write(9) --> epoll_ctl(MOD 9) --> epoll_wait() ...
 
 All threads sleep in epoll_wait(2) on one epoll instance, and the kernel wakes one of them for each descriptor that
-becomes ready. With EPOLLONESHOT that report disarms the descriptor: however much arrives, nobody else hears of it, until
+becomes ready. With EPOLLONESHOT that report disarms the descriptor: however much arrives, nobody else hears of it until
 the thread that has it arms it again. So a connection is with one thread at a time, and needs no lock.
 
 One echo is four system calls: epoll_wait + read + write + the epoll_ctl(2) that arms the descriptor again, the price of
-the sharing. A wait takes one report only, since those that a thread takes are kept from the threads that sleep.
+the sharing. A wait takes one report only: what a thread took beyond that, it would keep from those that sleep.
 
 What it costs as connections grow: no more for each, as with any epoll, and no more threads. In CPython a thread that
-returns from a system call must first get the interpreter lock, so the pool echoes on one CPU at a time and pays for handing
-the lock over; without that lock, or with work between read and write that releases it, the threads use all CPUs.
+returns from a system call must first get the interpreter lock, so one thread at a time echoes, and the lock is handed
+over on top. Without that lock the threads use all CPUs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Pool:
         self.epoll.register(listener.fd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def work(self) -> None:
-        """Be one thread of the pool. An error that none of the turns expects ends the server: it must not go on half."""
+        """Be one thread of the pool. An error that no turn expects ends the server, which must not go on half."""
         try:
             while True:
                 for fd, _ in self.epoll.poll(maxevents=1):

@@ -4,20 +4,20 @@
     each child:    close(its copy of all else) --> read() --> write() --> read() ... read() = 0 --> close() --> _exit()
 
 One echo is two system calls, as in `iterative`: each child sleeps in its own read(2), and the kernel wakes exactly the
-child whose bytes have come. It is `thread_per_connection` with walls: nothing is shared, so one child's crash is nobody
-else's, and each has an interpreter lock of its own, so that children echo at the same time on all CPUs.
+child whose bytes have come. It is `thread_per_connection` with walls: one child's crash is nobody else's, and each has
+an interpreter lock of its own, so that children echo at the same time on all CPUs.
 
-fork(2) copies every descriptor, and close-on-exec closes none of the copies: that is for exec(2), which is never called
-here. A connection ends when its last copy is closed. If the parent kept one, the peer would wait for an end-of-file that
-never comes after its child has closed and gone; if a child kept the write end of another's pipe, that other peer would.
-Therefore the parent closes its copies before it accepts again, and a child closes all but its own channel: the
-listener too (it would go on taking connections that nobody accepts when the parent has gone) and the status pipe.
+fork(2) copies every descriptor, and close-on-exec closes none of the copies: that is for exec(2), which is not called
+here. A socket or pipe is closed with its last copy. If the parent kept one, the peer would wait for an end-of-file that
+does not come when its child has closed and gone; if a child kept the write end of another's pipe, the reader of that
+would. Therefore the parent closes its copies before it accepts again, and a child closes all but its own channel: the
+listener too (with the parent gone, clients would still connect, and nobody accept) and the status pipe.
 
-What it costs as connections grow: accepting one takes a fork, which copies the page tables of the parent, then a page
-fault and a copy for each page that the child is first to write to (the reference count of an object that is only read is
-such a write), and at the end an _exit and a SIGCHLD for the parent. Every message is a context switch to its child and one
-away from it, with a change of address space. Each child is a kernel stack, page tables and some pages of its own.
-Descriptors do not add up in any one process; what runs out is memory, or the number of processes (RLIMIT_NPROC).
+What it costs as connections grow: a connection takes a fork, which copies the parent's page tables; then a page fault
+and a copied page wherever parent or child is first to write (reading a Python object writes its reference count); and
+at the end an _exit and a SIGCHLD. Every message is a context switch to its child and one away from it, with a change of
+address space. A child keeps some hundreds of KiB to itself, and a kernel stack. Descriptors do not add up in any one
+process: what runs out is memory, or the number of processes (RLIMIT_NPROC, pids.max).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Callable, NoReturn, Set
 
 from servers.contract import Channel, Listener, Strategy
@@ -38,6 +39,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 def serve(listener: Listener) -> None:
     """Accept in the parent; give every connection a child of its own."""
     children: Set[int] = set()
+    inherited = {int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) > 2}
     # accept(2) is interrupted by the signal (EINTR), the handler runs, and Python calls accept again (PEP 475).
     signal.signal(signal.SIGCHLD, lambda signum, frame: reap(children))
     try:
@@ -46,7 +48,7 @@ def serve(listener: Listener) -> None:
             if channel is None:
                 continue
             try:
-                start(children, lambda channel=channel: serve_one(listener, channel))  # type: ignore[misc]
+                start(children, partial(serve_one, channel, listener, inherited))
             except OSError as error:  # EAGAIN: RLIMIT_NPROC or the cgroup's pids.max; ENOMEM
                 listener.refuse(channel, str(error))
             else:
@@ -55,16 +57,15 @@ def serve(listener: Listener) -> None:
         end(children)
 
 
-def serve_one(listener: Listener, channel: Channel) -> None:
+def serve_one(channel: Channel, listener: Listener, inherited: Set[int]) -> None:
     """Be a child: keep no handler and no descriptor of the parent's but those of the channel, and echo on it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     listener.close()
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd > 2 and fd not in channel:
-            with suppress(OSError):  # EBADF: it was the one that listed them
-                os.close(fd)
+    for fd in inherited.difference(channel):
+        with suppress(OSError):  # EBADF: it is closed already, as the listener is
+            os.close(fd)
     echo(channel)
 
 
