@@ -63,8 +63,8 @@ def test_a_server_holds_nothing_of_its_parent_but_the_status_pipe_and_the_listen
 def test_connections_beyond_the_descriptor_limit_are_refused_and_the_others_served(case: Case) -> None:
     with spawned(case) as server, ExitStack() as stack:
         greet_and_leave(server)
-        skip_if_descriptors_do_not_add_up(server)
         await_sleep(server, case)
+        skip_if_descriptors_do_not_add_up(server)
         sharing = len(processes(server.process.pid))
         limit_descriptors(server, lambda pid: 40)
         held = connect(server, 60 * sharing, stack)
@@ -124,6 +124,7 @@ def test_a_limit_lowered_below_what_is_open_delays_new_connections_and_harms_no_
 @pytest.mark.usefixtures("several_at_once", "many_descriptors")
 def test_descriptors_beyond_fd_setsize_are_served_or_refused_by_that_name(case: Case) -> None:
     with spawned(case) as server, ExitStack() as stack:
+        await_sleep(server, case)
         skip_if_descriptors_do_not_add_up(server)
         held = connect(server, 1100, stack)
         for client in held:
