@@ -11,8 +11,8 @@ They inherit the listener, and all wait for it. Without more, the kernel would w
 one would accept it, the others find EAGAIN and sleep again (the thundering herd). With EPOLLEXCLUSIVE it stops at the
 first in the line that sleeps. Left at that, while there is little to do the same worker would be first every time and
 take nearly all connections; so who has accepted one leaves the line and joins it again at its end, which takes two
-epoll_ctl(2) for a connection, none for an echo. A worker that has no descriptor left still refuses what it is woken
-for, whatever room the others have.
+epoll_ctl(2) for a connection, none for an echo. Connections that come faster than a woken worker gets a CPU still go to
+those that are awake, and a worker that has no descriptor left refuses what it is woken for, whatever room others have.
 
 SO_REUSEPORT would give each worker a listening socket and a queue of its own, and the kernel would choose one by a hash
 of the addresses: even on average and without a common lock, but a connection in the queue of a busy worker waits for
@@ -68,7 +68,7 @@ def serve(listener: Listener) -> None:
     try:
         for _ in range(max(2, len(os.sched_getaffinity(0)))):
             processes.start(workers, partial(work, listener, reporting, os.getpid()))
-        listener.close()
+        listener.close()  # it is the workers' alone: with the last of them it stops listening
         pid, status = os.wait()
         raise SystemExit(f"worker {pid} ended ({how(status)}): the server ends with it")
     finally:
