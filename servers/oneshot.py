@@ -26,6 +26,7 @@ from typing import Dict
 
 from servers.contract import Channel, Listener, Strategy
 from servers.polling import Connection
+from servers.processes import cpus
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,7 +37,7 @@ def serve(listener: Listener) -> None:
     pool = Pool(listener)
     # A thread inherits the mask: the signals stay pending for the process until this thread takes one, by sigwait(3).
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    for _ in range(max(2, len(os.sched_getaffinity(0)))):
+    for _ in range(max(2, cpus())):
         threading.Thread(target=pool.work, daemon=True).start()
     signal.sigwait(STOPPING)
 

@@ -41,7 +41,8 @@ from servers.contract import Channel, Listener, Stop, Strategy
 # What the workers have to stop in, before they are killed.
 PATIENCE_S = 0.5
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+EPOLLEXCLUSIVE = 1 << 28  # linux/eventpoll.h; PyPy has no name for it
 
 
 class ExclusiveInterest(readiness.RegisteredInterest):
@@ -51,7 +52,7 @@ class ExclusiveInterest(readiness.RegisteredInterest):
 
     def listen(self, fd: int) -> None:
         self.listening = fd
-        self.poller.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self.poller.register(fd, select.EPOLLIN | EPOLLEXCLUSIVE)
 
     def admit(self, channel: Channel) -> None:
         super().admit(channel)
@@ -66,7 +67,7 @@ def serve(listener: Listener) -> None:
     workers: Set[int] = set()
     report, reporting = os.pipe()
     try:
-        for _ in range(max(2, len(os.sched_getaffinity(0)))):
+        for _ in range(max(2, processes.cpus())):
             processes.start(workers, partial(work, listener, reporting, os.getpid()))
         listener.close()  # it is the workers' alone: with the last of them it stops listening
         pid, status = os.wait()

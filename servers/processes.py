@@ -97,6 +97,13 @@ def leave_after(work: Callable[[], None]) -> NoReturn:
         os._exit(code)
 
 
+def cpus() -> int:
+    """How many CPUs this process may run on; PyPy can't tell, and counts all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def reap(children: Set[int]) -> None:
     """Wait for those children that have ended, so that the kernel can forget them. One SIGCHLD may stand for many."""
     with suppress(ChildProcessError):
