@@ -30,6 +30,9 @@ from servers.polling import Connection
 class Interest(Protocol):
     """An interest list: the descriptors that are waited for, each either until it has bytes or until it has room."""
 
+    def listen(self, fd: int) -> None:
+        """Begin with the listener: wait for connections."""
+
     def admit(self, channel: Channel) -> None:
         """Begin with a new channel: wait for bytes. Raises ValueError or OSError if it can't be watched."""
 
@@ -52,6 +55,9 @@ class SelectInterest:
     def __init__(self) -> None:
         self.readers: Set[int] = set()
         self.writers: Set[int] = set()
+
+    def listen(self, fd: int) -> None:
+        self.readers.add(fd)
 
     def admit(self, channel: Channel) -> None:
         try:
@@ -89,6 +95,9 @@ class RegisteredInterest:
         self.forget = poller.unregister
         self.wait = poller.poll
 
+    def listen(self, fd: int) -> None:
+        self.poller.register(fd, select.POLLIN)
+
     def admit(self, channel: Channel) -> None:
         self.poller.register(channel.rfd, select.POLLIN)
 
@@ -111,7 +120,7 @@ def serve(listener: Listener, interest: Interest) -> None:
     listener.set_blocking(False)
     listening = listener.fd
     connections: Dict[int, Connection] = {}  # by the descriptor that is waited for
-    interest.admit(Channel(listening, listening))
+    interest.listen(listening)
     while True:
         for fd, _ in interest.wait():
             if fd == listening:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,14 +94,14 @@ def cases(python: str = sys.executable) -> list[Case]:
 
 
 @contextmanager
-def spawned(case: Case, python: str = sys.executable) -> Iterator[Server]:
+def spawned(case: Case, python: str = sys.executable, program: Sequence[str] = ("-m", "servers")) -> Iterator[Server]:
     """Run a server that is ready; whatever the test did to it, nothing of it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="iobench-") as folder, tempfile.TemporaryFile() as stderr:
         place = Address("tcp", "127.0.0.1") if case.transport == "tcp" else Address(case.transport, f"{folder}/echo")
         status, its_status = os.pipe()
         with listen(place) as sock:  # closed here once the server has its copy, so that the address dies with it
             address = bound_address(sock, case.transport)
-            process = start(python, case, sock.fileno(), its_status, stderr)
+            process = start([python, *program], case, sock.fileno(), its_status, stderr)
         os.close(its_status)
         server = Server(address, process, status, stderr)
         try:
@@ -113,12 +113,14 @@ def spawned(case: Case, python: str = sys.executable) -> Iterator[Server]:
             os.close(status)
 
 
-def start(python: str, case: Case, listen_fd: int, status_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start `python -m servers` on an inherited listener."""
+def start(
+    program: Sequence[str], case: Case, listen_fd: int, status_fd: int, stderr: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start `python -m servers`, or what stands in for it, on an inherited listener."""
     what = [case.strategy, case.transport, "--module", case.module]
     fds = ["--listen-fd", str(listen_fd), "--status-fd", str(status_fd)]
     return subprocess.Popen(
-        [python, "-m", "servers", *what, *fds],
+        [*program, *what, *fds],
         cwd=ROOT,
         pass_fds=[listen_fd, status_fd],
         stdin=subprocess.DEVNULL,
