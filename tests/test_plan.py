@@ -15,7 +15,7 @@ from bench.plan import Plan, capacity_trial, expected_s, make_plan
 from bench.record import StrategyInfo, Trial
 from bench.slo import MAX_STEPS
 from bench.sweep import Mix, Sweep, load_sweep
-from bench.workloads import Burst, Churn, Closed, Idle, Open, Slow, Stream, describe
+from bench.workloads import KINDS, Burst, Churn, Closed, Idle, Open, Slow, Stream, describe
 
 
 def info(name: str, **facts: object) -> StrategyInfo:
@@ -61,15 +61,33 @@ def test_the_default_sweep_measures_every_strategy_at_every_number_of_connection
     trials = Counter(trial.strategy for trial in plan.trials)
     assert trials["iterative"] == 5
     assert {number for strategy, number in trials.items() if strategy != "iterative"} == {15}
-    assert len(trials) >= 9
+    assert len(trials) == 9
     assert {trial.connections for trial in plan.trials} == {1, 16, 128}
 
 
 def test_the_nine_strategies_take_less_than_three_minutes() -> None:
     nine = [info(f"strategy_{number}") for number in range(8)] + [info("iterative", concurrent=False)]
-    plan = make_plan(load_sweep("quick"), nine)
+    plan = make_plan(msgspec.structs.replace(load_sweep("quick"), strategies="all"), nine)
     assert len(plan.trials) == 125
     assert expected_s(plan.runnable) < 180
+
+
+def test_one_strategy_of_each_model_is_measured_on_every_transport() -> None:
+    known = {found.name: found for found in list_strategies()[0]}
+    sweep = load_sweep("models")
+    chosen = [known[name] for name in sweep.strategies]
+    assert {found.model for found in chosen} == {found.model for found in known.values()}
+    assert all(set(found.transports) == {"tcp", "unix", "pipe"} for found in chosen)
+    assert sweep.transports == ("tcp", "unix", "pipe")
+
+
+def test_everything_is_every_strategy_on_every_transport_that_it_serves_under_every_workload() -> None:
+    known = [found for found in list_strategies()[0] if found.available]
+    trials = make_plan(load_sweep("everything"), known).trials
+    assert {(one.strategy, one.transport) for one in trials} == {
+        (found.name, transport) for found in known for transport in found.transports
+    }
+    assert {one.workload for one in trials} == set(KINDS)
 
 
 @settings(deadline=None)
@@ -107,7 +125,7 @@ def test_every_trial_has_an_id_of_its_own(sweep: Sweep) -> None:
 
 
 def test_blocks_are_shuffled_differently() -> None:
-    trials = make_plan(load_sweep("quick"), [info(f"strategy_{number}") for number in range(9)]).trials
+    trials = make_plan(load_sweep("quick"), list_strategies()[0]).trials
     orders = [[(one.strategy, one.connections) for one in trials if one.repeat == repeat] for repeat in range(1, 6)]
     assert len({tuple(order) for order in orders}) == 5
 
