@@ -8,9 +8,9 @@ descriptor. So nobody is asked and nothing is registered anywhere but in the des
 is new. It works for sockets and for both ends of a pipe.
 
 The signal is blocked and never delivered to a handler; the server sleeps in a read(2) of a signalfd(2), which takes
-many out of the queue at once. One echo is read(signalfd) + read + write + the read that finds EAGAIN. A peer that
-reads a UNIX socket or a pipe empty makes room by that: POLL_OUT, a signal more for each message, and a wake-up with a
-read that finds EAGAIN when it comes late.
+many out of the queue at once. One echo is read(signalfd) + read + write + the read that finds EAGAIN. A socket sends
+POLL_OUT only to somebody who found no room before, but a pipe does at every read of its peer: there each message
+brings a second signal and, when that comes late, an idle wake-up.
 
 A signal is an edge, as in epoll_edge.py: it is sent once, whatever is left unread. So here too a turn goes on until
 EAGAIN, but is bounded, and a connection whose turn ended early goes on by itself.
