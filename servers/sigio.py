@@ -77,6 +77,10 @@ class Signals:
         except BlockingIOError:
             return b""
 
+    def fileno(self) -> int:
+        """What to wait for where something else is waited for as well."""
+        return self._looking
+
     def close(self) -> None:
         """Close both descriptors; the signals stay blocked."""
         os.close(self._waiting)
