@@ -13,7 +13,7 @@ import signal
 import struct
 import time
 from itertools import count
-from typing import Any, Callable, Dict, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from servers.contract import RECV_SIZE, Channel, Listener, Strategy
 from servers.sigio import Signals
@@ -37,6 +37,9 @@ LIO_READ, LIO_WRITE = 0, 1
 
 # void (*sigev_notify_function)(union sigval): the union is passed as a pointer would be.
 NotifyFunction = ctypes.CFUNCTYPE(None, ctypes.c_size_t)
+
+# The threads of the C library know nothing of Stop: what they use must outlive `serve`.
+IN_USE: List[Requests] = []
 
 # What a request of a blocking descriptor can't fail of by itself.
 REFUSALS = {
@@ -108,7 +111,7 @@ class Requests:
         self.listener = listener
         self.library = posix_aio()
         self.sigevent = sigevent
-        # The C library writes to a request and its buffer until it is done: this is what keeps them in memory.
+        # The C library's threads use a request and its buffer until it is done: this is what keeps them in memory.
         self.outstanding: Dict[int, Tuple[Connection, Request]] = {}
         self._numbers = count(1)
         self._last_look = self._look_before = 0
@@ -224,6 +227,7 @@ def serve_by_callback(listener: Listener) -> None:
 
 def serve(requests: Requests, actions: Dict[int, Callable[[], None]]) -> None:
     """Do what is due for each descriptor that is readable; once a second look for what nobody tells of."""
+    IN_USE.append(requests)
     requests.listener.set_blocking(False)
     poll = select.poll()
     for fd in actions:
