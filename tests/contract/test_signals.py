@@ -1,20 +1,27 @@
-"""What is special to the servers that live on queued signals: the queue is short, and what does not fit is not lost."""
+"""What is special to the servers that are told by signals, and to those of POSIX aio: what nobody tells of is not lost.
+
+The queue of signals is bounded, and so is the C library's pool of threads.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import select
+import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
-from echo_client import Client, flood, noise
-from spawn import Case, Server, asleep, cases, eventually, kill, spawned, start, stop
+from echo_client import Client, flood, noise, served
+from spawn import ROOT, WAIT_S, Case, Server, asleep, cases, eventually, kill, spawned, start, stop
 
-from servers.transport import Address, bound_address, listen
+from servers.transport import Address, bound_address, listen, parse
 
+AIO = ["posix_aio_signal", "posix_aio_callback"]
 TRANSPORTS = ["tcp", "unix", "pipe"]
 
 
@@ -67,6 +74,55 @@ def test_a_listener_that_sends_signals_already_under_another_number_is_heard() -
                 os.close(fd)
 
 
+@pytest.mark.parametrize("strategy", AIO)
+def test_a_server_started_by_hand_serves_more_connections_than_the_c_library_has_threads_by_default(
+    strategy: str,
+) -> None:
+    with by_hand(strategy, "-m", "servers") as address, ExitStack() as stack:
+        silent = [stack.enter_context(Client(address)) for _ in range(40)]
+        with Client(address) as client:
+            assert client.echo(b"served") == b"served"
+        assert all(client.echo(b"as well") == b"as well" for client in silent)
+
+
+SMALL_POOL = """
+import os, sys
+from servers import posix_aio
+from servers.__main__ import main
+size = posix_aio.PoolSize
+posix_aio.PoolSize = lambda threads, requests: size(threads=2, requests=requests)
+os._exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("strategy", AIO)
+def test_where_threads_are_lacking_somebody_is_refused_and_nobody_waits_for_ever(strategy: str) -> None:
+    with by_hand(strategy, "-c", SMALL_POOL) as address, ExitStack() as stack:
+        clients = [stack.enter_context(Client(address)) for _ in range(3)]
+        ended, _, _ = select.select([client.rfd for client in clients], [], [], WAIT_S)
+        served_ones = [client for client in clients if client.rfd not in ended]
+        assert len(served_ones) == 2
+        assert all(client.echo(b"served") == b"served" for client in served_ones)
+        served_ones[0].close()
+        assert eventually(lambda: is_served(address))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_completion_that_the_queue_of_signals_had_no_room_for_hangs_nobody(transport: str) -> None:
+    with spawned(case_of("posix_aio_signal", transport)) as server, Client(server.address) as client:
+        assert client.echo(b"before") == b"before"
+        assert eventually(lambda: asleep(server))
+        before = limit_queued_signals(server, 0)
+        client.send(b"its length is lost with the signal")
+        assert client.receive_to_end() == b""
+        refusal = server.next_status()
+        assert refusal["event"] == "refused"
+        assert refusal["reason"].startswith("EAGAIN")
+        limit_queued_signals(server, before)
+        assert is_served(server.address)
+        assert server.complaints() == ""
+
+
 def case_of(strategy: str, transport: str) -> Case:
     """Find a case by its names; skip the test where this machine can't run it."""
     case = next(case for case in cases() if str(case) == f"{strategy}-{transport}")
@@ -75,6 +131,35 @@ def case_of(strategy: str, transport: str) -> Case:
     return case
 
 
-def limit_queued_signals(server: Server, limit: int) -> None:
-    """Let so many signals, of all processes of this user, be queued before the server's are full."""
-    psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_SIGPENDING, (limit, limit))
+def is_served(address: Address) -> bool:
+    """Tell whether a new connection is."""
+    client = served(address)
+    if client is None:
+        return False
+    client.close()
+    return True
+
+
+def limit_queued_signals(server: Server, soft: int) -> int:
+    """Let so many signals, of all processes of this user, be queued before there is no room for one of the server's.
+
+    Returns what the limit was.
+    """
+    process = psutil.Process(server.process.pid)
+    before, hard = process.rlimit(psutil.RLIMIT_SIGPENDING)
+    process.rlimit(psutil.RLIMIT_SIGPENDING, (soft, hard))
+    return int(before)
+
+
+@contextmanager
+def by_hand(strategy: str, *how: str) -> Iterator[Address]:
+    """Start a server as somebody does at a terminal, so that its probe runs in its own process; yield its address."""
+    case_of(strategy, "tcp")
+    command = [sys.executable, *how, strategy, "tcp:127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            yield parse(process.stdout.readline().split()[-1])
+            assert stop(process) == 0
+        finally:
+            process.kill()
