@@ -1,6 +1,36 @@
 """POSIX asynchronous I/O, aio_read(3) and aio_write(3): ask for a transfer, and be told when it is done.
 
-aio_read(5) ... [another thread: read(5)] ... completed: 64 --> aio_write(5) ... completed: 64 --> aio_read(5)
+    aio_read(5) ... [another thread: read(5) = 64] ... done --> aio_write(5) ... [another thread: write(5)] ... done
+
+The calls return at once, and the program names the buffer before there is anything to read: a completion tells that the
+bytes are there already, where readiness tells only that they could be had.
+
+On Linux the kernel has no part in this. glibc keeps a queue for each descriptor and does the requests in threads of its
+own, one at a time for each descriptor. So a read that waits for bytes is a thread that sleeps in read(2): this is
+`thread_per_connection`, done by the C library, with a hand-over at either end of every transfer. By default there are
+20 such threads at most, and 20 silent clients would stop all others; aio_init(3), a GNU extension, makes the pool
+larger if it is called before the first request. A write that is queued behind a read of the same socket waits until
+that is done, perhaps for ever; an echo never does that, it has one request at a time. Nobody can accept by aio: the
+main thread does, and poll(2) tells it when.
+
+The two differ in who is told:
+
+    posix_aio_signal    The thread queues a real-time signal with the request's number. The main thread sleeps in
+                        poll(2), takes the signals from a signalfd(2), and asks for what comes next.
+    posix_aio_callback  The thread starts a further thread for each completion, which calls a function of ours. That
+                        asks for what comes next, and ends.
+
+One transfer is, in the thread that does it, pread(2) or pwrite(2), which fail with ESPIPE as sockets and pipes have no
+position, read(2) or write(2) in their place, the telling, and futex(2) to sleep until there is something to do. The
+telling and the answer to it are getpid + getuid + rt_sigqueueinfo + poll + read(signalfd) + futex, or else clone3 +
+futex and a dozen calls more, with which a thread begins and ends. One echo is two transfers: 14 system calls, or 30,
+and six to ten on futexes where iterative.py makes two.
+
+What it costs as connections grow: a thread with a small stack and a buffer of RECV_SIZE for each of them, busy or not;
+and the descriptors with requests are one linked list, under one lock, which every new request walks from its start.
+
+Completions can go untold: the queue of signals may be full (RLIMIT_SIGPENDING), and a thread may not start. Also, a
+request may find no thread to do it. Neither is reported to anybody, so once a second the main thread looks.
 """
 
 from __future__ import annotations
@@ -21,7 +51,7 @@ from servers.sigio import Signals
 # The most threads that the C library may start, and so the most connections.
 POOL = 4096
 
-# How long a completion may go untold: see Requests.look.
+# The time between two looks for what nobody tells of.
 LOOK_S = 1.0
 
 COMPLETED = signal.SIGRTMIN
@@ -41,10 +71,11 @@ NotifyFunction = ctypes.CFUNCTYPE(None, ctypes.c_size_t)
 # The threads of the C library know nothing of Stop: what they use must outlive `serve`.
 IN_USE: List[Requests] = []
 
-# What a request of a blocking descriptor can't fail of by itself.
+# Errors that a transfer on a blocking descriptor can't have. Where a signal can't be queued, glibc puts EAGAIN in the
+# place of the result, and nobody can say any more how many bytes were moved.
 REFUSALS = {
-    errno.EAGAIN: "EAGAIN: a request was done, and its completion could not be told",
-    errno.ECANCELED: "EAGAIN: there is no thread left to do a request",
+    errno.EAGAIN: "EAGAIN: the queue of signals is full (RLIMIT_SIGPENDING)",
+    errno.ECANCELED: "EAGAIN: no thread of the C library is free to read or write",
 }
 
 
@@ -151,7 +182,7 @@ class Requests:
         """Deal with what nobody tells of: requests that are done or have no thread, and are older than the last look.
 
         The C library fails no request for want of a thread, as long as it has any: it keeps it until one is free, and
-        they may all sleep in a read. What has not begun after all that time is given up, and that is told of.
+        they may all sleep in a read. What has not begun by now is given up, whoever's it is, and that is told of.
         """
         for number, (_, request) in list(self.outstanding.items()):
             if number >= self._last_look:

@@ -37,7 +37,7 @@ from servers.contract import Listener, Strategy
 from servers.epoll_edge import take_turn
 from servers.polling import Connection
 
-# Not delivered to anybody else: glibc keeps the two below SIGRTMIN for itself, and Python uses none.
+# The first real-time signal that is free: glibc keeps the two before it for itself.
 READY = signal.SIGRTMIN
 
 # <asm-generic/fcntl.h>; the fcntl module has neither.
