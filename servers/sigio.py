@@ -173,17 +173,17 @@ def probe() -> None:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     signals = Signals((READY, signal.SIGIO))
     ours, other = socket.socketpair()
-    with other:
-        with ours:
-            arm(ours.fileno())
-            other.send(b"?")
-            sender = next(SIGNAL_INFO.iter_unpack(signals.take(wait=False)), None)
-            expected = (READY, ours.fileno())
-        signals.take(wait=False)  # one that were left would end this process when it is let through
-    signals.close()
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    if sender != expected:
-        raise OSError("F_SETSIG: a socket with O_ASYNC sends no signal that names it")
+    try:
+        arm(ours.fileno())
+        other.send(b"?")
+        if (READY, ours.fileno()) not in SIGNAL_INFO.iter_unpack(signals.take(wait=False)):
+            raise OSError("F_SETSIG: a socket with O_ASYNC sends no signal that names it")
+    finally:
+        ours.close()
+        other.close()
+        signals.take(wait=False)  # one that were left would end this process as soon as it is let through
+        signals.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 STRATEGIES = (

@@ -85,6 +85,26 @@ def test_a_server_started_by_hand_serves_more_connections_than_the_c_library_has
         assert all(client.echo(b"as well") == b"as well" for client in silent)
 
 
+SMALL_LIMIT = """
+import os, sys
+from servers import posix_aio
+from servers.__main__ import main
+posix_aio.POOL = 2
+os._exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_connection_beyond_the_limit_of_the_pool_is_refused_at_once_and_the_others_served() -> None:
+    with by_hand("posix_aio_signal", "-c", SMALL_LIMIT) as address, Client(address) as first, Client(address) as second:
+        assert first.echo(b"first") == b"first"
+        assert second.echo(b"second") == b"second"
+        with Client(address) as third:
+            assert third.receive_to_end() == b""
+        assert first.echo(b"still") == second.echo(b"still") == b"still"
+        second.close()
+        assert eventually(lambda: is_served(address))
+
+
 SMALL_POOL = """
 import os, sys
 from servers import posix_aio
