@@ -7,8 +7,8 @@ itself, buffer and all, and finds the bytes in the buffer when the kernel report
 share carry that:
 
     submission queue    The server writes an entry for each operation: accept, read, write. No system call.
-    completion queue    The kernel writes an entry for each that is done: the `user_data` of the submission, by which the
-                        server knows what this was, and what the system call would have returned. No system call.
+    completion queue    The kernel writes an entry for each that is done: the `user_data` of the submission, by which
+                        the server knows what this was, and what the system call would have returned. No system call.
 
 One io_uring_enter(2) does the rest: the kernel takes all that was submitted, does at once what it can (a write as a
 rule), keeps the others (a read without bytes) until their descriptor is ready, and the server sleeps until at least one
@@ -33,7 +33,7 @@ import os
 import select
 import socket
 from itertools import count
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from servers.contract import EXHAUSTED, RECV_SIZE, Channel, Listener, Strategy
 
@@ -56,12 +56,8 @@ REFUSALS = {
 }
 
 
-class Completion(NamedTuple):
-    """One entry of the completion queue; `result` is what the system call would return, or minus the errno."""
-
-    user_data: int
-    result: int
-    flags: int
+# An entry of the completion queue: user_data, what the system call would have returned or minus the errno, and flags.
+Completion = Tuple[int, int, int]
 
 
 class Ring:
@@ -94,7 +90,7 @@ class Ring:
         try:
             self.liburing.io_uring_submit_and_wait(self._ring, 1)
         except InterruptedError:
-            pass  # a signal that raised nothing
+            return []  # a signal that raised nothing
         done = []
         for _ in self.liburing.CqeIter(self._ring, self._entry):
             entry = self._entry[0]
@@ -102,7 +98,7 @@ class Ring:
                 result = entry.res
             except OSError as error:
                 result = -(error.errno or 0)
-            done.append(Completion(entry.user_data, result, entry.flags))
+            done.append((entry.user_data, result, entry.flags))
         self.liburing.io_uring_cq_advance(self._ring, len(done))
         return done
 
@@ -135,22 +131,22 @@ class Acceptor:
         self.poll.user_data = WAITING
         ring.put(self.accept)
 
-    def take(self, done: Completion) -> Optional[Channel]:
+    def take(self, user_data: int, result: int, flags: int) -> Optional[Channel]:
         """Return the channel that a completion of ours brings, if it does; and ask for the next one."""
-        if -done.result in EXHAUSTED:
+        if -result in EXHAUSTED:
             # accept(2) looks for a descriptor before it looks at the queue: tried again at once, it would fail at once,
             # for ever. So wait for somebody whom the listener can accept, or refuse.
             self.ring.put(self.poll)
             return None
-        if not done.flags & self.more:
+        if not flags & self.more:
             self.ring.put(self.accept)
-        if done.user_data == WAITING:
+        if user_data == WAITING:
             return self.accept_waiting()
-        if done.result == -errno.ECONNABORTED:
+        if result == -errno.ECONNABORTED:
             return None
-        if done.result < 0:
-            raise OSError(-done.result, os.strerror(-done.result))
-        return self.listener.adopt(done.result)
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return self.listener.adopt(result)
 
     def accept_waiting(self) -> Optional[Channel]:
         """Accept or refuse those in the queue, without waiting for more; the channel is a blocking one."""
@@ -187,14 +183,14 @@ class Connection:
         self.write.user_data = 2 * number + WRITE
         ring.put(self.first_read)
 
-    def go_on(self, done: Completion) -> bool:
+    def go_on(self, operation: int, result: int) -> bool:
         """Submit what follows on a completion; False if it was the last one."""
-        if done.result <= 0:
+        if result <= 0:
             return False  # end-of-file, or ECONNRESET, EPIPE: the peer has gone
-        if done.user_data & 1 == READ:
-            self.unsent = bytes(self.view[: done.result])
+        if operation == READ:
+            self.unsent = bytes(self.view[:result])
         else:  # short, or there would be no completion
-            self.unsent = self.unsent[done.result :]
+            self.unsent = self.unsent[result:]
         self.prepare_write(self.write, self.channel.wfd, self.unsent)
         self.write.flags = self.write_flags
         self.ring.put(self.echo)
@@ -208,14 +204,14 @@ def serve(listener: Listener) -> None:
     connections: Dict[int, Connection] = {}
     numbers = count(1)
     while True:
-        for done in ring.wait():
-            number = done.user_data >> 1
+        for user_data, result, flags in ring.wait():
+            number = user_data >> 1
             if number == 0:
-                channel = acceptor.take(done)
+                channel = acceptor.take(user_data, result, flags)
                 if channel is not None:
                     number = next(numbers)
                     connections[number] = Connection(ring, channel, number)
-            elif not connections[number].go_on(done):
+            elif not connections[number].go_on(user_data & 1, result):
                 # Nothing else of this connection is in the ring: a close would not reach what is.
                 connections.pop(number).channel.close()
 
