@@ -146,7 +146,11 @@ class Acceptor:
             return None
         if result < 0:
             raise OSError(-result, os.strerror(-result))
-        return self.listener.adopt(result)
+        return self.adopt(result)
+
+    def adopt(self, fd: int) -> Optional[Channel]:
+        """Make a channel of what the kernel accepted."""
+        return self.listener.adopt(fd)
 
     def accept_waiting(self) -> Optional[Channel]:
         """Accept or refuse those in the queue, without waiting for more; the channel is a blocking one."""
@@ -173,7 +177,6 @@ class Connection:
         self.unsent = b""
         liburing = ring.liburing
         self.prepare_write = liburing.io_uring_prep_write
-        self.write_flags = liburing.IOSQE_IO_LINK | liburing.IOSQE_CQE_SKIP_SUCCESS
         self.echo = liburing.Sqe(2)
         self.write, read = self.echo[0], self.echo[1]
         self.first_read = liburing.Sqe()
@@ -181,6 +184,7 @@ class Connection:
             liburing.io_uring_prep_read(entry, channel.rfd, self.buffer)
             entry.user_data = 2 * number + READ
         self.write.user_data = 2 * number + WRITE
+        self.write.flags = liburing.IOSQE_IO_LINK | liburing.IOSQE_CQE_SKIP_SUCCESS
         ring.put(self.first_read)
 
     def go_on(self, operation: int, result: int) -> bool:
@@ -192,7 +196,6 @@ class Connection:
         else:  # short, or there would be no completion
             self.unsent = self.unsent[result:]
         self.prepare_write(self.write, self.channel.wfd, self.unsent)
-        self.write.flags = self.write_flags
         self.ring.put(self.echo)
         return True
 
