@@ -73,7 +73,8 @@ class Ring:
         try:
             self.liburing.io_uring_queue_init(entries, self._ring, flags)
         except OSError as error:
-            raise RuntimeError(REFUSALS.get(error.errno or 0, f"io_uring_setup: {error}")) from None
+            number = error.errno or 0
+            raise RuntimeError(REFUSALS.get(number, f"io_uring_setup fails ({describe(number)})")) from None
 
     def close(self) -> None:
         """Give up the queues, and cancel what is under way."""
@@ -101,6 +102,11 @@ class Ring:
             done.append((entry.user_data, result, entry.flags))
         self.liburing.io_uring_cq_advance(self._ring, len(done))
         return done
+
+
+def describe(number: int) -> str:
+    """Return the name of an errno, and what it means."""
+    return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
 
 
 def import_liburing() -> Any:

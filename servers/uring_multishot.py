@@ -32,7 +32,7 @@ from itertools import count
 from typing import Dict, List, Optional
 
 from servers.contract import RECV_SIZE, Channel, Listener, Strategy
-from servers.uring import Acceptor, Ring
+from servers.uring import Acceptor, Ring, describe
 
 BUFFERS = 64  # RECV_SIZE each: 4 MiB
 GROUP = 0  # the name of the pool
@@ -75,7 +75,7 @@ class MultishotAcceptor(Acceptor):
     def adopt(self, fd: int) -> Optional[Channel]:
         if fd < resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
             return self.listener.adopt(fd)
-        self.listener.refuse(Channel(fd, fd), f"EMFILE: {os.strerror(errno.EMFILE)}")
+        self.listener.refuse(Channel(fd, fd), describe(errno.EMFILE))
         return None
 
 
@@ -144,6 +144,16 @@ class Connection:
         return True
 
 
+def keep_freed_memory(size_bytes: int) -> None:
+    """Have malloc keep that much for the next copies.
+
+    Otherwise the copies of one round, freed together, go back to the kernel, and every page of the next ones is a page
+    fault. glibc learns how much is freed and wanted again when a block of that size is freed (mallopt(3),
+    M_MMAP_THRESHOLD).
+    """
+    bytearray(size_bytes)
+
+
 def serve(listener: Listener) -> None:
     """Sleep, note all completions, submit what follows, for ever."""
     ring = Ring()
@@ -151,6 +161,7 @@ def serve(listener: Listener) -> None:
     acceptor = MultishotAcceptor(ring, listener, ring.liburing.io_uring_prep_multishot_accept)
     connections: Dict[int, Connection] = {}
     numbers = count(1)
+    keep_freed_memory(BUFFERS * RECV_SIZE)
     while True:
         due: Dict[int, Connection] = {}
         for user_data, result, flags in ring.wait():
@@ -159,7 +170,7 @@ def serve(listener: Listener) -> None:
                 connection = due[number] = connections[number]
                 connection.note(operation, result, flags, pool)
             elif operation == GIVE_BACK:
-                raise OSError(-result, f"IORING_OP_PROVIDE_BUFFERS: {os.strerror(-result)}")
+                raise OSError(-result, f"a buffer can't be given back ({describe(-result)})")
             else:
                 channel = acceptor.take(user_data, result, flags)
                 if channel is not None:
@@ -174,22 +185,23 @@ def serve(listener: Listener) -> None:
 def probe() -> None:
     """Read from a pipe in this way. Raises where that is not possible, with the reason."""
     ring = Ring(entries=4)
-    pool = Pool(ring, 1)
     channel = Channel(*os.pipe())
     try:
+        pool = Pool(ring, 1)
         connection = Connection(ring, channel, number=1)
         connection.go_on()
         os.write(channel.wfd, b"?")
-        for _, result, _ in ring.wait():
-            if result < 0:
-                name = errno.errorcode.get(-result, str(-result))
+        for _, result, flags in ring.wait():
+            if result == -errno.EINVAL:
                 raise RuntimeError(
-                    f"the kernel's io_uring is too old ({name}): multishot read takes Linux 6.7 or later"
+                    "the kernel's io_uring is too old (EINVAL): a multishot read takes Linux 6.7 or later"
                 )
+            if result < 0:
+                raise RuntimeError(f"a multishot read fails ({describe(-result)})")
+            connection.note(READ, result, flags, pool)
     finally:
         ring.close()
         channel.close()
-        del pool
 
 
 STRATEGIES = (
