@@ -23,6 +23,8 @@ from servers import uring, uring_multishot
 ECHOES = 50
 CALLS = {"io_uring": 1, "io_uring_multishot": 2}  # for one echo, when they come one by one
 
+MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}  # which malloc may make at any time
+
 
 def on_every_transport(strategy: str) -> list[Any]:
     return [
@@ -43,9 +45,9 @@ def test_an_echo_is_io_uring_enter_and_no_other_system_call(which: Case) -> None
         assert client.echo(b"open") == b"open"
         assert eventually(lambda: asleep(server))
         calls = system_calls(server.process.pid, lambda: [client.echo(noise(64)) for _ in range(ECHOES)])
-        # The call that it sleeps in at the beginning is seen, too.
-        assert calls == ["io_uring_enter"] * len(calls)
-        assert len(calls) <= CALLS[which.strategy] * ECHOES + 1
+        assert set(calls) - MEMORY == {"io_uring_enter"}
+        # The one that it sleeps in is seen too, and attaching may interrupt it.
+        assert calls.count("io_uring_enter") <= CALLS[which.strategy] * ECHOES + 3
 
 
 @pytest.mark.parametrize("which", EITHER)
