@@ -25,17 +25,12 @@ CALLS = {"io_uring": 1, "io_uring_multishot": 2}  # for one echo, when they come
 
 MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}  # which malloc may make at any time
 
-
-def on_every_transport(strategy: str) -> list[Any]:
-    return [
-        pytest.param(case, id=str(case), marks=[pytest.mark.skip(reason=case.unavailable)] if case.unavailable else [])
-        for case in cases()
-        if case.strategy == strategy
-    ]
-
-
-MULTISHOT = on_every_transport("io_uring_multishot")
-EITHER = on_every_transport("io_uring") + MULTISHOT
+EITHER = [
+    pytest.param(case, id=str(case), marks=[pytest.mark.skip(reason=case.unavailable)] if case.unavailable else [])
+    for case in cases()
+    if case.strategy in CALLS
+]
+MULTISHOT = [parameter for parameter in EITHER if str(parameter.id).startswith("io_uring_multishot")]
 PROBES = [uring.probe, uring_multishot.probe]
 
 
