@@ -1,0 +1,202 @@
+"""What is special to io_uring: how few system calls an echo takes, buffers that run out, and kernels that refuse."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from echo_client import Client, noise
+from spawn import WAIT_S, Case, asleep, cases, cpu_share, eventually, spawned, stop
+
+from servers import uring, uring_multishot
+
+ECHOES = 50
+CALLS = {"io_uring": 1, "io_uring_multishot": 2}  # for one echo, when they come one by one
+
+MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}  # which malloc may make at any time
+
+EITHER = [
+    pytest.param(case, id=str(case), marks=[pytest.mark.skip(reason=case.unavailable)] if case.unavailable else [])
+    for case in cases()
+    if case.strategy in CALLS
+]
+MULTISHOT = [parameter for parameter in EITHER if str(parameter.id).startswith("io_uring_multishot")]
+PROBES = [uring.probe, uring_multishot.probe]
+
+
+@pytest.mark.parametrize("which", EITHER)
+def test_an_echo_is_io_uring_enter_and_no_other_system_call(which: Case) -> None:
+    with spawned(which) as server, Client(server.address) as client:
+        assert client.echo(b"open") == b"open"
+        assert eventually(lambda: asleep(server))
+        calls = system_calls(server.process.pid, lambda: [client.echo(noise(64)) for _ in range(ECHOES)])
+        assert set(calls) - MEMORY == {"io_uring_enter"}
+        # The one that it sleeps in is seen too, and attaching may interrupt it.
+        assert calls.count("io_uring_enter") <= CALLS[which.strategy] * ECHOES + 3
+
+
+@pytest.mark.parametrize("which", EITHER)
+def test_echoes_of_many_connections_share_system_calls(which: Case) -> None:
+    with spawned(which) as server, ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.address)) for _ in range(ECHOES)]
+        for client in clients:
+            assert client.echo(b"open") == b"open"
+
+        def echo_all_at_once() -> None:
+            server.process.send_signal(signal.SIGSTOP)
+            for client in clients:
+                client.send(b"at once")
+            server.process.send_signal(signal.SIGCONT)
+            assert all(client.receive(7) == b"at once" for client in clients)
+
+        calls = system_calls(server.process.pid, echo_all_at_once)
+        assert calls.count("io_uring_enter") < ECHOES / 2
+
+
+@pytest.mark.parametrize("which", MULTISHOT)
+def test_when_more_connections_speak_than_there_are_buffers_all_are_answered(which: Case) -> None:
+    with spawned(which) as server, ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.address)) for _ in range(3 * uring_multishot.BUFFERS)]
+        for turn in range(3):
+            server.process.send_signal(signal.SIGSTOP)  # so that it finds them all at once
+            for number, client in enumerate(clients):
+                client.send(noise(number + turn + 1))
+            server.process.send_signal(signal.SIGCONT)
+            for number, client in enumerate(clients):
+                assert client.receive(number + turn + 1) == noise(number + turn + 1)
+        assert cpu_share(server) < 0.25, "it spins"
+        assert stop(server.process) == 0
+        assert server.complaints() == ""
+
+
+@pytest.mark.parametrize("which", MULTISHOT)
+def test_when_more_clients_never_read_than_there_are_buffers_others_are_answered(which: Case) -> None:
+    with spawned(which) as server, ExitStack() as stack:
+        other = stack.enter_context(Client(server.address))
+        sent_bytes = []
+        deaf = [stack.enter_context(Client(server.address)) for _ in range(uring_multishot.BUFFERS + 10)]
+        for client in deaf:
+            sent_bytes.append(client.send_until_stuck(bytes(2 * 1024 * 1024), patience_s=0.005))
+            assert other.echo(b"and you?") == b"and you?"
+        assert cpu_share(server) < 0.25, "it spins while it waits for the clients to read"
+        for client, size_bytes in zip(deaf, sent_bytes, strict=True):
+            assert client.receive(size_bytes) == bytes(size_bytes)
+
+
+def test_a_full_submission_queue_and_a_full_completion_queue_lose_nothing() -> None:
+    liburing = pytest.importorskip("liburing")
+    ring = open_ring(entries=2)
+    for number in range(50):
+        entry = liburing.Sqe()
+        liburing.io_uring_prep_nop(entry)
+        entry.user_data = number
+        ring.put(entry)
+    done: list[int] = []
+    while len(done) < 50:
+        done += [user_data for user_data, _, _ in ring.wait()]
+    ring.close()
+    assert sorted(done) == list(range(50))
+
+
+def test_a_failed_operation_is_reported_by_its_errno() -> None:
+    liburing = pytest.importorskip("liburing")
+    ring = open_ring(entries=2)
+    entry = liburing.Sqe()
+    liburing.io_uring_prep_write(entry, -1, b"nowhere")
+    entry.user_data = 7
+    ring.put(entry)
+    assert ring.wait() == [(7, -errno.EBADF, 0)]
+    ring.close()
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(
+    probe: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "liburing", None)
+    with pytest.raises(RuntimeError) as raised:
+        probe()
+    assert str(raised.value) == "pip install 'iobench[uring]'"
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EPERM, "kernel.io_uring_disabled"),
+        (errno.ENOSYS, "Linux 6.1"),
+        (errno.EINVAL, "Linux 6.1"),
+        (errno.ENOMEM, "ulimit -l"),
+        (errno.EMFILE, "Too many open files"),
+    ],
+)
+def test_a_kernel_that_refuses_is_reported_with_its_errno_and_a_remedy(
+    probe: Callable[[], None], number: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pytest.importorskip("liburing"), "io_uring_queue_init", refuse)
+    with pytest.raises(RuntimeError, match=remedy) as raised:
+        probe()
+    assert errno.errorcode[number] in str(raised.value)
+
+
+def test_a_kernel_without_multishot_read_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    liburing = pytest.importorskip("liburing")
+    open_ring(entries=2).close()
+
+    def prepare_what_does_not_exist(entry: Any, fd: int, *_: object) -> None:
+        liburing.io_uring_prep_fsync(entry, fd, 0xFF)  # no such flags: EINVAL, as for an operation that is not known
+
+    monkeypatch.setattr(liburing, "io_uring_prep_read_multishot", prepare_what_does_not_exist)
+    before = open_descriptors()
+    with pytest.raises(RuntimeError, match=r"EINVAL.*Linux 6\.7"):
+        uring_multishot.probe()
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def open_ring(entries: int) -> uring.Ring:
+    """Open a ring, or skip the test with the reason."""
+    try:
+        return uring.Ring(entries)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def system_calls(pid: int, action: Callable[[], object]) -> list[str]:
+    """Return the names of the system calls that a process makes meanwhile."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace"
+        tracer = subprocess.Popen([strace, "-f", "-o", trace, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
+        assert tracer.stderr is not None
+        first = tracer.stderr.readline()
+        if "attached" not in first:
+            tracer.wait(WAIT_S)
+            tracer.stderr.close()
+            pytest.skip(f"strace can't attach: {first.strip()}")
+        try:
+            action()
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(WAIT_S)
+            tracer.stderr.close()
+        lines = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
+    return [line.partition("(")[0] for line in lines if "(" in line and line[0].isalpha()]
