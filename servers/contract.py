@@ -187,12 +187,17 @@ def stop_on_sigterm() -> None:
     server that sleeps in the kernel is woken by it.
     """
 
+    stopping = (signal.SIGTERM, signal.SIGINT)
+
     def stop(signum: int, frame: object) -> NoReturn:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)  # once is enough; a second one must not interrupt the ending
+        # Once is enough; a second one must not interrupt the ending. Blocked first: Python complains of a signal that
+        # comes while it changes what is done about that signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+        for number in stopping:
+            signal.signal(number, signal.SIG_IGN)
         raise Stop(0)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping:
         signal.signal(number, stop)
 
 
