@@ -1,0 +1,67 @@
+"""The forms of asyncio_loops.py on event loops that are written in another language: uvloop and rloop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+from functools import lru_cache, partial
+from importlib.metadata import version
+from typing import Any
+
+from servers.asyncio_loops import FORMS, Form, echo_by_protocol, on_loop
+from servers.contract import Channel, Strategy
+
+# How long a probe waits for a loop that may never answer.
+PATIENCE_S = 1.0
+
+
+def new_loop(package: str) -> Any:
+    """Make an event loop. Raises ModuleNotFoundError, with the remedy, where the package is not installed."""
+    try:
+        return importlib.import_module(package).new_event_loop()
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("pip install 'iobench[loops]'") from None
+
+
+def probe(package: str, form: Form) -> None:
+    """Raise, with the reason, where the loop can't serve in this form."""
+    new_loop(package).close()
+    if form.name != "sock" and not transports_end(package):
+        raise RuntimeError(
+            f"{package} {version(package)} does not close a connection whose client has ended its sending"
+        )
+
+
+@lru_cache(maxsize=None)
+def transports_end(package: str) -> bool:
+    """Whether a client that ends its sending gets every byte and then the end, found by trying."""
+    loop = new_loop(package)
+    client, accepted = socket.socketpair()
+    client.setblocking(False)
+
+    async def echoed() -> bytes:
+        fd = accepted.detach()
+        await echo_by_protocol(Channel(fd, fd))
+        client.send(b"?")
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := await loop.sock_recv(client, 1):
+            received += data
+        return received
+
+    try:
+        return bool(loop.run_until_complete(asyncio.wait_for(echoed(), PATIENCE_S)) == b"?")
+    except asyncio.TimeoutError:
+        return False
+    finally:
+        loop.close()
+        client.close()
+
+
+def strategy(package: str, form: Form) -> Strategy:
+    """Describe one form on the loop of one package."""
+    return on_loop(package, partial(new_loop, package), form, partial(probe, package, form))
+
+
+STRATEGIES = tuple(strategy(package, form) for package in ("uvloop", "rloop") for form in FORMS)
