@@ -58,7 +58,8 @@ class Echo(Flow, asyncio.Protocol):
     """Bytes come as an object of their own for every read."""
 
     def data_received(self, data: bytes) -> None:
-        self.output.write(data)
+        if not self.output.is_closing():  # a pipe's other end may have gone, before connection_lost says so
+            self.output.write(data)
 
 
 class BufferedEcho(Flow, asyncio.BufferedProtocol):
@@ -80,16 +81,10 @@ class BufferedEcho(Flow, asyncio.BufferedProtocol):
         self.output.write(self.buffer[:nbytes])
 
 
-async def echo_by_protocol(channel: Channel) -> None:
-    """Attach an Echo to the channel; from then on the loop calls it."""
-    echo = Echo()
-    await attach(channel, echo, echo)
-
-
-async def echo_by_buffer(channel: Channel) -> None:
-    """Attach a BufferedEcho to the channel; from then on the loop calls it."""
-    echo = BufferedEcho()
-    await attach(channel, echo, echo)
+async def echo_by_protocol(new_protocol: Callable[[], Flow], channel: Channel) -> None:
+    """Attach a protocol to the channel; from then on the loop calls it."""
+    protocol = new_protocol()
+    await attach(channel, protocol, protocol)
 
 
 async def echo_by_streams(channel: Channel) -> None:
@@ -100,7 +95,7 @@ async def echo_by_streams(channel: Channel) -> None:
     source, sink = await attach(channel, incoming, outgoing)
     writer = asyncio.StreamWriter(sink, outgoing, reader, asyncio.get_running_loop())
     try:
-        while data := await reader.read(RECV_SIZE):
+        while (data := await reader.read(RECV_SIZE)) and not sink.is_closing():
             writer.write(data)
             await writer.drain()
     except OSError:
@@ -183,7 +178,7 @@ class Form(NamedTuple):
 
 FORMS = (
     Form("streams", "streams: a coroutine for each connection awaits read and drain", echo_by_streams),
-    Form("protocol", "protocol: the event loop calls data_received with the bytes", echo_by_protocol),
+    Form("protocol", "protocol: the event loop calls data_received with the bytes", partial(echo_by_protocol, Echo)),
     # A pipe is no socket, and the transport of a pipe knows no BufferedProtocol.
     Form(
         "sock",
@@ -191,7 +186,12 @@ FORMS = (
         echo_by_sock,
         ("tcp", "unix"),
     ),
-    Form("buffered", "buffered protocol: the event loop reads into a buffer of ours", echo_by_buffer, ("tcp", "unix")),
+    Form(
+        "buffered",
+        "buffered protocol: the event loop reads into a buffer of ours",
+        partial(echo_by_protocol, BufferedEcho),
+        ("tcp", "unix"),
+    ),
 )
 
 

@@ -9,11 +9,35 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
 
-from servers.asyncio_loops import FORMS, Form, echo_by_protocol, on_loop
-from servers.contract import Channel, Strategy
+from servers.asyncio_loops import FORMS, Echo, Form, echo_by_protocol, on_loop
+from servers.contract import RECV_SIZE, Channel, Strategy
 
 # How long a probe waits for a loop that may never answer.
 PATIENCE_S = 1.0
+
+
+class EchoInTurns(Echo):
+    """Stops reading for the rest of the loop's iteration after a large read, for loops that would go on at once."""
+
+    writable = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if len(data) > RECV_SIZE:
+            self.input.pause_reading()
+            asyncio.get_running_loop().call_soon(self.resume_reading)
+
+    def resume_reading(self) -> None:
+        if self.writable:
+            self.input.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        super().resume_writing()
 
 
 def new_loop(package: str) -> Any:
@@ -42,7 +66,7 @@ def transports_end(package: str) -> bool:
 
     async def echoed() -> bytes:
         fd = accepted.detach()
-        await echo_by_protocol(Channel(fd, fd))
+        await echo_by_protocol(Echo, Channel(fd, fd))
         client.send(b"?")
         client.shutdown(socket.SHUT_WR)
         received = b""
@@ -59,9 +83,15 @@ def transports_end(package: str) -> bool:
         client.close()
 
 
-def strategy(package: str, form: Form) -> Strategy:
+def on_package(package: str, form: Form) -> Strategy:
     """Describe one form on the loop of one package."""
     return on_loop(package, partial(new_loop, package), form, partial(probe, package, form))
 
 
-STRATEGIES = tuple(strategy(package, form) for package in ("uvloop", "rloop") for form in FORMS)
+IN_TURNS = partial(echo_by_protocol, EchoInTurns)
+ON_LIBUV = tuple(form._replace(echo=IN_TURNS) if form.name == "protocol" else form for form in FORMS)
+
+STRATEGIES = (
+    *(on_package("uvloop", form) for form in ON_LIBUV),
+    *(on_package("rloop", form) for form in FORMS),
+)
