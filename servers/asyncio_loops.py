@@ -3,15 +3,30 @@
     epoll_wait() --> recv() --> [callback, or a coroutine resumed] --> send() --> epoll_wait() ...
 
 Underneath is level-triggered epoll, as in readiness.py. What is new is above it: the loop turns each ready descriptor
-into a call.
+into a call. Four forms of the same server, and the system calls of one echo that comes alone:
 
-    asyncio_protocol   The transport calls data_received with the bytes: no task, no future, a few calls for a message.
-    asyncio_buffered   The transport reads into a buffer that the protocol lends it (recv_into), and allocates none.
-    asyncio_streams    A coroutine for each connection reads like the blocking version. The bytes go through the buffer
-                       of a StreamReader; `await` parks the coroutine on a future, and the loop resumes it in its next
-                       iteration.
-    asyncio_sock       A coroutine for each connection, and no transport: sock_recv tries recv, and where that says
-                       EAGAIN it watches the socket until there are bytes.
+    asyncio_protocol   epoll_wait, recv, send. The transport calls data_received with the bytes: no task, no future, a
+                       few calls for a message.
+    asyncio_buffered   The same three. The transport reads into a buffer that the protocol lends it (recv_into), and
+                       allocates none.
+    asyncio_streams    epoll_wait, recv, epoll_wait(0), send. A coroutine for each connection reads like the blocking
+                       version. The bytes go through the buffer of a StreamReader; `await` parks the coroutine on a
+                       future, and the loop resumes it in its next iteration, which asks epoll first.
+    asyncio_sock       epoll_wait, recv, epoll_wait(0), epoll_ctl(DEL), send, recv = EAGAIN, epoll_ctl(ADD). A coroutine
+                       for each connection, and no transport: sock_recv tries recv, and where that says EAGAIN it puts
+                       the socket on the interest list (add_reader) and takes it off when bytes have come.
+
+Many ready connections share an epoll_wait, as in readiness.py, and here the share of epoll_wait(0) as well; each of the
+other calls is made for every message. The server sleeps in epoll_wait alone, and a task that waits costs memory only.
+
+Backpressure is the transport's: when more than 64 KiB are unsent it says pause_writing (drain() then waits), and
+the echo stops reading until it hears resume_writing. sock_sendall just waits, and nothing reads meanwhile.
+
+A transport without a lent buffer reads up to 256 KiB at once, where the other strategies read RECV_SIZE. That buffer is
+allocated for every read, above glibc's mmap threshold of 128 KiB: mmap, mremap to the size of the message and munmap
+for every message, until a message of that size has been freed and made glibc raise the threshold (mallopt(3)).
+
+SIGTERM reaches the loop as a byte on a socket pair of its own (signal.set_wakeup_fd), which wakes it.
 """
 
 from __future__ import annotations
@@ -179,7 +194,7 @@ class Form(NamedTuple):
 FORMS = (
     Form("streams", "streams: a coroutine for each connection awaits read and drain", echo_by_streams),
     Form("protocol", "protocol: the event loop calls data_received with the bytes", partial(echo_by_protocol, Echo)),
-    # A pipe is no socket, and the transport of a pipe knows no BufferedProtocol.
+    # A pipe is no socket, which sock_recv wants, and the transport of a pipe knows no BufferedProtocol.
     Form(
         "sock",
         "sockets: a coroutine for each connection awaits sock_recv and sock_sendall",

@@ -1,4 +1,30 @@
-"""The forms of asyncio_loops.py on event loops that are written in another language: uvloop and rloop."""
+"""The forms of asyncio_loops.py on event loops that are written in other languages: uvloop and rloop.
+
+    uvloop   libuv in C, and Cython around it
+    rloop    mio in Rust, and Python around it
+
+The interface is asyncio's and so are the forms; what differs is what they come down to. One echo that comes alone:
+
+    uvloop_protocol    epoll_pwait, read, write. The read goes into a buffer of the loop's (256,000 bytes, for all
+    uvloop_streams     connections), and an object just as long as the message is made from it: no mmap. A resumed
+                       coroutine runs before epoll is asked again: streams cost no further system call.
+    uvloop_buffered    The same three, reading into the buffer that is lent.
+    uvloop_sock        Eleven calls: epoll_pwait, recv, epoll_ctl(DEL) three times, send, epoll_ctl(ADD) and (DEL),
+                       ioctl(FIONBIO), epoll_ctl(DEL), io_uring_enter. sock_recv always waits first, with a libuv
+                       handle of its own that is made for each wait, tried out on epoll, and closed after it.
+    rloop_sock         epoll_wait, recv, send, recv = EAGAIN. A socket is registered once for both directions, edge-
+                       triggered, and stays on the interest list: no epoll_ctl, but on UNIX sockets each message that
+                       the client reads brings an idle wake-up, as in epoll_edge.py.
+
+libuv gathers its changes of the interest list and hands them over before it sleeps, where the kernel allows by a
+private io_uring, in a single io_uring_enter.
+
+As long as reads fill its buffer, libuv reads from the same connection up to 32 times before it looks at another. For a
+flood that is 8 MB a turn: uvloop_protocol stops reading for the rest of the iteration after a large read.
+
+rloop's transports may be unavailable: release 0.5.0 tells the protocol that the connection is lost when the client ends
+its sending, and never closes the descriptor. The probe finds that by trying.
+"""
 
 from __future__ import annotations
 
