@@ -2,16 +2,16 @@
 
     epoll_wait() --> recv() --> getsockopt(SO_SNDBUF) --> send() --> recv() = EAGAIN --> epoll_wait() ...
 
-The code of a connection is the blocking one, without async or await. A greenlet has a C stack of its own: where a
-read says EAGAIN it switches to the hub, the greenlet that runs libev's loop, and libev switches back to it when the
-descriptor is ready. What is switched is copied off the stack and back, and no interpreter frame is unwound.
+The code of a connection is the blocking one, without async or await. Where a read says EAGAIN, its greenlet switches to
+the hub, the greenlet that runs libev's loop, which switches back when the descriptor is ready. All of them share the
+thread's C stack: at a switch, the piece that one has in use is copied to the heap, and the other's is copied back.
 
 One echo on a socket is five system calls; sendall asks for the size of the socket's buffer each time. libev
 changes its interest list lazily: a descriptor that nobody waits for any more stays on it, and is dealt with when it is
 reported. A socket has one watcher for as long as it lives, so waiting again needs no epoll_ctl. nb_read, for pipes,
 makes a watcher for each wait, and libev makes sure with fcntl(F_GETFD) and an epoll_ctl(ADD) = EEXIST: six calls.
 
-What it costs as connections grow: the piece of the C stack that each waiting greenlet left off, some kilobytes.
+What it costs as connections grow: for each that waits, a greenlet with its frames and its piece of the C stack.
 """
 
 from __future__ import annotations
