@@ -73,7 +73,9 @@ class Echo(Flow, asyncio.Protocol):
     """Bytes come as an object of their own for every read."""
 
     def data_received(self, data: bytes) -> None:
-        if not self.output.is_closing():  # a pipe's other end may have gone, before connection_lost says so
+        if self.output.is_closing():
+            self.input.close()  # the client left its other pipe before both ends were connected to the loop
+        else:
             self.output.write(data)
 
 
@@ -110,6 +112,7 @@ async def echo_by_streams(channel: Channel) -> None:
     source, sink = await attach(channel, incoming, outgoing)
     writer = asyncio.StreamWriter(sink, outgoing, reader, asyncio.get_running_loop())
     try:
+        # The peer may have gone while bytes of it were left: to write then is logged by asyncio, and raises on uvloop.
         while (data := await reader.read(RECV_SIZE)) and not sink.is_closing():
             writer.write(data)
             await writer.drain()
