@@ -16,6 +16,9 @@ into a call. Four forms of the same server, and the system calls of one echo tha
                        for each connection, and no transport: sock_recv tries recv, and where that says EAGAIN it puts
                        the socket on the interest list (add_reader) and takes it off when bytes have come.
 
+The last needs sockets, since recv is no call for a pipe, and the transport of a pipe lends no buffer: asyncio_sock and
+asyncio_buffered do not serve pipes.
+
 Many ready connections share an epoll_wait, as in readiness.py, and here the share of epoll_wait(0) as well; each of the
 other calls is made for every message. The server sleeps in epoll_wait alone, and a task that waits costs memory only.
 
@@ -45,8 +48,11 @@ from servers.contract import RECV_SIZE, Channel, Listener, Strategy
 TURN = 16
 
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
+
+
 class Flow:
-    """What every protocol here does but to receive: backpressure, and the end of both transports.
+    """What the protocols have in common: backpressure, and the end of both transports.
 
     A socket is one transport, and input and output are the same; a pair of pipes is two.
     """
@@ -87,8 +93,8 @@ class BufferedEcho(Flow, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        # What could not be sent at once may still lie in the buffer: not every transport copies it. With this limit
-        # the first unsent byte pauses reading, and only the last one resumes it.
+        # What could not be sent at once may still lie in the buffer: uvloop's transports do not copy it. With this
+        # limit the first unsent byte pauses reading, and only the last one resumes it.
         transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -159,8 +165,9 @@ async def attach(channel: Channel, incoming: Any, outgoing: Any) -> Tuple[Any, A
 def serve(listener: Listener, echo: Callable[[Channel], Awaitable[None]], new_loop: Callable[[], Any]) -> None:
     """Run the loop until SIGTERM; `echo` becomes a task for each connection."""
     listener.set_blocking(False)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # half a loop can't be left in order
     loop = new_loop()
-    asyncio.set_event_loop(loop)
+    asyncio.set_event_loop(loop)  # keeps it, and all that waits in it, alive after its end: nothing is left to log
     tasks: Set[Any] = set()  # the loop itself keeps only weak references
 
     def welcome() -> None:
@@ -179,10 +186,11 @@ def stop_on_signal(loop: Any) -> None:
     """Let the loop turn SIGTERM and SIGINT into a callback that stops it.
 
     Stop would be raised in the middle of the loop's own code, some of which is no Python: not every loop lets it
-    through. To be called in the loop, since not every loop notices signals before it runs.
+    through. To be called in the loop, since not every loop notices signals before it runs; until then they are blocked.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDINGS:
         loop.add_signal_handler(number, loop.stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
 class Form(NamedTuple):
@@ -197,7 +205,6 @@ class Form(NamedTuple):
 FORMS = (
     Form("streams", "streams: a coroutine for each connection awaits read and drain", echo_by_streams),
     Form("protocol", "protocol: the event loop calls data_received with the bytes", partial(echo_by_protocol, Echo)),
-    # A pipe is no socket, which sock_recv wants, and the transport of a pipe knows no BufferedProtocol.
     Form(
         "sock",
         "sockets: a coroutine for each connection awaits sock_recv and sock_sendall",

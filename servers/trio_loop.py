@@ -25,6 +25,8 @@ from typing import Any, Tuple
 
 from servers.contract import RECV_SIZE, Channel, Listener, Strategy
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
+
 
 def probe() -> None:
     """Raise, with the remedy, where trio is not installed."""
@@ -39,6 +41,7 @@ def serve(listener: Listener) -> None:
     import trio  # noqa: PLC0415 - no other server needs it
 
     listener.set_blocking(False)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # until trio can handle them
     trio.run(echo_until_signal, trio, listener)
 
 
@@ -49,6 +52,7 @@ async def echo_until_signal(trio: ModuleType, listener: Listener) -> None:
     # interrupt anything as well: it may call run_sync_soon, and nothing else of trio.
     wake = trio.lowlevel.current_trio_token().run_sync_soon
     on_signal(lambda signum, frame: wake(stopped.set, idempotent=True))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(welcome, trio, listener, nursery)
         await stopped.wait()
@@ -58,7 +62,7 @@ async def echo_until_signal(trio: ModuleType, listener: Listener) -> None:
 
 def on_signal(handler: Any) -> None:
     """Have SIGTERM, and Ctrl-C, handled so from now on."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDINGS:
         signal.signal(number, handler)
 
 

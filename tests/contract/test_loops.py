@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from echo_client import Client, noise
-from spawn import STOP_S, Case, asleep, cases, descriptors, eventually, spawned
+from spawn import ROOT, STOP_S, WAIT_S, Case, asleep, cases, descriptors, eventually, spawned
 
 from servers import gevent_loop, other_loops, trio_loop
 from servers.__main__ import why_unavailable
@@ -104,6 +105,34 @@ def test_sigterms_that_keep_coming_while_a_loop_ends_are_as_quiet_as_one(served:
         assert server.process.wait(0) == 0
         assert server.complaints() == ""
         assert server.next_status() == {"event": "stopped", "refused": {}}
+
+
+SIGTERM_WHILE_IT_BEGINS = """
+import os, signal, socket, sys
+from servers.__main__ import main
+
+make_pair = socket.socketpair
+
+def interrupted(*options):
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return make_pair(*options)
+
+socket.socketpair = interrupted  # every loop makes one, to be woken by
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@each([case for case in ON_LOOPS if case.transport == "tcp" and case.strategy != "gevent"])  # whose libev makes none
+def test_a_sigterm_that_comes_while_a_loop_begins_stops_it_as_quietly(served: Case) -> None:
+    command = [sys.executable, "-c", SIGTERM_WHILE_IT_BEGINS, served.strategy, "tcp:127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            _, complaints = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert complaints == b""
 
 
 @each([case for case in ON_LOOPS if case.transport == "tcp"])
