@@ -93,8 +93,8 @@ class BufferedEcho(Flow, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        # What could not be sent at once may still lie in the buffer: uvloop's transports do not copy it. With this
-        # limit the first unsent byte pauses reading, and only the last one resumes it.
+        # What could not be sent at once still lies in the buffer: uvloop, and asyncio from Python 3.12 on, do not copy
+        # it. With this limit the first unsent byte pauses reading, and only the last one resumes it.
         transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
