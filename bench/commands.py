@@ -339,7 +339,8 @@ def _unavailable_notes(planned: Plan) -> list[str]:
 def _plan_table(planned: Plan) -> Table:
     """How often each strategy is measured at which points."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("strategy", "transports", "connections", "message bytes", "workloads"):
+    table.add_column("strategy", no_wrap=True)
+    for column in ("transports", "connections", "bytes", "workloads"):
         table.add_column(column)
     table.add_column("trials", justify="right")
     for strategy in planned.strategies:
