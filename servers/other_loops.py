@@ -38,8 +38,9 @@ from typing import Any
 from servers.asyncio_loops import FORMS, Echo, Form, echo_by_protocol, on_loop
 from servers.contract import RECV_SIZE, Channel, Strategy
 
-# How long a probe waits for a loop that may never answer.
+# How long a probe waits for a loop that may never tell of the end, and then for the end that it told of.
 PATIENCE_S = 1.0
+CLOSING_S = 0.05
 
 
 class EchoInTurns(Echo):
@@ -64,6 +65,17 @@ class EchoInTurns(Echo):
     def resume_writing(self) -> None:
         self.writable = True
         super().resume_writing()
+
+
+class EchoTellsOfEnd(Echo):
+    """Says when the loop takes the connection for lost."""
+
+    def __init__(self, lost: asyncio.Event) -> None:
+        self.lost = lost
+
+    def connection_lost(self, exc: object) -> None:
+        super().connection_lost(exc)
+        self.lost.set()
 
 
 def new_loop(package: str) -> Any:
@@ -91,17 +103,21 @@ def transports_end(package: str) -> bool:
     client.setblocking(False)
 
     async def echoed() -> bytes:
-        fd = accepted.detach()
-        await echo_by_protocol(Echo, Channel(fd, fd))
+        fd, lost = accepted.detach(), asyncio.Event()
+        await echo_by_protocol(partial(EchoTellsOfEnd, lost), Channel(fd, fd))
         client.send(b"?")
         client.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(lost.wait(), PATIENCE_S)
+        return await asyncio.wait_for(received_to_end(), CLOSING_S)
+
+    async def received_to_end() -> bytes:
         received = b""
         while data := await loop.sock_recv(client, 1):
             received += data
         return received
 
     try:
-        return bool(loop.run_until_complete(asyncio.wait_for(echoed(), PATIENCE_S)) == b"?")
+        return bool(loop.run_until_complete(echoed()) == b"?")
     except asyncio.TimeoutError:
         return False
     finally:
