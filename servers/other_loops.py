@@ -31,6 +31,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
+import warnings
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -88,6 +89,13 @@ def new_loop(package: str) -> Any:
 
 def probe(package: str, form: Form) -> None:
     """Raise, with the reason, where the loop can't serve in this form."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # rloop leaves a pair of sockets of its own to the collector
+        try_loop(package, form)
+
+
+def try_loop(package: str, form: Form) -> None:
+    """Raise as `probe` does."""
     new_loop(package).close()
     if form.name != "sock" and not transports_end(package):
         raise RuntimeError(

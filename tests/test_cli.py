@@ -97,7 +97,7 @@ def assert_is_bad_input(result: subprocess.CompletedProcess[str], what: str, nex
     assert (result.returncode, result.stdout) == (2, "")
     *paragraph, last = result.stderr.splitlines()
     assert what in " ".join(paragraph), result.stderr
-    assert paragraph[0].startswith("error: ")
+    assert paragraph[0].startswith("error: "), result.stderr
     assert last.startswith("next: ") and next_step in last
     assert "Traceback" not in result.stderr
     assert not [line for line in paragraph if len(line) > WIDTH and " " in line]

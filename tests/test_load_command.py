@@ -26,7 +26,7 @@ def load(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def quick(server: peers.Peer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return load(server.address, "-c", "4", "-s", str(server.message_bytes), "-d", "0.2", "--warmup", "0", *arguments)
+    return load(server.address, "-c", "4", "-s", str(server.message_bytes), "-d", "0.5", "--warmup", "0", *arguments)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix", "pipe"])

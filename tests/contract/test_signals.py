@@ -60,9 +60,8 @@ def test_a_listener_that_sends_signals_already_under_another_number_is_heard() -
     with tempfile.TemporaryFile() as stderr, listen(Address("tcp", "127.0.0.1")) as sock:
         fcntl.fcntl(sock, fcntl.F_SETFL, os.O_ASYNC)  # as an earlier server, to which it had this number, left it
         handed_down = os.dup(sock.fileno())
-        server = Server(
-            bound_address(sock, "tcp"), start(sys.executable, case, handed_down, its_status, stderr), status, stderr
-        )
+        process = start([sys.executable, "-m", "servers"], case, handed_down, its_status, stderr)
+        server = Server(bound_address(sock, "tcp"), process, status, stderr)
         try:
             assert server.next_status()["event"] == "ready"
             assert eventually(lambda: asleep(server))
