@@ -43,7 +43,8 @@ def finding(found: Finding, module: ModuleType, at_length: bool) -> None:
     if found.observations:
         console.print(_observations(found.observations))
     for chart in found.charts:
-        console.print(Padding(_chart(chart), (1, 0, 0, 2)))
+        print(f"\n  {chart.title}, {chart.y}")
+        console.print(Padding(_chart(chart), (0, 0, 1, 2)))
     outcome = {"ok": "as expected", "failed": "not as expected", "unavailable": "can't run here"}[found.status]
     reason = f": {escape(found.reason)}" if found.reason else ""
     console.print(f"[{COLOURS[found.status]}]{outcome}[/]{reason}", width=_width(console))
@@ -78,14 +79,13 @@ def _observations(observations: Sequence[Observation]) -> Table:
 
 
 def _chart(chart: Chart) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=f"{chart.title} ({chart.y})")
-    table.title_justify, table.title_style = "left", ""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(chart.x, justify="right")
     for name in chart.lines:
         table.add_column(name, justify="right")
     lines = [dict(points) for points in chart.lines.values()]
     for x in sorted({x for line in lines for x in line}):
-        table.add_row(with_unit(x), *(with_unit(line[x]) if x in line else "–" for line in lines))
+        table.add_row(with_unit(x), *(f"{line[x]:,.2f}" if x in line else "–" for line in lines))
     return table
 
 
