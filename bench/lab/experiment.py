@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -41,6 +41,9 @@ class Experiment(NamedTuple):
     unavailable: Callable[[], str] = str
 
 
+OUTCOMES = {"ok": "as expected", "failed": "not as expected", "unavailable": "can't run here"}
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one experiment. It fails if an observation does not hold, or if it does not come to its end."""
 
@@ -71,6 +74,18 @@ def read_findings(lab: Mapping[str, Any] | None) -> list[Finding]:
         return msgspec.convert((lab or {}).get("findings", []), list[Finding])
     except msgspec.ValidationError:
         return []
+
+
+def summed_up(findings: Sequence[Finding]) -> str:
+    """One sentence with the number of experiments by what came of them, and the names of those that failed."""
+    by_status = {
+        status: [one.name for one in findings if one.status == status] for status in ("ok", "failed", "unavailable")
+    }
+    judged = [one.holds for found in findings for one in found.observations if one.holds is not None]
+    text = f"{len(findings)} experiments: {len(by_status['ok'])} went as expected, {len(by_status['failed'])} did not"
+    if by_status["failed"]:
+        text += f" ({', '.join(by_status['failed'])})"
+    return f"{text}, {len(by_status['unavailable'])} can't run here; {sum(judged)} of {len(judged)} observations hold."
 
 
 def same(what: str, expected: object, observed: object) -> Observation:

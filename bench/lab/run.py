@@ -21,9 +21,9 @@ from bench import host
 from bench.errors import BadInputError, did_you_mean
 from bench.events import Interrupted, ProtocolError, Stream, signals_interrupt_waits, wait
 from bench.lab import show
-from bench.lab.experiment import Chart, Experiment, Finding, Lab, Observation
+from bench.lab.experiment import Chart, Experiment, Finding, Lab, Observation, summed_up
 from bench.processes import Guard, end, how_it_ended, start
-from bench.say import complain
+from bench.say import complain, say
 from bench.trial import utc_now
 
 LIMIT_S = 60.0
@@ -67,7 +67,7 @@ def lab(
     finally:
         guard.close()
     if everything:
-        show.summary(findings)
+        say(summed_up(findings))
     if results is not None:
         took_s = round(time.monotonic() - began, 1)
         facts: dict[str, Any] = {

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from bench.lab.experiment import Chart, Experiment, Finding, Observation, with_unit
+from bench.lab.experiment import OUTCOMES, Chart, Experiment, Finding, Observation, with_unit
 from bench.processes import HOME
 from bench.say import WIDTH, say
 
@@ -26,10 +26,13 @@ def listing(found: Sequence[tuple[Experiment, str]]) -> None:
     table = _table()
     table.add_column("experiment", no_wrap=True)
     table.add_column("claim", ratio=1)
-    table.add_column("runs here", ratio=None, max_width=24)
+    table.add_column("runs here")
     for experiment, why_not in found:
-        table.add_row(experiment.name, escape(experiment.claim), escape(f"no: {why_not}" if why_not else "yes"))
+        table.add_row(experiment.name, escape(experiment.claim), "no" if why_not else "yes")
     _console().print(table)
+    for experiment, why_not in found:
+        if why_not:
+            say(f"- {experiment.name} can't run here: {why_not}", indent="  ")
 
 
 def finding(found: Finding, module: ModuleType, at_length: bool) -> None:
@@ -44,24 +47,14 @@ def finding(found: Finding, module: ModuleType, at_length: bool) -> None:
         console.print(_observations(found.observations))
     for chart in found.charts:
         print(f"\n  {chart.title}, {chart.y}")
-        console.print(Padding(_chart(chart), (0, 0, 1, 2)))
-    outcome = {"ok": "as expected", "failed": "not as expected", "unavailable": "can't run here"}[found.status]
+        console.print(Padding(_chart(chart), (0, 0, 0, 2), expand=False))
+    if found.charts:
+        print()
     reason = f": {escape(found.reason)}" if found.reason else ""
-    console.print(f"[{COLOURS[found.status]}]{outcome}[/]{reason}", width=_width(console))
+    console.print(f"[{COLOURS[found.status]}]{OUTCOMES[found.status]}[/]{reason}", width=_width(console))
     if not at_length:
         print()
     sys.stdout.flush()
-
-
-def summary(findings: Sequence[Finding]) -> None:
-    """Print one sentence with the number of experiments by what came of them, and the names of those that failed."""
-    number = {status: [one.name for one in findings if one.status == status] for status in COLOURS}
-    seen = sum(one.holds is not None for found in findings for one in found.observations)
-    text = f"{len(findings)} experiments: {len(number['ok'])} as expected, {len(number['failed'])} not"
-    text += f", {len(number['unavailable'])} can't run here; {seen} expectations, of which "
-    say(text + f"{sum(one.holds is True for found in findings for one in found.observations)} hold.")
-    if number["failed"]:
-        say(f"Not as expected: {', '.join(number['failed'])}.")
 
 
 def _observations(observations: Sequence[Observation]) -> Table:
