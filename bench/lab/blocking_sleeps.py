@@ -45,16 +45,16 @@ def run() -> Iterator[Observation]:
                 until(lambda: count(tries) >= TRIES, f"{TRIES:,} times EAGAIN")
                 yield at_least("the non-blocking read, meanwhile: EAGAINs", count(tries), TRIES)
                 yield told("state of the process that polls", psutil.Process(polling.pid).status())
-                cpu_s, switches = (now - then for now, then in zip(used(blocked.pid), before, strict=True))
-                yield same("the blocked one, meanwhile: CPU time in ticks", 0, round(100 * cpu_s))
-                yield same("and context switches", 0, int(switches))
                 burnt_s = until(lambda: at_least_50_ms(used(polling.pid)[0] - begun_s), "50 ms of CPU time")
-                yield at_least("the polling one: CPU time", round(1000 * burnt_s), 50, "ms")
+                yield at_least("CPU time that it has used", round(1000 * burnt_s), 50, "ms")
+                cpu_s, switches = (now - then for now, then in zip(used(blocked.pid), before, strict=True))
+                yield same("the blocked one: CPU time in clock ticks", 0, round(100 * cpu_s))
+                yield same("and context switches", 0, int(switches))
                 os.write(other_writing, b"x")
-                yield same("write a byte: the polling one ends with", 0, polling.wait())
+                yield same("write a byte: exit code of the polling one", 0, polling.wait())
 
         os.write(writing, b"x")
-        yield same("write a byte: the blocked one wakes, and ends with", 0, blocked.wait())
+        yield same("and, woken by another byte, of the blocked one", 0, blocked.wait())
 
 
 def poll(reading: int, tries: mmap.mmap) -> None:

@@ -140,7 +140,7 @@ def examine(found: Found, guard: Guard, limit_s: float = LIMIT_S) -> Finding:
         trouble.append(how_it_ended(ending))
     not_so = sum(observation.holds is False for observation in observations)
     if not_so:
-        trouble.insert(0, f"{not_so} of {len(observations)} observations are not as expected")
+        trouble.insert(0, f"observations that do not hold: {not_so} of {len(observations)}")
     return Finding(
         **about,
         status="failed" if trouble else "ok",
