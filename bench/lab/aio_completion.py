@@ -4,8 +4,8 @@ aio_read(3) takes a descriptor and a buffer and returns at once. What is told la
 but that it has been done: the bytes are in the buffer. That is completion; aio_return(3) has the result that read(2)
 would have had.
 
-On Linux the kernel knows nothing of it. The C library (glibc) has threads of its own that sleep in plain reads and
-writes, and it is they who tell, in the way that was asked for (sigevent(7)):
+On Linux the kernel knows nothing of it. The C library (glibc) has threads of its own that sleep in pread(2), or in
+read(2) where there is no position to read from, and it is they who tell, in the way that was asked for (sigevent(7)):
 
     SIGEV_NONE      nobody does: ask with aio_error(3), or sleep in aio_suspend(3)
     SIGEV_SIGNAL    such a thread sends the process a signal, with a value that tells which request

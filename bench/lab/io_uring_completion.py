@@ -17,6 +17,7 @@ import errno
 import importlib
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,7 @@ class Ring:
 
 def run() -> Iterator[Observation]:
     """Submit reads, write in another order, and look what completes, when, and who did it."""
-    ring = Ring()
-    link, force_async = ring.liburing.IOSQE_IO_LINK, ring.liburing.IOSQE_ASYNC
-    with pipe() as (reading_a, writing_a), pipe() as (reading_b, writing_b):
+    with closing(Ring()) as ring, pipe() as (reading_a, writing_a), pipe() as (reading_b, writing_b):
         first, second = ring.read(reading_a, 1), ring.read(reading_b, 2)
         yield same("reads of two empty pipes: taken by one call", 2, ring.submit())
         yield same("completions before any write", [], ring.completed(0))
@@ -105,18 +104,17 @@ def run() -> Iterator[Observation]:
         yield same("its buffer has", b"to the first", bytes(first[:12]))
         yield same("threads of the kernel that slept for it", 0, workers())
 
-        ring.write(writing_a, b"ping", 3, flags=link)
+        ring.write(writing_a, b"ping", 3, flags=ring.liburing.IOSQE_IO_LINK)
         buffer = ring.read(reading_a, 4)
         ring.submit()
         yield same("a write and a read, linked, by one call", [(3, 4), (4, 4)], ring.completed(2))
         yield same("the buffer has", b"ping", bytes(buffer[:4]))
 
-        ring.read(reading_a, 5, flags=force_async)
+        ring.read(reading_a, 5, flags=ring.liburing.IOSQE_ASYNC)
         ring.submit()
         yield at_least("a read with IOSQE_ASYNC: threads of the kernel", until(workers, "a worker"), 1)
         os.write(writing_a, b"x")
         yield same("write: it completes all the same", [(5, 1)], ring.completed(1))
-    ring.close()
 
 
 def workers() -> int:

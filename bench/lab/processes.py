@@ -82,7 +82,12 @@ def until(condition: Callable[[], T], what: str) -> T:
 
 def asleep(pid: int) -> bool:
     """Whether the kernel has taken the process's one thread off the CPU until something happens."""
-    return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+    process = psutil.Process(pid)
+    if psutil.LINUX:
+        return process.status() == psutil.STATUS_SLEEPING
+    before = process.cpu_times()  # macOS calls every process running that has not ended
+    time.sleep(0.02)
+    return process.cpu_times() == before
 
 
 def _reaped(pid: int) -> tuple[int, ...]:

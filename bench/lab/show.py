@@ -99,7 +99,7 @@ def _shown_path(module: ModuleType) -> str:
 
 
 def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=WIDTH)
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=min(WIDTH, Console().width))
 
 
 def _console() -> Console:
