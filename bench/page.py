@@ -160,11 +160,14 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
 def _lab(lab: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
     """What the section on the lab shows; no findings where it was not run."""
     findings = read_findings(lab)
+    host = (lab or {}).get("host")
+    known = [str(host.get(fact, "")) for fact in ("system", "kernel")] if isinstance(host, Mapping) else []
     return {
         "findings": findings,
         "outcomes": OUTCOMES,
         "summary": summed_up(findings),
         "when": _minute(str((lab or {}).get("created", ""))),
+        "where": " ".join(filter(None, known)) or "a system that was not noted down",
         "figures": figures,
     }
 

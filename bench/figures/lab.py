@@ -20,10 +20,7 @@ COLUMNS = ["line", "x", "y", "x_is", "y_is"]
 def rows(chart: Chart) -> pd.DataFrame:
     """Give a row for each point that logarithmic axes can show."""
     points = [
-        (name, x, y, chart.x, chart.y)
-        for name, line in chart.lines.items()
-        for x, y in sorted(line)
-        if x > 0 and y > 0
+        (name, x, y, chart.x, chart.y) for name, line in chart.lines.items() for x, y in sorted(line) if x > 0 and y > 0
     ]
     return pd.DataFrame(points, columns=COLUMNS)
 
