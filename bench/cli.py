@@ -130,6 +130,21 @@ def calibrate(
 
 
 @app.command()
+def lab(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Run this one; without, list them.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Run all of them.")] = False,
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="DIR", help="Write lab.json there, for later reports.")
+    ] = None,
+) -> None:
+    """Show single mechanisms of the kernel: what is claimed, and what it does."""
+    from bench import commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.lab(name, everything, results))
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     results: ResultsOption = Path("results"),

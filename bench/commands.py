@@ -156,6 +156,13 @@ def calibrate(quick: bool, results: Path) -> int:
     return calibration.calibrate(quick, results)
 
 
+def lab(name: str | None, everything: bool, results: Path | None) -> int:
+    """List or run the experiments of the lab; returns the exit code."""
+    from bench.lab import run as experiments  # noqa: PLC0415 - needed by no other command
+
+    return experiments.lab(name, everything, results)
+
+
 def report(run: str, results: Path) -> None:
     """Write a run's report and print its path."""
     print(_write_report(_find_run(run, results)))

@@ -16,6 +16,7 @@ from bench import capacity, caveats, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
+from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -69,6 +70,7 @@ def _content(
 ) -> dict[str, Any]:
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
+    shown = [Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures]
     return {
         "title": str(manifest.sweep.get("name") or folder.name),
         "folder": folder.name,
@@ -86,9 +88,8 @@ def _content(
         "conditions": caveats.conditions(analysis.trials),
         "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
         "method": METHOD,
-        "figures": [
-            Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures
-        ],
+        "figures": [one for one in shown if not one.plate.name.startswith("lab-")],
+        "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
         "columns": tables.case_columns(analysis, metrics),
         "rows": tables.case_rows(analysis, metrics),
         "percentile_columns": tables.percentile_columns(analysis),
@@ -153,6 +154,21 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         "claims": claims,
         "flags": trust.flagged(analysis.trials),
         "sentences": [sentence for sentence in sentences if sentence],
+    }
+
+
+def _lab(lab: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
+    """What the section on the lab shows; no findings where it was not run."""
+    findings = read_findings(lab)
+    host = (lab or {}).get("host")
+    known = [str(host.get(fact, "")) for fact in ("system", "kernel")] if isinstance(host, Mapping) else []
+    return {
+        "findings": findings,
+        "outcomes": OUTCOMES,
+        "summary": summed_up(findings),
+        "when": _minute(str((lab or {}).get("created", ""))),
+        "where": " ".join(filter(None, known)) or "a system that was not noted down",
+        "figures": figures,
     }
 
 

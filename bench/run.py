@@ -98,7 +98,13 @@ def make_folder(results: Path, sweep: Sweep) -> Path:
     raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
 
 
-def make_manifest(sweep: Sweep, plan: Plan, layout: host.CpuLayout, calibration: dict[str, Any] | None) -> Manifest:
+def make_manifest(
+    sweep: Sweep,
+    plan: Plan,
+    layout: host.CpuLayout,
+    calibration: dict[str, Any] | None,
+    lab: dict[str, Any] | None = None,
+) -> Manifest:
     """Write down what is about to be run, and where."""
     return Manifest(
         sweep=msgspec.to_builtins(sweep) | {"trials_planned": plan.at_most},
@@ -108,13 +114,23 @@ def make_manifest(sweep: Sweep, plan: Plan, layout: host.CpuLayout, calibration:
         created=utc_now(),
         command=host.command(),
         calibration=calibration,
+        lab=lab,
         interpreters=list(plan.interpreters.values()),
     )
 
 
 def newest_calibration(results: Path) -> dict[str, Any] | None:
     """What the last `iobench calibrate` with this folder of results found; None where there is nothing to read."""
-    found = [*results.glob("calibration.json"), *results.glob("*/calibration.json")]
+    return _newest(results, "calibration.json")
+
+
+def newest_lab(results: Path) -> dict[str, Any] | None:
+    """What the last `iobench lab --all` with this folder of results observed; None where there is nothing to read."""
+    return _newest(results, "lab.json")
+
+
+def _newest(results: Path, name: str) -> dict[str, Any] | None:
+    found = [*results.glob(name), *results.glob(f"*/{name}")]
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -125,7 +141,7 @@ def newest_calibration(results: Path) -> dict[str, Any] | None:
 
 def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
     """Make the run's folder with its manifest in it. Raises BadInputError."""
-    manifest = make_manifest(sweep, plan, layout, newest_calibration(results))
+    manifest = make_manifest(sweep, plan, layout, newest_calibration(results), newest_lab(results))
     folder = make_folder(results, sweep)
     try:
         write_manifest(folder, manifest)

@@ -6,6 +6,7 @@ looks like is decided in style.py; nothing here reads or writes a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,9 @@ import pandas as pd
 
 from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import cpu, intervals, latency, load, order, throughput
+from bench.figures import cpu, intervals, lab, latency, load, order, throughput
 from bench.figures.style import Look, Picture, looks, picture
+from bench.lab.experiment import Chart, read_findings
 from bench.trust import noise
 from bench.verdicts import headlines
 
@@ -131,10 +133,29 @@ PLATES = (
 )
 
 
+def _of_the_lab(analysis: Analysis) -> Iterator[Plate]:
+    """One for each chart of the lab's experiments; their names begin with "lab-"."""
+    for finding in read_findings(analysis.run.manifest.lab):
+        slug = re.sub(r"[^a-z0-9-]", "-", finding.name)
+        for number, chart in enumerate(finding.charts):
+            yield _of_a_chart(f"lab-{slug}{f'-{number}' if number else ''}", chart)
+
+
+def _of_a_chart(name: str, chart: Chart) -> Plate:
+    return Plate(
+        name,
+        chart.title,
+        "Lower is better. Both axes are logarithmic: a level line does not depend on what is along x.",
+        lambda _: lab.rows(chart),
+        lab.draw,
+        lambda _: lab.message(chart),
+    )
+
+
 def pictures(analysis: Analysis) -> Iterator[tuple[Plate, Picture]]:
     """Draw every figure that the run has data for."""
     all_looks = looks(analysis.estimates["strategy"])
-    for plate in PLATES:
+    for plate in [*PLATES, *_of_the_lab(analysis)]:
         rows = plate.rows(analysis)
         if len(rows):
             yield plate, picture(partial(plate.draw, rows, all_looks), plate.name)
