@@ -74,7 +74,7 @@ def test_when_more_connections_speak_than_there_are_buffers_all_are_answered(whi
             server.process.send_signal(signal.SIGCONT)
             for number, client in enumerate(clients):
                 assert client.receive(number + turn + 1) == noise(number + turn + 1)
-        assert cpu_share(server) < 0.25, "it spins"
+        assert eventually(lambda: cpu_share(server) < 0.25), "it spins"
         assert stop(server.process) == 0
         assert server.complaints() == ""
 
@@ -88,7 +88,7 @@ def test_when_more_clients_never_read_than_there_are_buffers_others_are_answered
         for client in deaf:
             sent_bytes.append(client.send_until_stuck(bytes(2 * 1024 * 1024), patience_s=0.005))
             assert other.echo(b"and you?") == b"and you?"
-        assert cpu_share(server) < 0.25, "it spins while it waits for the clients to read"
+        assert eventually(lambda: cpu_share(server) < 0.25), "it spins while it waits for the clients to read"
         for client, size_bytes in zip(deaf, sent_bytes, strict=True):
             assert client.receive(size_bytes) == bytes(size_bytes)
 
