@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 from bench.errors import BadInputError
-from bench.say import WIDTH, complain
+from bench.say import NO_BREAK, WIDTH, complain
 
 app = typer.Typer(
     name="iobench",
@@ -175,7 +175,7 @@ def main() -> NoReturn:
     try:
         app()
     except BadInputError as error:
-        complain(f"error: {error}")
+        complain(f"error:{NO_BREAK}{error}")  # a path may be as long as a line
         typer.echo(f"next: {error.next_step}", err=True)
     sys.exit(2)
 

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -113,13 +113,13 @@ def list_(python: str | None) -> None:
             raise BadInputError(f"{interpreter.reason}.", "iobench list --python PYTHON takes a command or a path")
         say(f"{python}: {interpreters.describe(interpreter)}\n")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("strategy", "model", "transports"):
+    for column in ("strategy", "model", "transports", "runs here"):
         table.add_column(column, no_wrap=True)
-    table.add_column("runs here")
     for info in strategies:
-        here = "yes" if info.available else f"no: {info.reason}"
-        table.add_row(info.name, info.model, " ".join(info.transports), here)
+        table.add_row(info.name, info.model, " ".join(info.transports), "yes" if info.available else "no")
     Console(markup=False, highlight=False).print(table)
+    for note in _why_not({info.name: info.reason for info in strategies if not info.available}):
+        say(f"- {note}", indent="  ")
 
 
 def serve(strategy: str, address: str) -> NoReturn:
@@ -340,7 +340,15 @@ def _as_planned(then: Iterable[StrategyInfo], now: Iterable[StrategyInfo]) -> li
 
 
 def _unavailable_notes(planned: Plan) -> list[str]:
-    return [f"{who} can't run here: {why}; recorded as unavailable" for who, why in planned.unavailable.items()]
+    return [f"{note}; recorded as unavailable" for note in _why_not(planned.unavailable)]
+
+
+def _why_not(reasons: Mapping[str, str]) -> list[str]:
+    """Why those named can't run, with those together that have one reason."""
+    names: dict[str, list[str]] = {}
+    for who, why in reasons.items():
+        names.setdefault(why, []).append(who)
+    return [f"{', '.join(who)} can't run here: {why}" for why, who in names.items()]
 
 
 def _plan_table(planned: Plan) -> Table:

@@ -89,14 +89,16 @@ def make_plan(
     _refuse_two_of_a_name(sweep, known)
     cases: list[Trial] = []
     notes: list[str] = []
+    unserved: dict[str, list[str]] = {}
     for info in chosen:
         served = [transport for transport in sweep.transports if transport in info.transports]
         if len(served) < len(sweep.transports):
             left_out = ", ".join(sorted(set(sweep.transports) - set(served)))
-            notes.append(f"{info.name} does not serve {left_out}: left out")
+            unserved.setdefault(left_out, []).append(info.name)
         possible, reasons = _cases(sweep, info, served)
         cases += possible
         notes += reasons
+    notes = [f"{what} left out: not served by {', '.join(names)}" for what, names in unserved.items()] + notes
     _refuse_an_empty_plan(sweep, chosen, cases, notes)
     plan = Plan(
         list(_in_blocks(sweep, cases)),

@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 WIDTH = 80
+NO_BREAK = "\N{NO-BREAK SPACE}"  # a space at which no line ends
 
 
 def say(text: str, indent: str = "") -> None:
@@ -19,4 +20,5 @@ def complain(text: str) -> None:
 
 
 def _wrapped(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines.replace(NO_BREAK, " ")

@@ -146,7 +146,7 @@ def test_a_transport_that_a_strategy_does_not_serve_is_left_out_and_that_is_said
     plan = make_plan(Sweep(name="any", transports=("tcp", "pipe"), connections=(4,)), KNOWN)
     assert {trial.transport for trial in plan.trials if trial.strategy == "sockets_only"} == {"tcp"}
     assert {trial.transport for trial in plan.trials if trial.strategy == "epoll"} == {"tcp", "pipe"}
-    assert "sockets_only does not serve pipe: left out" in reasons_to_leave_out(plan)
+    assert "pipe left out: not served by sockets_only" in reasons_to_leave_out(plan)
 
 
 def test_trials_of_an_unavailable_strategy_are_planned_but_not_runnable() -> None:
