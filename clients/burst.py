@@ -5,8 +5,8 @@ the counts of its system calls and wake-ups per message can be repeated. Whether
 wake-up is up to the scheduler: on the load thread's CPU it does as a rule; on a CPU of its own it is awake at the first
 message, while the others are being written. With several load threads each has its own rounds.
 
-A job may have a fixed number of rounds: after the last one it is quiet, with all connections open, so that whoever counts
-can read at a moment when nothing is under way.
+A job may have a fixed number of rounds: after the last one it is quiet, with all connections open, so that whoever
+counts can read at a moment when nothing is under way.
 """
 # ruff: noqa: PLR0917 - compiled code takes its state as arguments
 

@@ -1,0 +1,26 @@
+"""Waits for what can only be looked at: with an end, and a look every millisecond."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from bench.processes import Child
+
+LOOK_S = 0.001
+
+
+def until(happened: Callable[[], bool], patience_s: float) -> bool:
+    """Look until it has happened; whether it has, in that time."""
+    deadline = time.monotonic() + patience_s
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def stderr_of(child: Child) -> str:
+    """What a process has written to its standard error so far."""
+    return os.pread(child.stderr.fileno(), 1 << 16, 0).decode(errors="replace")
