@@ -17,6 +17,8 @@ from bench.analyse import Analysis
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
 from bench.load_curve import Bend, bends
+from bench.why import words as why_words
+from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
@@ -89,6 +91,7 @@ def _content(
         "figures": [
             Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures
         ],
+        "why": _why(analysis),
         "columns": tables.case_columns(analysis, metrics),
         "rows": tables.case_rows(analysis, metrics),
         "percentile_columns": tables.percentile_columns(analysis),
@@ -135,6 +138,18 @@ def _by_place(found: Sequence[Bend]) -> list[tuple[str, list[str]]]:
     for bend in found:
         by_place.setdefault(capacity.curve_title(bend.curve, curves), []).append(capacity.bend_sentence(bend))
     return list(by_place.items())
+
+
+def _why(analysis: Analysis) -> dict[str, Any]:
+    """What the section on the counts of `iobench why` says; nothing where there are none."""
+    all_counts = understood(analysis.run.manifest.why)
+    remarks = [text for counts in all_counts for text in why_words.remarks(counts)]
+    return {
+        "sentences": [why_words.sentence(counts) for counts in all_counts],
+        "remarks": remarks,
+        "sources": " ".join([*why_words.sources(all_counts), why_words.agreement(all_counts)]).strip(),
+        "when": _minute(max((counts.created for counts in all_counts), default="")),
+    }
 
 
 def _trust(analysis: Analysis) -> dict[str, Any]:

@@ -224,6 +224,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     command: list[str]
     schema: int = SCHEMA
     calibration: dict[str, Any] | None = None  # the newest one there was, as `iobench calibrate` wrote it
+    why: dict[str, Any] | None = None  # what `iobench why` counted of these strategies
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
 

@@ -29,6 +29,10 @@ class CallCounter(Protocol):
     """What every provider offers."""
 
     name: str
+    messages: int  # that are enough: the cost of counting one differs widely
+
+    def look_again(self) -> None:
+        """Forget which calls were met: the next count is of another strategy, and only there to meet its calls."""
 
     def unavailable(self) -> str | None:
         """Try it on a process of our own; the reason why it can't count here, or None."""

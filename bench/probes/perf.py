@@ -1,7 +1,7 @@
 """System calls counted by the kernel's tracepoints, through `perf stat`: exact, and the server is never stopped.
 
 It needs perf, and the right to use tracepoints: root as a rule. Each name is a tracepoint of its own (syscalls:*), and
-to let go of one takes the kernel about 30 ms: so the first count looks for all names of CANDIDATES, and the following
+to let go of one takes the kernel about 30 ms: so a first count looks for all names of CANDIDATES, and the following
 ones for those that it met and for those of ALWAYS. raw_syscalls:sys_enter counts every call whatever its name: what is
 left over is told as "other".
 """
@@ -24,9 +24,10 @@ from bench.probes.calls import OTHER, CountingError, Tally, tried
 from bench.probes.waiting import stderr_of
 
 PATIENCE_S = 30.0
-ALWAYS = ("read", "write", "mmap", "mremap", "munmap", "madvise", "brk", "futex")
+ALWAYS = ("futex", "mmap", "mremap", "munmap", "brk")  # what one process of a strategy may do and another not
 CANDIDATES = (
     *ALWAYS,
+    *("read", "write", "madvise"),
     *("accept", "accept4", "clone", "clone3", "close", "shutdown"),
     *("recvfrom", "recvmsg", "sendto", "sendmsg", "readv", "writev", "pread64", "pwrite64", "splice", "sendfile64"),
     *("select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl"),
@@ -45,6 +46,7 @@ class PerfStat:
     """Counts with `perf stat -p PID`, enabled and disabled through its control descriptors."""
 
     name = "perf stat"
+    messages = 3_200
 
     def __init__(self, guard: processes.Guard, cpus: Sequence[int] = (), program: str = "perf") -> None:
         self._guard, self._cpus, self._program = guard, cpus, program
@@ -52,6 +54,7 @@ class PerfStat:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._control: list[int] = []
         self._events: list[Event] = []
+        self._known: list[str] = []  # candidates that there is a tracepoint for
         self.names: list[str] = []  # that are looked for
         self.errnos: list[int] = []  # that were met: these are told by name as well
 
@@ -59,13 +62,18 @@ class PerfStat:
         """Whether it is installed, and may use tracepoints on a process of ours."""
         if shutil.which(self._program) is None:
             return f"{self._program} is not installed"
-        known = self._known()
-        self.names = [name for name in ALWAYS if name in known]
-        if not self.names:
-            return "perf knows no tracepoint of a system call here"
+        listed = self._list()
+        self._known = [name for name in CANDIDATES if name in listed]
+        if not self._known:
+            return "perf lists no tracepoints of system calls here: the kernel has none, or they may not be read"
+        self.names = self._known[:1]
         reason = tried(self)
-        self.names = [name for name in CANDIDATES if name in known]
+        self.look_again()
         return reason
+
+    def look_again(self) -> None:
+        """Look for all candidates."""
+        self.names, self.errnos = self._known, []
 
     def start(self, pids: Sequence[int]) -> None:
         """Open the counters and enable them; returns once they count."""
@@ -116,7 +124,7 @@ class PerfStat:
         met = [number for number in ERRNOS if counts[EXIT, f"ret == -{number}"]]
         self.errnos = sorted({*self.errnos, *met})
 
-    def _known(self) -> set[str]:
+    def _list(self) -> set[str]:
         """The names of system calls that perf has a tracepoint for."""
         try:
             listed = subprocess.run(

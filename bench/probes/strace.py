@@ -1,7 +1,9 @@
 """System calls counted by strace: it stops the server at every call and writes a line, which is counted afterwards.
 
-That makes each call several times as slow, and no count is any different for it. It needs no privilege beyond ptrace(2)
-of one's own processes, which containers and kernel.yama.ptrace_scope may forbid.
+That makes each call some ten times as slow, and what a single thread calls is no different for it. Several threads are
+stopped while they hold locks, and wait for each other more often than they would otherwise: of their futex calls some
+are strace's doing. It needs no privilege beyond ptrace(2) of one's own processes, which containers and
+kernel.yama.ptrace_scope may forbid.
 """
 
 from __future__ import annotations
@@ -32,11 +34,15 @@ class Strace:
     """Counts with `strace -f -p PID`."""
 
     name = "strace"
+    messages = 640
 
     def __init__(self, guard: processes.Guard, cpus: Sequence[int] = (), program: str = "strace") -> None:
         self._guard, self._cpus, self._program = guard, cpus, program
         self._child: processes.Child | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def look_again(self) -> None:
+        """Nothing to do: every call is in the log."""
 
     def unavailable(self) -> str | None:
         """Whether it is installed, and may attach to a process of ours."""

@@ -1,4 +1,4 @@
-"""Waits for what can only be looked at: with an end, and a look every millisecond."""
+"""Waits for what can only be looked at: with an end, and a look now and then."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.processes import Child
 LOOK_S = 0.001
 
 
-def until(happened: Callable[[], bool], patience_s: float) -> bool:
+def until(happened: Callable[[], bool], patience_s: float, look_s: float = LOOK_S) -> bool:
     """Look until it has happened; whether it has, in that time."""
     deadline = time.monotonic() + patience_s
     while not happened():
         if time.monotonic() > deadline:
             return False
-        time.sleep(LOOK_S)
+        time.sleep(look_s)
     return True
 
 
