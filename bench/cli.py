@@ -131,10 +131,14 @@ def calibrate(
 
 @app.command()
 def why(
-    strategies: Annotated[list[str] | None, typer.Argument(metavar="STRATEGY...", help="As iobench list shows them.")] = None,
+    strategies: Annotated[
+        list[str] | None, typer.Argument(metavar="STRATEGY...", help="As iobench list shows them.")
+    ] = None,
     transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
     python: Annotated[str, typer.Option("--python", metavar="PYTHON", help="Run them on this interpreter.")] = "",
-    run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Show the counts in this run's report.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Show the counts in this run's report.")
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Count what a message costs: system calls, switches, CPU time."""

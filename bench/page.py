@@ -105,6 +105,7 @@ def _content(
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": caveats.client_bound(analysis.cases),
+        "bimodal": caveats.bimodal(analysis.trials),
         "missing": caveats.missing(analysis.run.records),
         "overhead": caveats.overhead(analysis.trials),
         "facts": [

@@ -132,14 +132,14 @@ PLATES = (
         "why-calls",
         "System calls per message",
         "Shorter is better. Counted by the kernel, not timed: server and load share a CPU, so that a wake-up finds all "
-        "messages that were sent at one go. A bar that would flatten the others is cut off, its number is not.",
+        "messages that were sent at one go. A bar that would flatten the others is drawn shorter (…).",
         why.rows(why.system_calls),
         why.draw_calls,
         why.calls_message,
     ),
     Plate(
         "why-time",
-        "CPU time per message and wake-up size",
+        "User and kernel time per message",
         "Shorter is better. Time in the interpreter and its libraries (user) and in the kernel, while no calls were "
         "counted. The sum is exact; its parts are shared out by clock ticks.",
         why.rows(why.cpu_time),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = ["strategy", "burst", "part", "value"]
 REST = "other"
 MOST_PARTS = 8
-CUT_ABOVE = 3.0  # a bar so much longer than the longest of the other strategies is cut off
+CUT_ABOVE = 10.0  # a bar so much longer than the next one is drawn shorter, in proportion
 
 Parts = Callable[[Point], dict[str, float]]
 
@@ -59,7 +59,12 @@ def rows(parts: Parts) -> Callable[[Analysis], pd.DataFrame]:
 
 
 def draw(
-    found: pd.DataFrame, looks: Mapping[str, Look], *, label: str, colors: Mapping[str, str] | None = None
+    found: pd.DataFrame,
+    looks: Mapping[str, Look],
+    *,
+    label: str,
+    colors: Mapping[str, str] | None = None,
+    to_scale: bool = False,
 ) -> Figure:
     """Draw stacked bars, the shortest at the largest burst on top. Takes what `rows` picks."""
     from matplotlib.patches import Patch  # noqa: PLC0415
@@ -71,7 +76,9 @@ def draw(
     names = list(sums.sort_values(bursts[-1:], na_position="last").index)
     figure, axes = panels(len(bursts), 3, 0.26 * len(names) + 0.75, below_in=0.3 + 0.2 * (len(palette) > 6))
     for panel, burst in zip(axes, bursts, strict=True):
-        _bars(panel, found[found["burst"] == burst], names, palette)
+        own = found[found["burst"] == burst]
+        lengths = own.groupby("strategy")["value"].sum()
+        _bars(panel, own, names, palette, float(lengths.max()) if to_scale else _widest(sorted(lengths)))
         name_panel(panel, "1 message a wake-up" if burst == 1 else f"{burst:,} messages a wake-up")
         panel.set_xlabel(label)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
@@ -80,21 +87,21 @@ def draw(
     return figure
 
 
-def _bars(axes: Axes, found: pd.DataFrame, names: Sequence[str], palette: Mapping[str, str]) -> None:
+def _bars(axes: Axes, found: pd.DataFrame, names: Sequence[str], palette: Mapping[str, str], longest: float) -> None:
     lengths = found.groupby("strategy")["value"].sum()
-    widest = _widest(sorted(lengths))
+    widest = max(longest, 1e-9)
     for y, name in enumerate(names):
         own = found[found["strategy"] == name].groupby("part")["value"].sum()
         if own.empty:
             axes.text(widest * 0.015, y, "not counted", va="center", fontsize=8.5, color=QUIET)
             continue
-        left = 0.0
+        left, scale = 0.0, min(1.0, widest / max(lengths[name], 1e-9))
         for part, color in palette.items():
-            width = min(own.get(part, 0.0), widest - left)
+            width = own.get(part, 0.0) * scale
             axes.barh(y, width, 0.68, left=left, color=color)
             left += width
-        cut = lengths[name] > widest
-        axes.text(left + widest * 0.025, y, f"{'… ' if cut else ''}{number(lengths[name])}", va="center", fontsize=8.5, color=INK)
+        text = f"{'… ' if scale < 1 else ''}{number(lengths[name])}"
+        axes.text(left + widest * 0.025, y, text, va="center", fontsize=8.5, color=INK)
     axes.set_yticks(range(len(names)), [shorten(name) for name in names])
     axes.set_xlim(0, widest * 1.24)
     axes.grid(visible=False, axis="y")
@@ -102,12 +109,11 @@ def _bars(axes: Axes, found: pd.DataFrame, names: Sequence[str], palette: Mappin
 
 
 def _widest(lengths: Sequence[float]) -> float:
-    """The longest bar that is drawn in full: those that would flatten all others are cut off."""
+    """The longest bar that is drawn to scale: one that would flatten all others is not."""
     kept = list(lengths)
     while len(kept) > 1 and kept[-1] > CUT_ABOVE * kept[-2]:
         kept.pop()
-    longest = kept[-1] if len(kept) == len(lengths) else kept[-1] * 1.5
-    return max(longest, 1e-9)
+    return kept[-1] if len(kept) == len(lengths) else kept[-1] * 1.5
 
 
 def _named(found: pd.DataFrame) -> pd.Series[str]:
@@ -126,7 +132,12 @@ def _palette(found: pd.DataFrame) -> dict[str, str]:
 
 draw_calls = partial(draw, label="system calls per message")
 draw_time = partial(draw, label="µs per message", colors={"user": USER, "kernel": SYSTEM})
-draw_switches = partial(draw, label="switches per message", colors={"voluntary": SERIES[3], "involuntary": SERIES[4]})
+draw_switches = partial(
+    draw,
+    label="switches per message",
+    colors={"voluntary": SERIES[3], "involuntary": SERIES[4]},
+    to_scale=True,
+)
 
 
 def calls_message(analysis: Analysis) -> str:
@@ -137,7 +148,9 @@ def calls_message(analysis: Analysis) -> str:
 def time_message(analysis: Analysis) -> str:
     """Name the least and the most CPU time."""
     return _range(
-        understood(analysis.run.manifest.why), lambda point: sum(cpu_time(point).values()) or None, "µs of CPU for a message"
+        understood(analysis.run.manifest.why),
+        lambda point: sum(cpu_time(point).values()) or None,
+        "µs of CPU for a message",
     )
 
 

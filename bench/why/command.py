@@ -27,7 +27,9 @@ def why(strategies: Sequence[StrategyInfo], transport: str, python: str, results
     """
     layout = host.choose_cpus()
     all_counts: list[Counts] = []
-    complain(f"{len(strategies)} strategies, half a minute each: two server processes at 1, 8 and 64 messages a wake-up.")
+    complain(
+        f"{len(strategies)} strategies, half a minute each: two server processes at 1, 8 and 64 messages a wake-up."
+    )
     try:
         with signals_interrupt_waits(), pinned(layout.harness), benched() as bench:
             for info in strategies:

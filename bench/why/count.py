@@ -29,7 +29,18 @@ from bench.processes import Guard
 from bench.record import Load, StrategyInfo
 from bench.server import RunningServer, ServerFailedError, start_server, stop_server
 from bench.trial import utc_now
-from bench.why.counts import CPU, FAULTS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, SYSTEM, USER, WAIT, Counts, Pass, Point
+from bench.why.counts import (
+    CPU,
+    FAULTS,
+    SWITCHES_INVOLUNTARY,
+    SWITCHES_VOLUNTARY,
+    SYSTEM,
+    USER,
+    WAIT,
+    Counts,
+    Pass,
+    Point,
+)
 
 BURSTS = (1, 8, 64)
 PASSES = 2
@@ -37,6 +48,7 @@ MESSAGE_BYTES = 64
 MESSAGES = 16_000  # of the shorter of two loads that are read; the longer has twice as many
 WARM_UP_MESSAGES = 640
 FEWEST_ROUNDS = 8
+SLACK = 0.01  # calls per message that the set-up of two loads may differ by
 LONG_S = 1.0  # a load that would take longer has fewer rounds
 JOB_S = 30.0
 QUIET_S = 0.003
@@ -185,18 +197,33 @@ def _count_process(bench: Bench, server: RunningServer, burst: int, share: float
     short, long = (_read(bench, server, burst, number) for number in (rounds, 2 * rounds))
     one = Pass(
         messages=long.messages - short.messages,
-        metrics={name: long.used[name] - short.used[name] for name in COUNTED if name in long.used and name in short.used},
+        metrics={
+            name: long.used[name] - short.used[name] for name in COUNTED if name in long.used and name in short.used
+        },
         timed_messages=short.messages + long.messages,
-        times={name: short.times[name] + long.times[name] for name in TIMED if name in long.times and name in short.times},
+        times={
+            name: short.times[name] + long.times[name] for name in TIMED if name in long.times and name in short.times
+        },
         held=long.held,
         missing={name: why for name, why in long.missing.items() if name in (*COUNTED, *TIMED, *HELD)},
     )
     if bench.counter:
         rounds = _rounds(bench.counter.messages, burst, share)
         few, many = (_tally(bench, bench.counter, server, burst, number) for number in (rounds, 2 * rounds))
-        one.counted_messages = rounds * burst
-        one.calls, one.errors = _more(few.calls, many.calls), _more(few.errors, many.errors)
+        one.counted_messages, one.calls, one.errors = difference(few, many, rounds * burst)
     return one
+
+
+def difference(few: Tally, many: Tally, messages: int) -> tuple[int, dict[str, int], dict[str, int]]:
+    """What `messages` more messages cost: their number, calls and errors.
+
+    A server that never rests makes calls whether messages come or not, so that more messages may have taken fewer: then
+    it is the whole of the longer load, of twice as many messages.
+    """
+    calls = _more(few.calls, many.calls)
+    if any(count < -SLACK * messages for count in calls.values()):
+        return 2 * messages, many.calls, many.errors
+    return messages, calls, _more(few.errors, many.errors)
 
 
 def _more(few: dict[str, int], many: dict[str, int]) -> dict[str, int]:
@@ -224,7 +251,7 @@ def _read(bench: Bench, server: RunningServer, burst: int, rounds: int) -> Readi
             used[FAULTS] = float(now - faults)
 
     counts.start([server.pid])
-    load = _drive(bench, server, burst, rounds, lambda: times.start([server.pid]), closed)
+    load = _drive(bench, server, burst, rounds, opened=lambda: times.start([server.pid]), closed=closed)
     held = {name: used[name] for name in HELD if name in used}
     return Reading(load.completed, used, timed, held, counts.missing | times.missing)
 
@@ -254,6 +281,7 @@ def _drive(
     server: RunningServer,
     burst: int,
     rounds: int,
+    *,
     opened: Callable[[], None] = lambda: None,
     closed: Callable[[], None] = lambda: None,
 ) -> Load:

@@ -145,7 +145,9 @@ def agrees(point: Point) -> bool:
 def per_connection(counts: Counts, name: str) -> float | None:
     """How much of a thing one more connection takes: its growth from the fewest connections to the most."""
     held = {
-        point.burst: fmean(found) for point in counts.points if (found := [one.held[name] for one in point.passes if name in one.held])
+        point.burst: fmean(found)
+        for point in counts.points
+        if (found := [one.held[name] for one in point.passes if name in one.held])
     }
     few, many = min(held, default=0), max(held, default=0)
     return (held[many] - held[few]) / (many - few) if many > few else None

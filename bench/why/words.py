@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.why.counts import Counts, Point, agrees, apart, calls, counted, errors, metric, total
+from bench.why.counts import Counts, Point, agrees, apart, calls, counted, errors, total
 from bench.words import joined, percent, quoted
 
 TOLD = 0.005  # calls per message; fewer are of no account
@@ -47,7 +47,7 @@ def sentence(counts: Counts) -> str:
 
 
 def remarks(counts: Counts) -> list[str]:
-    """Say what is to be known beyond that: calls that come and go with the burst, passes that differ, what is missing."""
+    """Say what is to be known beyond that: passes that differ, what was not counted, and why."""
     name = quoted(who(counts))
     told = []
     for point in counts.points:
@@ -61,13 +61,15 @@ def remarks(counts: Counts) -> list[str]:
                 f"{name}: strace stops threads while they hold locks, so that some of the futex calls "
                 f"{joined([_at(point) for point in disturbed])} are its doing."
             )
-    reasons = {point.reason: [other for other in counts.points if other.reason == point.reason] for point in counts.points}
+    reasons = {
+        point.reason: [other for other in counts.points if other.reason == point.reason] for point in counts.points
+    }
     told += [
         f"{name} was not counted {joined([_at(point) for point in points])}: {reason.rstrip('.')}."
         for reason, points in reasons.items()
         if reason
     ]
-    missing = {metric: why for point in counts.points for one in point.passes for metric, why in one.missing.items()}
+    missing = {what: why for point in counts.points for one in point.passes for what, why in one.missing.items()}
     told += [f"{name}: {what} could not be read: {why.rstrip('.')}." for what, why in sorted(missing.items())]
     return told
 
