@@ -100,7 +100,7 @@ class PerfStat:
         assert self._child is not None
         self._order("disable")
         child, self._child = self._child, None
-        child.process.send_signal(signal.SIGINT)
+        os.kill(child.pid, signal.SIGINT)
         ending = processes.end(child, terminate=False, patience_s=PATIENCE_S)
         if ending.killed:
             raise CountingError("perf stat did not end and had to be killed")
@@ -114,8 +114,7 @@ class PerfStat:
         """Let go of the processes and remove the file."""
         child, self._child = self._child, None
         if child is not None:
-            with suppress(ProcessLookupError):
-                child.process.send_signal(signal.SIGINT)
+            os.kill(child.pid, signal.SIGINT)
             processes.end(child, terminate=False, patience_s=PATIENCE_S)
         self._close()
 

@@ -8,6 +8,7 @@ kernel.yama.ptrace_scope may forbid.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.probes.calls import CountingError, Tally, tried
-from bench.probes.waiting import stderr_of, until
+from bench.probes.waiting import has_ended, stderr_of, until
 
 PATIENCE_S = 20.0
 # PID read(0x6, 0x560e, 0x10000) = 0x40; an error is "= -1 EAGAIN (Resource temporarily unavailable)". Where another
@@ -59,10 +60,8 @@ class Strace:
             self._child = child = processes.start(argv, self._guard, self._cpus)
         except OSError as error:
             raise CountingError(f"{self._program} can't be started: {error.strerror}") from None
-        attached = until(
-            lambda: child.process.poll() is not None or stderr_of(child).count(" attached") >= len(pids), PATIENCE_S
-        )
-        if child.process.poll() is not None or not attached:
+        attached = until(lambda: has_ended(child) or stderr_of(child).count(" attached") >= len(pids), PATIENCE_S)
+        if has_ended(child) or not attached:
             said = stderr_of(child).strip().splitlines()
             self.abandon()
             raise CountingError(said[-1] if said else "strace did not attach and gave no reason")
@@ -71,7 +70,7 @@ class Strace:
         """Detach and count the lines."""
         child, self._child = self._child, None
         assert child is not None
-        child.process.send_signal(signal.SIGINT)
+        os.kill(child.pid, signal.SIGINT)
         ending = processes.end(child, terminate=False, patience_s=PATIENCE_S)
         if ending.killed:
             raise CountingError("strace did not detach and had to be killed")

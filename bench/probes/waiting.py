@@ -21,6 +21,11 @@ def until(happened: Callable[[], bool], patience_s: float, look_s: float = LOOK_
     return True
 
 
+def has_ended(child: Child) -> bool:
+    """Whether a process has ended. It is not reaped: until then its number is nobody else's."""
+    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
 def stderr_of(child: Child) -> str:
     """What a process has written to its standard error so far."""
     return os.pread(child.stderr.fileno(), 1 << 16, 0).decode(errors="replace")
