@@ -134,7 +134,7 @@ def _passes(point: Point) -> str:
     each = [{name: value / one.counted_messages for name, value in one.calls.items()} for one in point.passes]
     names = {name for one in each for name in one}
     spread = {name: max(found) - min(found) for name in names if (found := [one.get(name, 0.0) for one in each])}
-    worst = [name for name in sorted(spread, key=lambda name: -spread[name]) if spread[name] >= TOLD][:3]
+    worst = [name for name in sorted(spread, key=lambda name: (-spread[name], name)) if spread[name] >= TOLD][:3]
     return "; ".join(f"{name} {joined([number(one.get(name, 0.0)) for one in each])}" for name in worst)
 
 
