@@ -132,7 +132,7 @@ def calibrate(
 @app.command()
 def why(
     strategies: Annotated[
-        list[str] | None, typer.Argument(metavar="STRATEGY...", help="As iobench list shows them.")
+        list[str] | None, typer.Argument(metavar="STRATEGY", help="As iobench list shows them.")
     ] = None,
     transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
     python: Annotated[str, typer.Option("--python", metavar="PYTHON", help="Run them on this interpreter.")] = "",

@@ -162,7 +162,8 @@ def why(names: Sequence[str], transport: str, python: str, run: str | None, resu
 
     earlier = _open_run(run, results) if run else None
     if earlier and not names:
-        names = sorted({record.trial.strategy for record in earlier.records})
+        ran = {record.trial.strategy for record in earlier.records}
+        names = [info.name for info in _known() if info.name in ran and info.available and transport in info.transports]
     if not names:
         raise BadInputError("Name a strategy, or several.", "iobench why epoll_lt thread_per_connection")
     infos = _countable(names, transport, python)

@@ -175,15 +175,18 @@ def test_futex_calls_of_threads_under_strace_are_said_to_be_partly_its_doing() -
 
 
 def test_transport_and_interpreter_are_named_where_they_are_not_the_usual_ones() -> None:
-    assert words.who(epoll_lt(transport="pipe", python="python3.13")) == "epoll_lt on pipe on python3.13"
+    elsewhere = epoll_lt(transport="pipe", python="/a/long/path/python3.13", implementation="CPython", version="3.13.0")
+    assert words.who(elsewhere) == "epoll_lt on pipe, CPython 3.13.0"
+    assert words.who(epoll_lt(python="python3.13")) == "epoll_lt on python3.13"
+    assert words.who(epoll_lt()) == "epoll_lt"
 
 
 def test_the_agreement_of_all_points_is_told() -> None:
     off = counts("x", point(1, {"read": 1.0}, {"read": 2.0}))
     assert words.agreement([epoll_lt()]) == (
-        "Every point was counted in two server processes, which agree within 1 % of the calls."
+        "System calls were counted twice, in two server processes, which agree within 1 % at every point."
     )
-    assert words.agreement([epoll_lt(), off]).endswith("they agree within 1 % of the calls in 2 of 3 points.")
+    assert words.agreement([epoll_lt(), off]).endswith("which agree within 1 % at 2 of 3 points.")
     assert words.agreement([counts("y", Point(burst=1, reason="z"))]) == ""
 
 

@@ -26,7 +26,7 @@ from bench.why.counts import (
     time_ns,
     total,
 )
-from bench.why.words import TOLD, number, who
+from bench.why.words import TOLD, number, where
 
 WIDTH = 80
 LABEL = 22
@@ -43,7 +43,8 @@ def show(all_counts: Sequence[Counts], console: Console) -> None:
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=True)
         table.add_column("", width=LABEL, no_wrap=True)
         for counts in group:
-            table.add_column(who(counts), min_width=_width(counts), no_wrap=True, justify="right", header_style="bold")
+            heading = "\n".join(filter(None, [counts.strategy, where(counts)]))
+            table.add_column(heading, width=_width(counts), no_wrap=True, justify="right", header_style="bold")
         for label, cells in _rows(group, bursts):
             table.add_row(label, *cells)
         console.print(table)
@@ -51,7 +52,8 @@ def show(all_counts: Sequence[Counts], console: Console) -> None:
 
 
 def _width(counts: Counts) -> int:
-    return max(FIELD * len(counts.points), len(who(counts)))
+    wanted = max(FIELD * len(counts.points), len(counts.strategy), len(where(counts)))
+    return min(wanted, WIDTH - LABEL - 2)
 
 
 def _groups(all_counts: Sequence[Counts]) -> Iterator[list[Counts]]:

@@ -9,7 +9,7 @@ from bench.why.counts import Counts, Point, agrees, apart, calls, counted, error
 from bench.words import joined, percent, quoted
 
 TOLD = 0.005  # calls per message; fewer are of no account
-MOST_NAMED = 5
+MOST_NAMED = 7
 
 
 def number(value: float) -> str:
@@ -18,17 +18,24 @@ def number(value: float) -> str:
         return "∞"
     if abs(value) < 0.005:
         return "0"
+    value += 1e-9  # 2.125 is 2.13, whatever the last bit
     for limit, text in ((10, f"{value:.2f}"), (100, f"{value:.1f}"), (10_000, f"{value:,.0f}")):
         if abs(value) < limit:
             return text
-    return f"{value / 1000:,.0f}k"
+    return f"{value / 1000:,.0f}k" if abs(value) < 1e7 else f"{value:.0e}"
 
 
 def who(counts: Counts) -> str:
     """The strategy's name, with transport and interpreter where these are not the usual ones."""
-    where = [] if counts.transport == "tcp" else [f"on {counts.transport}"]
-    where += [f"on {counts.python}"] if counts.python else []
-    return " ".join([counts.strategy, *where])
+    return " ".join(filter(None, [counts.strategy, where(counts)]))
+
+
+def where(counts: Counts) -> str:
+    """Transport and interpreter; empty where they are the usual ones."""
+    places = [counts.transport] if counts.transport != "tcp" else []
+    if counts.python:
+        places.append(f"{counts.implementation} {counts.version}".strip() or counts.python)
+    return f"on {', '.join(places)}" if places else ""
 
 
 def sentence(counts: Counts) -> str:
@@ -81,9 +88,9 @@ def agreement(all_counts: Sequence[Counts]) -> str:
     if not points:
         return ""
     if good == len(points):
-        return "Every point was counted in two server processes, which agree within 1 % of the calls."
+        return "System calls were counted twice, in two server processes, which agree within 1 % at every point."
     return (
-        f"Every point was counted in two server processes; they agree within 1 % of the calls in {good:,} of "
+        f"System calls were counted twice, in two server processes, which agree within 1 % at {good:,} of "
         f"{len(points):,} points."
     )
 
