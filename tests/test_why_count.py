@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from bench.catalogue import list_strategies
 from bench.events import signals_interrupt_waits
-from bench.probes.calls import CountingError, Tally
+from bench.probes.calls import CountingError, Tally, choose
 from bench.probes.perf import PerfStat
 from bench.probes.strace import Strace
 from bench.processes import Guard
@@ -170,3 +172,30 @@ def test_a_provider_that_works_here_gives_the_known_answers_at_one_message_a_wak
     got = {call: value for call, value in calls(found.points[0]).items() if abs(value) >= words.TOLD}
     assert got in [pytest.approx(answer, rel=0.01) for answer in KNOWN_ANSWERS[name]]
     assert errors(found.points[0]) == {}
+
+
+def test_memory_that_a_process_maps_anew_for_every_message_is_seen_without_being_looked_for(
+    bench: Bench, known: dict[str, StrategyInfo]
+) -> None:
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc can be told the threshold above which it maps memory")
+    guard = Guard()
+    try:
+        chosen = choose([Strace(guard), PerfStat(guard)])
+        if chosen.counter is None:
+            pytest.skip(f"no provider works here: {chosen.unavailable}")
+        # A fixed threshold: asyncio's receive buffer of 256 KiB is above it in every process.
+        command = ["env", "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072", sys.executable, "-m", "servers"]
+        mapping = count_strategy(
+            bench._replace(counter=chosen.counter),
+            known["asyncio_protocol"],
+            "tcp",
+            bursts=(1,),
+            passes=1,
+            server_command=command,
+        )
+    finally:
+        guard.close()
+    got = calls(mapping.points[0])
+    assert [got.get(name) for name in ("mmap", "mremap", "munmap")] == pytest.approx([1.0, 1.0, 1.0], rel=0.01)
+    assert "mmap 1.00, mremap 1.00, munmap 1.00" in sentence(mapping)
