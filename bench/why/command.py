@@ -16,8 +16,9 @@ from bench.processes import pinned
 from bench.record import StrategyInfo, read_manifest, write_manifest
 from bench.say import complain, say
 from bench.why import files, table, words
-from bench.why.count import benched, count_strategy
+from bench.why.count import BURSTS, benched, count_strategy
 from bench.why.counts import Counts, Why
+from bench.words import counted, joined
 
 
 def why(strategies: Sequence[StrategyInfo], transport: str, python: str, results: Path, run: Path | None) -> int:
@@ -28,7 +29,8 @@ def why(strategies: Sequence[StrategyInfo], transport: str, python: str, results
     layout = host.choose_cpus()
     all_counts: list[Counts] = []
     complain(
-        f"{len(strategies)} strategies, half a minute each: two server processes at 1, 8 and 64 messages a wake-up."
+        f"{counted(len(strategies), 'strategy', 'strategies')}, half a minute each: two server processes at each of "
+        f"{joined([str(burst) for burst in BURSTS])} messages a wake-up."
     )
     try:
         with signals_interrupt_waits(), pinned(layout.harness), benched() as bench:
