@@ -11,10 +11,14 @@ import msgspec
 import pytest
 from synthetic import manifest, record, why, write_run
 
-from bench import commands
+from bench import commands, host
+from bench.catalogue import list_strategies
 from bench.errors import BadInputError
 from bench.load import LoadFailedError
+from bench.plan import make_plan
 from bench.record import StrategyInfo, read_manifest
+from bench.run import start_run
+from bench.sweep import Sweep
 from bench.why import command, files
 from bench.why.counts import Counts, Point, Why
 
@@ -107,3 +111,14 @@ def test_a_load_generator_that_does_not_start_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(command, "benched", benched)
     with pytest.raises(BadInputError, match="can't be started: it died"):
         commands.why(["epoll_lt"], "tcp", "", None, tmp_path)
+
+
+def test_a_new_run_takes_what_was_counted_of_its_strategies_into_its_manifest(tmp_path: Path) -> None:
+    layout = host.choose_cpus()
+    sweep = Sweep(name="one", strategies=("epoll_lt",))
+    plan = make_plan(sweep, list_strategies()[0])
+    assert read_manifest(start_run(tmp_path, sweep, plan, layout)).why is None
+    counted = msgspec.structs.replace(msgspec.convert(why("epoll_lt", "poll"), Why), host=host.describe(layout))
+    files.write(tmp_path, counted)
+    found = files.understood(read_manifest(start_run(tmp_path, sweep, plan, layout)).why)
+    assert [counts.strategy for counts in found] == ["epoll_lt"]
