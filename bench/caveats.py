@@ -11,9 +11,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from bench.metrics import CASE, GROUP
+from bench.clusters import two_groups
+from bench.metrics import CASE, CPU, GROUP
 from bench.record import Manifest, Record, StrategyInfo
-from bench.words import USUAL, column_text, counted, joined, named, percent, quoted, varying
+from bench.words import USUAL, column_text, counted, joined, named, percent, quoted, value_text, varying
 
 
 def why_lines_stop(strategies: Iterable[StrategyInfo], cases: pd.DataFrame) -> list[str]:
@@ -55,6 +56,26 @@ def client_bound(cases: pd.DataFrame) -> list[str]:
             for row in rows.to_dict("records")
         ]
         sentences.append(f"{quoted(str(strategy))}: {joined(places)}.")
+    return sentences
+
+
+def bimodal(trials: pd.DataFrame) -> list[str]:
+    """Say where the processes of a case fall into two groups by CPU per message: then no single figure describes it."""
+    good = trials[(trials["status"] == "ok") & (trials[CPU.name] > 0)]
+    differing = varying(good)
+    sentences = []
+    for key, rows in good.groupby(list(CASE), sort=True):
+        found = two_groups(rows[CPU.name])
+        if found is None:
+            continue
+        case = dict(zip(CASE, key, strict=True))
+        where = ", ".join(column_text(name, case[name]) for name in differing)
+        sentences.append(
+            f"{quoted(str(case['strategy']))}{f' ({where})' if where else ''}: {found.lows} of {len(rows)} processes "
+            f"take about {value_text(CPU, found.low)} of CPU for a message, {found.highs} about "
+            f"{value_text(CPU, found.high)}, and none anything between: whole processes come out one way or the other, "
+            "and a median hides that."
+        )
     return sentences
 
 

@@ -145,6 +145,24 @@ def lab(
 
 
 @app.command()
+def why(
+    strategies: Annotated[
+        list[str] | None, typer.Argument(metavar="STRATEGY", help="As iobench list shows them.")
+    ] = None,
+    transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
+    python: Annotated[str, typer.Option("--python", metavar="PYTHON", help="Run them on this interpreter.")] = "",
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Show the counts in this run's report.")
+    ] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Count what a message costs: system calls, switches, CPU time."""
+    from bench import commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.why(strategies or [], transport, python, run, results))
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     results: ResultsOption = Path("results"),

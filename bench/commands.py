@@ -163,6 +163,39 @@ def lab(name: str | None, everything: bool, results: Path | None) -> int:
     return experiments.lab(name, everything, results)
 
 
+def why(names: Sequence[str], transport: str, python: str, run: str | None, results: Path) -> int:
+    """Count what strategies cost the kernel; those of a run, if none is named. Returns the exit code."""
+    from bench.why import command  # noqa: PLC0415 - needed by no other command
+
+    earlier = _open_run(run, results) if run else None
+    if earlier and not names:
+        ran = {record.trial.strategy for record in earlier.records}
+        names = [info.name for info in _known() if info.name in ran and info.available and transport in info.transports]
+    if not names:
+        raise BadInputError("Name a strategy, or several.", "iobench why epoll_lt thread_per_connection")
+    infos = _countable(names, transport, python)
+    code = command.why(infos, transport, python, results, earlier.folder if earlier else None)
+    if earlier:
+        print(_write_report(earlier.folder))
+    return code
+
+
+def _countable(names: Sequence[str], transport: str, python: str) -> list[StrategyInfo]:
+    """Strategies by name, of those that the interpreter can run. Raises BadInputError."""
+    infos = choose(Sweep(name="why", strategies=tuple(dict.fromkeys(names))), _known())
+    interpreter, listed = interpreters.ask(python)
+    if not interpreter.available:
+        raise BadInputError(f"{interpreter.reason}.", "iobench list --python PYTHON takes a command or a path")
+    there = {info.name: info for info in listed} if python else {}
+    infos = [there.get(info.name, info) for info in infos]
+    for info in infos:
+        if transport not in info.transports:
+            raise BadInputError(f"{info.name} does not serve {transport!r}.", "iobench list shows what it serves")
+        if not info.available:
+            raise BadInputError(f"{info.name} can't run here: {info.reason}.", "iobench list shows those that can")
+    return infos
+
+
 def report(run: str, results: Path) -> None:
     """Write a run's report and print its path."""
     print(_write_report(_find_run(run, results)))

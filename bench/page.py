@@ -18,6 +18,8 @@ from bench.figures import Plate
 from bench.figures.style import THEME, Picture
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
+from bench.why import words as why_words
+from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
@@ -90,6 +92,7 @@ def _content(
         "method": METHOD,
         "figures": [one for one in shown if not one.plate.name.startswith("lab-")],
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
+        "why": _why(analysis),
         "columns": tables.case_columns(analysis, metrics),
         "rows": tables.case_rows(analysis, metrics),
         "percentile_columns": tables.percentile_columns(analysis),
@@ -103,6 +106,7 @@ def _content(
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": caveats.client_bound(analysis.cases),
+        "bimodal": caveats.bimodal(analysis.trials),
         "missing": caveats.missing(analysis.run.records),
         "overhead": caveats.overhead(analysis.trials),
         "facts": [
@@ -138,6 +142,18 @@ def _by_place(found: Sequence[Bend]) -> list[tuple[str, list[str]]]:
     return list(by_place.items())
 
 
+def _why(analysis: Analysis) -> dict[str, Any]:
+    """What the section on the counts of `iobench why` says; nothing where there are none."""
+    all_counts = understood(analysis.run.manifest.why)
+    remarks = [text for counts in all_counts for text in why_words.remarks(counts)]
+    return {
+        "sentences": [why_words.sentence(counts) for counts in all_counts],
+        "remarks": remarks,
+        "sources": " ".join([*why_words.sources(all_counts), why_words.agreement(all_counts)]).strip(),
+        "when": _minute(max((counts.created for counts in all_counts), default="")),
+    }
+
+
 def _trust(analysis: Analysis) -> dict[str, Any]:
     """What the section on trust shows."""
     manifest = analysis.run.manifest
@@ -148,6 +164,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         trust.withheld(analysis.cases, analysis.estimates),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(manifest.host),
+        why_words.agreement(understood(manifest.why)),
     ]
     return {
         "calibration": trust.calibration_summary(claims),

@@ -38,6 +38,7 @@ from bench.server import RunningServer, ServerFailedError, start_server
 from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
 from bench.trial import run_trial, utc_now
+from bench.why import files as counts
 
 # Facts that must not change between the parts of one run: figures from two machines do not belong into one chart.
 SAME_HOST = ("cpu_model", "cpus", "kernel", "machine", "interpreter", "pinned")
@@ -142,6 +143,7 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
 def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
     """Make the run's folder with its manifest in it. Raises BadInputError."""
     manifest = make_manifest(sweep, plan, layout, newest_calibration(results), newest_lab(results))
+    manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
     folder = make_folder(results, sweep)
     try:
         write_manifest(folder, manifest)

@@ -4,6 +4,9 @@ Every round brings the server exactly as many messages as there are connections,
 the counts of its system calls and wake-ups per message can be repeated. Whether it finds the whole round at its first
 wake-up is up to the scheduler: on the load thread's CPU it does as a rule; on a CPU of its own it is awake at the first
 message, while the others are being written. With several load threads each has its own rounds.
+
+A job may have a fixed number of rounds: after the last one it is quiet, with all connections open, so that whoever
+counts can read at a moment when nothing is under way.
 """
 # ruff: noqa: PLR0917 - compiled code takes its state as arguments
 
@@ -17,6 +20,7 @@ import numpy as np
 from clients import wire
 from clients.compiled import compiled, inlined
 from clients.connections import (
+    DONE,
     IDLE,
     INTERRUPTED,
     REACHED,
@@ -85,6 +89,8 @@ def advance(  # type: ignore[no-untyped-def]
         if shared.outstanding == 0:
             if shared.running == 0 or shared.stopping == 1:
                 return IDLE
+            if shared.most_rounds > 0 and shared.rounds >= shared.most_rounds:
+                return DONE
             shared.in_round = 1
             _begin_round(shared, connections, times_ns, words, timespec, event)
         wait_ms = min((until_ns - now_ns + 999_999) // 1_000_000, 1_000)

@@ -60,6 +60,7 @@ SHARED = np.dtype(
         ("cap", np.int64),  # open loop: outstanding and waiting at most, 0 for any number
         ("turn", np.int64),  # open loop: the connection that the next message of the plan goes to
         ("rounds", np.int64),  # burst: rounds that are over
+        ("most_rounds", np.int64),  # burst: after so many it is done; 0 is never
         ("in_round", np.int64),  # burst: 1 from the first write of a round to the last echo
         ("connects", np.int64),  # churn: connections opened
         *sizes.FIELDS,
@@ -88,6 +89,7 @@ REACHED = 0  # the time was reached
 IDLE = 1  # nothing is left to do: no connection is running, or all have stopped
 WRONG = 2  # wrong bytes came: SHARED.suspect says where they are in `inbound`, until the next call
 INTERRUPTED = 3  # a signal came: let Python run its handler
+DONE = 4  # all that was asked for has been sent and answered; the connections stay open
 
 EAGAIN, EINTR = errno.EAGAIN, errno.EINTR
 

@@ -37,6 +37,7 @@ class Job:
     threads: int = 1  # each with its own epoll and its share of the connections
     trickle_bytes: int = 1  # slow: each connection writes, and reads, at most so many bytes ...
     trickle_hz: float = 100.0  # ... so many times a second
+    rounds: int = 0  # burst: the window closes after so many, at the latest after `duration_s`; 0 is any number
     record_off: bool = False  # no histogram is recorded: what recording costs is measured this way
     warmup_s: float = 0.0
     timeout_s: float = 10.0
@@ -77,6 +78,10 @@ class Job:
         _require(self.silent == 0 or name == "idle", f"silent means nothing to workload {name!r}")
         _require(1 <= self.trickle_bytes <= 1 << 20, "trickle_bytes must be between 1 and 1 MiB")
         _require(0 < self.trickle_hz <= 1e6, "trickle_hz must be above 0 and at most a million")
+        _require(0 <= self.rounds <= 1_000_000_000, "rounds must be between 0 and a billion")
+        _require(self.rounds == 0 or name == "burst", f"rounds mean nothing to workload {name!r}")
+        _require(self.rounds == 0 or self.threads == 1, "rounds are counted by one thread only")
+        _require(self.rounds == 0 or self.warmup_s == 0, "rounds are counted from the first message on: no warmup_s")
 
 
 def _check_size(pair: list[float]) -> None:

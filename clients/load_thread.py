@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from clients import histogram, pacing, schedule
-from clients.connections import IDLE, RESPONSE, SERVICE, WRONG, Words
+from clients.connections import DONE, IDLE, RESPONSE, SERVICE, WRONG, Words
 from clients.lost import count_lost
 from clients.table import Table
 
@@ -58,6 +58,10 @@ class Course:
     def step_ns(self) -> int:
         """How long a thread may go without looking at the course."""
         return STEP_NS if self.threads == 1 else SHORT_STEP_NS
+
+    def close_window(self) -> None:
+        """Let the window close now: all that was asked for has been done. What follows it keeps its length."""
+        self.closes_ns = min(self.closes_ns, time.monotonic_ns())
 
     def cut_short(self) -> None:
         """Let every phase end, so late that all threads can do it together."""
@@ -163,7 +167,11 @@ class LoadThread:
         now_ns = time.monotonic_ns()
         while now_ns < (until_ns := until()):
             step_end_ns = min(until_ns, now_ns + step_ns)
-            if self._step(step_end_ns) == IDLE:
+            outcome = self._step(step_end_ns)
+            if outcome == DONE:
+                self._course.close_window()
+                time.sleep(max(0, min(step_end_ns, until()) - time.monotonic_ns()) / 1e9)
+            elif outcome == IDLE:
                 self._course.idle.add(self.table.share.thread)
                 if self._course.threads > 1:  # the others go on, and the books are closed together
                     time.sleep(max(0, min(step_end_ns, until()) - time.monotonic_ns()) / 1e9)

@@ -124,6 +124,7 @@ class Table:
         self.shared["slots"] = slots
         self.shared["recording"] = RECORD_NOTHING if job.record_off else RECORD_SERVICE
         self.shared["running"] = len(channels)
+        self.shared["most_rounds"] = job.rounds
         self.planned = job.rate_hz > 0
         if self.planned:
             self._plan(job)

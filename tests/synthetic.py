@@ -360,3 +360,32 @@ def write_default(folder: Path) -> Path:
     records.append(unmeasured("io_uring", 16, 0, "unavailable", "kernel.io_uring_disabled is 2", order=200))
     names = [*STRATEGIES, "io_uring"]
     return write_run(folder, records, manifest(names))
+
+
+def why(*names: str) -> dict[str, Any]:
+    """What `iobench why` would have counted of these strategies, as a manifest has it."""
+    counts = [
+        {
+            "strategy": name,
+            "transport": "tcp",
+            "message_bytes": 64,
+            "created": "2025-01-02T03:00:00Z",
+            "providers": {"system calls": "perf stat"},
+            "points": [{"burst": burst, "passes": [_pass(burst)] * 2} for burst in (1, 8, 64)],
+        }
+        for name in names
+    ]
+    return {"counts": counts, "host": {}, "versions": {}, "command": ["iobench", "why"]}
+
+
+def _pass(burst: int) -> dict[str, Any]:
+    wakeups = 6400 // burst
+    return {
+        "messages": 6400,
+        "metrics": {"switches_voluntary": wakeups, "switches_involuntary": 10, "minor_faults": 0},
+        "timed_messages": 19_200,
+        "times": {"cpu_ns": 19_200 * 7e3, "cpu_user_ns": 4e7, "cpu_system_ns": 9e7, "runqueue_wait_ns": 6e7},
+        "held": {"rss_bytes": 16e6 + 1e3 * burst, "threads": 1},
+        "counted_messages": 6400,
+        "calls": {"read": 6400, "write": 6400, "epoll_wait": wakeups},
+    }

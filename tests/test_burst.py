@@ -14,6 +14,7 @@ import pytest
 from driving import FOREVER_S, TRANSPORTS, after, descriptors, drive, kinds, strategy
 from peers import Fault, peer
 
+from clients.job import Job, JobError
 from servers.contract import Channel
 from servers.transport import Address, bound_address, listen, listener
 
@@ -157,3 +158,56 @@ def test_a_server_of_one_connection_at_a_time_echoes_bursts_of_one(transport: st
         load = drive(server, "burst", connections=1)
     assert kinds(load) == {}
     assert load.rounds == load.completed > 1
+
+
+def test_a_fixed_number_of_rounds_is_sent_exactly_and_the_window_closes_behind_it() -> None:
+    with peer("tcp", 64) as server:
+        load = drive(server, "burst", connections=5, rounds=30, duration_s=FOREVER_S)
+    assert (load.rounds, load.completed, load.in_flight) == (30, 150, 0)
+    assert load.closed_ns - load.opened_ns < FOREVER_S * 1e9 / 2
+
+
+def test_after_the_last_round_the_connections_stay_open_and_nothing_is_sent_until_the_end_is_asked_for() -> None:
+    seen: list[tuple[int, int]] = []
+    closed: list[int] = []
+
+    with peer("tcp", 64) as server:
+        server.wrongs = 1  # count every echo
+
+        def say(event: str, at_ns: int) -> None:
+            if event == "window_closed":
+                closed.append(at_ns)
+
+        def ended() -> bool:
+            if closed:
+                seen.append((server.echoed, len(descriptors())))
+            return len(seen) >= 3
+
+        before = len(descriptors())
+        load = drive(
+            server, "burst", connections=2, rounds=10, duration_s=FOREVER_S, hold_s=FOREVER_S, say=say, ended=ended
+        )
+    assert load.completed == 20
+    assert len({echoed for echoed, _ in seen}) == 1
+    assert all(open_now > before for _, open_now in seen)
+
+
+def test_a_window_that_is_too_short_for_its_rounds_closes_with_fewer() -> None:
+    with peer("tcp", 64) as server:
+        load = drive(server, "burst", connections=2, rounds=1_000_000_000, duration_s=0.05)
+    assert 0 < load.rounds < 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"workload": "closed"}, "rounds mean nothing to workload 'closed'"),
+        ({"threads": 2}, "one thread only"),
+        ({"warmup_s": 0.1}, "no warmup_s"),
+        ({"rounds": -1}, "between 0 and a billion"),
+    ],
+)
+def test_rounds_that_can_not_be_counted_are_refused(options: dict[str, object], why: str) -> None:
+    settings = {"workload": "burst", "connections": 2, "message_bytes": 64, "duration_s": 1.0, "rounds": 5, **options}
+    with pytest.raises(JobError, match=why):
+        Job(address="tcp:127.0.0.1:9", **settings)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import STRATEGIES, load_sweep, manifest, open_record, record, sweep, unmeasured
+from synthetic import STRATEGIES, load_sweep, manifest, open_record, record, sweep, unmeasured, why
 
 from bench.analyse import Analysis, analyse
 from bench.figures import PLATES, Plate, cpu, latency, pictures, throughput
@@ -205,6 +205,7 @@ def test_a_legend_fits_the_figure_whatever_the_length_of_its_names(length: int) 
 @pytest.mark.parametrize("plate", PLATES, ids=lambda plate: plate.name)
 def test_every_figure_has_a_message_and_is_explained(plate: Plate) -> None:
     analysis = analysed(*sweep(repeats=2), *load_sweep(repeats=1))
+    analysis.run.manifest.why = why("epoll_lt", "poll")
     assert len(plate.rows(analysis))
     assert plate.message(analysis).endswith(".")
     assert plate.explained(analysis).endswith(".")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import cpu, intervals, lab, latency, load, order, throughput
+from bench.figures import cpu, intervals, lab, latency, load, order, throughput, why
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
 from bench.trust import noise
@@ -129,6 +129,33 @@ PLATES = (
         intervals.rows,
         intervals.draw,
         intervals.message,
+    ),
+    Plate(
+        "why-calls",
+        "System calls per message",
+        "Shorter is better. Counted by the kernel, not timed: server and load share a CPU, so that a wake-up finds all "
+        "messages that were sent at one go. A bar that would flatten the others is drawn shorter (…).",
+        why.rows(why.system_calls),
+        why.draw_calls,
+        why.calls_message,
+    ),
+    Plate(
+        "why-time",
+        "User and kernel time per message",
+        "Shorter is better. Time in the interpreter and its libraries (user) and in the kernel, while no calls were "
+        "counted. The sum is exact; its parts are shared out by clock ticks.",
+        why.rows(why.cpu_time),
+        why.draw_time,
+        why.time_message,
+    ),
+    Plate(
+        "why-switches",
+        "Context switches per message",
+        "Shorter is better. A voluntary switch is a sleep, which a wake-up ends; an involuntary one is the CPU taken "
+        "away while there was work to do.",
+        why.rows(why.switches),
+        why.draw_switches,
+        why.switches_message,
     ),
 )
 

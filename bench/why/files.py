@@ -1,0 +1,66 @@
+"""What was counted, on disk: why.json in the folder of results, and in the manifest of a run.
+
+A strategy that is counted again takes the place of its earlier counts, as long as the machine is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.errors import BadInputError
+from bench.why.counts import WHY_FILE, Counts, Why
+
+SAME_HOST = ("kernel", "machine", "cpu_model", "interpreter")
+
+
+def write(results: Path, why: Why) -> Path:
+    """Write why.json in one step, with what was counted of other strategies before. Raises BadInputError."""
+    path = results / WHY_FILE
+    earlier = read(results)
+    if earlier and all(earlier.host.get(fact) == why.host.get(fact) for fact in SAME_HOST):
+        new = {_key(counts) for counts in why.counts}
+        kept = [counts for counts in earlier.counts if _key(counts) not in new]
+        why = msgspec.structs.replace(why, counts=sorted([*kept, *why.counts], key=_key))
+    part = path.with_name(path.name + ".part")
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(why), indent=2) + b"\n")
+        part.replace(path)
+    except OSError as error:
+        raise BadInputError(
+            f"{path} can't be written: {error.strerror}.", "iobench why STRATEGY --results DIR, with one that can be"
+        ) from None
+    return path
+
+
+def read(results: Path) -> Why | None:
+    """What was counted last with this folder of results; None where there is nothing that can be read."""
+    try:
+        return msgspec.json.decode((results / WHY_FILE).read_bytes(), type=Why)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def of_strategies(why: Why | None, names: Collection[str], host: dict[str, Any]) -> dict[str, Any] | None:
+    """The counts of some strategies, for a manifest; None where there are none from this machine."""
+    if why is None or any(why.host.get(fact) != host.get(fact) for fact in SAME_HOST):
+        return None
+    counts = [one for one in why.counts if one.strategy in names]
+    kept: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(why, counts=counts))
+    return kept if counts else None
+
+
+def understood(found: dict[str, Any] | None) -> list[Counts]:
+    """The counts in a manifest; none where there are none, or where they are not understood."""
+    try:
+        return msgspec.convert(found, Why).counts if found else []
+    except msgspec.ValidationError:
+        return []
+
+
+def _key(counts: Counts) -> tuple[str, str, str]:
+    return counts.strategy, counts.transport, counts.python
