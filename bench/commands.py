@@ -163,6 +163,13 @@ def lab(name: str | None, everything: bool, results: Path | None) -> int:
     return experiments.lab(name, everything, results)
 
 
+def anatomy(strategies: Sequence[str], transport: str, svg: Path | None, results: Path | None) -> int:
+    """Take one echo of each strategy apart; returns the exit code."""
+    from bench.anatomy import run as anatomies  # noqa: PLC0415 - needed by no other command
+
+    return anatomies.anatomy(strategies, transport, svg, results)
+
+
 def report(run: str, results: Path) -> None:
     """Write a run's report and print its path."""
     print(_write_report(_find_run(run, results)))
