@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,7 +25,6 @@ from bench.trial import utc_now
 from servers.transport import TRANSPORTS
 
 NEWEST = "anatomy.json"
-ALL = "all"
 
 
 def anatomy(names: Sequence[str], transport: str, svg: Path | None = None, results: Path | None = None) -> int:
@@ -35,8 +34,9 @@ def anatomy(names: Sequence[str], transport: str, svg: Path | None = None, resul
     known, complaints = list_strategies()
     for complaint in complaints:
         complain(f"warning: {complaint}")
-    everything = list(names) == [ALL]
-    chosen = choose(Sweep(name="anatomy", strategies=ALL if everything else tuple(dict.fromkeys(names))), known)
+    everything = list(names) == ["all"]
+    wanted: Literal["all"] | tuple[str, ...] = "all" if everything else tuple(dict.fromkeys(names))
+    chosen = choose(Sweep(name="anatomy", strategies=wanted), known)
     if not everything:
         for info in chosen:
             if reason := why_not(info, transport):

@@ -1,4 +1,4 @@
-"""An anatomy on the terminal, within 80 columns: a numbered list of the steps, each with its bar. Nothing is run here."""
+"""An anatomy on the terminal, within 80 columns: a numbered list of the steps with their bars. Nothing is run here."""
 
 from __future__ import annotations
 
@@ -53,9 +53,6 @@ def _steps(found: Anatomy, width: int) -> Table:
     colours = {who: WHO_COLOURS[i % len(WHO_COLOURS)] for i, who in enumerate(lanes(found))}
     several = len(colours) > 1 or bool(found.asleep)
 
-    def row(number: str, at: str, user: str, took: str, drawn: str, first: str, second: str) -> None:
-        table.add_row(number, at, user, took, drawn, f"{first}\n[dim]{second}[/]" if second else first)
-
     asides: list[Aside] = [
         (0.0, found.send_took_us, "client: sends the message"),
         (found.received_us, None, "client: has the whole echo"),
@@ -65,21 +62,20 @@ def _steps(found: Anatomy, width: int) -> Table:
     asides.sort()
     for number, (step, user) in enumerate(zip(found.steps, user_us(found.steps), strict=True), 1):
         while asides and _shown_at(step, found) >= asides[0][0]:
-            row(*_aside(asides.pop(0), left, right))
+            table.add_row(*_aside(asides.pop(0), left, right))
         colour = colours[step.who]
         bar = _bar(step.at_us, step.end_us, left, right, "░" if step.slept else "▓")
         gloss = escape(f"{step.who}: {meaning(step)}" if several else meaning(step)).rstrip(": ")
-        row(
+        table.add_row(
             str(number),
             "before" if step.at_us < 0 else _number(step.at_us),
             "" if user is None or step.at_us < 0 else _number(user),
             "" if step.took_us is None or step.at_us < 0 else _number(step.took_us),
             f"[{colour}]{bar}[/]",
-            f"[bold]{escape(step.name)}[/]{escape(_call(step))}",
-            gloss,
+            f"[bold]{escape(step.name)}[/]{escape(_call(step))}\n[dim]{gloss}[/]".removesuffix("\n[dim][/]"),
         )
     for left_over in asides:
-        row(*_aside(left_over, left, right))
+        table.add_row(*_aside(left_over, left, right))
     return table
 
 
@@ -88,10 +84,10 @@ def _shown_at(step: Step, found: Anatomy) -> float:
     return -1.0 if step.at_us < 0 else step.at_us
 
 
-def _aside(one: Aside, left: float, right: float) -> tuple[str, str, str, str, str, str, str]:
+def _aside(one: Aside, left: float, right: float) -> tuple[str, ...]:
     at, took, text = one
     bar = _bar(at, at + (took or 0), left, right, "▓" if took else "◆")
-    return "", _number(at), "", "" if took is None else _number(took), f"[yellow]{bar}[/]", f"[yellow]{text}[/]", ""
+    return "", _number(at), "", "" if took is None else _number(took), f"[yellow]{bar}[/]", f"[yellow]{text}[/]"
 
 
 def _call(step: Step) -> str:

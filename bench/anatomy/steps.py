@@ -1,4 +1,4 @@
-"""The anatomy of an echo: its steps, what each of them means, and the file of results. Plain data; nothing is run here."""
+"""The anatomy of an echo as plain data: its steps, what each means, the file of results. Nothing is run here."""
 
 from __future__ import annotations
 

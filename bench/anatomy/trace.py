@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 LEADER = re.compile(r"(?:\[pid +)?(\d+)(?:<[^>]*>)?\]? +(\d+)\.(\d+) +(.*)")
 RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)")
-UNFINISHED = re.compile(r" *<unfinished \.\.\.>$")
+UNFINISHED = re.compile(r" ?<unfinished \.\.\.>$")
 CALL = re.compile(r"(\w+)\((.*)\) += (.*?)(?: <(\d+\.\d+)>)?")
 ERROR = re.compile(r"(?:-1|\?) (E[A-Z0-9_]+)\b")
 DESCRIPTOR = re.compile(r"\b(AT_FDCWD|\d+)<([\w-]+:\[.*?\]|[^<>]*)>")
@@ -83,6 +83,7 @@ def _call(tid: int, start_ns: int, seen_ns: int, text: str, split: bool) -> list
     if not found:
         return []
     name, arguments, result, took = found.groups()
+    arguments = UNFINISHED.sub("", arguments).rstrip(", ")  # it was killed in the call
     end_ns = start_ns + round(float(took) * 1e9) if took else seen_ns
     return [Call(tid, start_ns, end_ns, name, plain(arguments), plain(result), split)]
 
