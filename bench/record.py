@@ -225,6 +225,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     schema: int = SCHEMA
     calibration: dict[str, Any] | None = None  # the newest one there was, as `iobench calibrate` wrote it
     lab: dict[str, Any] | None = None  # the newest one there was, as `iobench lab --all --results DIR` wrote it
+    anatomy: dict[str, Any] | None = None  # the newest one there was, as `iobench anatomy --results DIR` wrote it
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
 

@@ -104,6 +104,8 @@ def make_manifest(
     layout: host.CpuLayout,
     calibration: dict[str, Any] | None,
     lab: dict[str, Any] | None = None,
+    *,
+    anatomy: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write down what is about to be run, and where."""
     return Manifest(
@@ -115,6 +117,7 @@ def make_manifest(
         command=host.command(),
         calibration=calibration,
         lab=lab,
+        anatomy=anatomy,
         interpreters=list(plan.interpreters.values()),
     )
 
@@ -129,6 +132,11 @@ def newest_lab(results: Path) -> dict[str, Any] | None:
     return _newest(results, "lab.json")
 
 
+def newest_anatomy(results: Path) -> dict[str, Any] | None:
+    """What the last `iobench anatomy` with this folder of results found; None where there is nothing to read."""
+    return _newest(results, "anatomy.json")
+
+
 def _newest(results: Path, name: str) -> dict[str, Any] | None:
     found = [*results.glob(name), *results.glob(f"*/{name}")]
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
@@ -141,7 +149,8 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
 
 def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
     """Make the run's folder with its manifest in it. Raises BadInputError."""
-    manifest = make_manifest(sweep, plan, layout, newest_calibration(results), newest_lab(results))
+    calibration, lab, anatomy = newest_calibration(results), newest_lab(results), newest_anatomy(results)
+    manifest = make_manifest(sweep, plan, layout, calibration, lab, anatomy=anatomy)
     folder = make_folder(results, sweep)
     try:
         write_manifest(folder, manifest)

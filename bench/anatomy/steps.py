@@ -101,7 +101,7 @@ def summed_up(anatomy: Anatomy) -> str:
         return f"it never sleeps; {_joined(calls)}, and {asked:,} calls that brought nothing"
     where = len(lanes(anatomy))
     by = f" of {where} threads or processes" if where > 1 else ""
-    return f"{len(calls)} system calls{by}{f': {_joined(calls)}' if len(calls) <= FEW else ''}"
+    return f"{len(calls)} system call{'s' * (len(calls) != 1)}{by}{f': {_joined(calls)}' if len(calls) <= FEW else ''}"
 
 
 def _joined(calls: Sequence[Step]) -> str:

@@ -97,11 +97,17 @@ def take(info: StrategyInfo, transport: str, tracer: Tracer, layout: CpuLayout, 
         command = [*tracer.command, "-o", str(path), sys.executable, "-m", "servers"]
         try:
             server = start_server(info, transport, layout.server, guard, command)
+            channel = None
             try:
                 with pinned(layout.load):
-                    moments = _send(server)
+                    channel = dial(parse(server.address), PATIENCE_S)
+                    moments = _send(server, channel.rfd, channel.wfd)
             finally:
+                # The connection stays open until then: a thread that its end wakes may take the SIGTERM that was to
+                # wake the main thread, which strace keeps stopped meanwhile.
                 stop_server(server)
+                for fd in {*(channel or ())}:
+                    os.close(fd)
         except (ServerFailedError, FailedError, OSError) as error:
             return Anatomy(
                 strategy=info.name, transport=transport, message_bytes=len(MESSAGE), status="failed", reason=str(error)
@@ -121,28 +127,23 @@ class Moments(NamedTuple):
     slept: bool  # the server, before and after
 
 
-def _send(server: RunningServer) -> Moments:
+def _send(server: RunningServer, rfd: int, wfd: int) -> Moments:
     """Warm the connection up, wait until the server sleeps, send one message. Raises FailedError, OSError."""
-    channel = dial(parse(server.address), PATIENCE_S)
-    try:
-        for _ in range(WARM_UP):
-            os.write(channel.wfd, MESSAGE)
-            _receive(server, channel.rfd)
-        warm_ns = time.time_ns()
-        slept = _falls_asleep(server)
-        sent_ns = time.time_ns()
-        os.write(channel.wfd, MESSAGE)
-        written_ns = time.time_ns()
-        _receive(server, channel.rfd)
-        received_ns = time.time_ns()
-        if slept:
-            _falls_asleep(server)
-        else:
-            _pause(server, STEP_S)
-        return Moments(warm_ns, sent_ns, written_ns, received_ns, time.time_ns(), slept)
-    finally:
-        for fd in {channel.rfd, channel.wfd}:
-            os.close(fd)
+    for _ in range(WARM_UP):
+        os.write(wfd, MESSAGE)
+        _receive(server, rfd)
+    warm_ns = time.time_ns()
+    slept = _falls_asleep(server)
+    sent_ns = time.time_ns()
+    os.write(wfd, MESSAGE)
+    written_ns = time.time_ns()
+    _receive(server, rfd)
+    received_ns = time.time_ns()
+    if slept:
+        _falls_asleep(server)
+    else:
+        _pause(server, STEP_S)
+    return Moments(warm_ns, sent_ns, written_ns, received_ns, time.time_ns(), slept)
 
 
 def _receive(server: RunningServer, rfd: int) -> None:

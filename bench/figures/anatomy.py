@@ -61,7 +61,7 @@ def draw_all(anatomies: Sequence[Anatomy]) -> Figure:
     for unused in panels[len(drawable) :]:
         unused.remove()
     for axes, one, text in zip(panels, drawable, listed, strict=False):
-        _panel(axes, one, text)
+        _panel(axes, one, text, columns)
     for axes in panels[max(0, len(drawable) - columns) : len(drawable)]:
         axes.set_xlabel("µs after the client began to send, under strace")
     handles = [
@@ -76,16 +76,18 @@ def draw_all(anatomies: Sequence[Anatomy]) -> Figure:
 
 def _listed(one: Anatomy) -> str:
     counted = [f"{step.name} {step.times:,}×" if step.times > 1 else step.name for step in one.steps]
-    return "   ".join(f"{number} {text}".replace(" ", NO_BREAK) for number, text in enumerate(counted, 1))
+    return " · ".join(f"{number} {text}".replace(" ", NO_BREAK) for number, text in enumerate(counted, 1))
 
 
-def _panel(axes: Axes, one: Anatomy, listed: str) -> None:
+def _panel(axes: Axes, one: Anatomy, listed: str, columns: int) -> None:
     left, right = span(one)
     who = {name: place for place, name in enumerate(lanes(one), 1)}
     axes.barh(0, one.send_took_us, THICK, color=INK)
     axes.plot(one.received_us, 0, marker="D", ms=5, color=INK)
     axes.axvline(0, color=LINE, lw=0.8, zorder=0)
     ended: dict[str, float] = {}
+    numbered = dict.fromkeys(who, left)  # where the last number of a lane ends
+    digit = (right - left) * 0.011 * columns
     for number, (step, user) in enumerate(zip(one.steps, user_us(one.steps), strict=True), 1):
         y = who[step.who]
         start, end = max(left, step.at_us), min(right, right if step.end_us is None else step.end_us)
@@ -93,9 +95,10 @@ def _panel(axes: Axes, one: Anatomy, listed: str) -> None:
             axes.barh(y, start - ended[step.who], THICK * 0.35, left=ended[step.who], color=USER)
         ended[step.who] = end
         _bar(axes, y, start, end, step)
-        axes.text(
-            (start + end) / 2, y - THICK / 2 - 0.03, str(number), ha="center", va="bottom", fontsize=6.5, color=INK
-        )
+        middle, half = (start + end) / 2, digit * len(str(number)) / 2
+        if middle - half >= numbered[step.who]:
+            axes.text(middle, y - THICK / 2 - 0.02, str(number), ha="center", va="bottom", fontsize=6.5, color=INK)
+            numbered[step.who] = middle + half
     if one.woke_us is not None:
         axes.axvline(one.woke_us, color=QUIET, lw=0.8, ls=(0, (2, 2)), zorder=0)
     axes.set_yticks(range(len(who) + 1), ["client", *who])
