@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bench import capacity, caveats, tables, trust, verdicts, words
 from bench.analyse import Analysis
-from bench.anatomy.steps import UNDER_STRACE, lanes, meaning, order, read_anatomies, summed_up
+from bench.anatomy import steps as echo
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
@@ -175,15 +175,15 @@ def _lab(lab: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
 
 def _anatomy(values: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
     """What the section on the anatomy of an echo shows; nothing where none was taken."""
-    found = read_anatomies(values)
+    found = echo.read_anatomies(values)
     return {
         "all": [one for one in found if one.status == "ok"],
         "not": [one for one in found if one.status != "ok"],
-        "lanes": lanes,
-        "order": order,
-        "meaning": meaning,
-        "summed_up": summed_up,
-        "under_strace": UNDER_STRACE,
+        "lanes": echo.lanes,
+        "order": echo.order,
+        "meaning": echo.meaning,
+        "summed_up": echo.summed_up,
+        "under_strace": echo.UNDER_STRACE,
         "tracer": str((values or {}).get("tracer", "strace")),
         "when": _minute(str((values or {}).get("created", ""))),
         "where": _system(values),

@@ -32,7 +32,7 @@ def rows(values: Mapping[str, Any] | None) -> pd.DataFrame:
 
 def message(values: Mapping[str, Any] | None) -> str:
     """Say how many calls each takes."""
-    return " ".join(f"`{one.strategy}`: {summed_up(one)}" for one in rows(values)["anatomy"])
+    return " ".join(f"`{one.strategy}`: {summed_up(one)}." for one in rows(values)["anatomy"])
 
 
 def draw(table: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
