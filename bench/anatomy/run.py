@@ -50,7 +50,7 @@ def anatomy(names: Sequence[str], transport: str, svg: Path | None = None, resul
     except Interrupted as interruption:
         complain("Interrupted; nothing is written.")
         return 128 + interruption.signum
-    show.order_note(tracer.version)
+    show.legend(tracer.version)
     if svg is not None:
         _write(svg, drawn(found))
         print(svg)

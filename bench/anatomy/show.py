@@ -37,7 +37,7 @@ def anatomy(found: Anatomy) -> None:
         console.print(f"[dim]{found.left_out} more steps are not shown[/]")
 
 
-def order_note(tracer: str) -> None:
+def legend(tracer: str) -> None:
     """Say once what the columns are, and how far the times can be trusted."""
     say(LEGEND)
     say(f"Under {tracer}: {UNDER_STRACE[0].lower()}{UNDER_STRACE[1:]}")

@@ -93,19 +93,28 @@ def _in_order(step: Step) -> str:
     return f"{step.name} returns" if step.slept else step.name
 
 
+def calls(anatomy: Anatomy) -> int:
+    """How many system calls the echo takes, from the one that the server wakes up in to its next sleep."""
+    return len(_returned(anatomy))
+
+
 def summed_up(anatomy: Anatomy) -> str:
-    """One sentence: how many calls the echo takes, from the one that the server wakes up in to its next sleep."""
-    calls = [step for step in anatomy.steps if step.took_us is not None and step.times == 1]
+    """One sentence, without its stop: how many calls the echo takes, and which if they are few."""
+    returned = _returned(anatomy)
     if anatomy.woke_us is None:
         asked = sum(step.times for step in anatomy.steps if step.times > 1)
-        return f"it never sleeps; {_joined(calls)}, and {asked:,} calls that brought nothing"
-    where = len(lanes(anatomy))
+        return f"it never sleeps; {_joined(returned)}, and {asked:,} calls that brought nothing"
+    count, where = len(returned), len(lanes(anatomy))
     by = f" of {where} threads or processes" if where > 1 else ""
-    return f"{len(calls)} system call{'s' * (len(calls) != 1)}{by}{f': {_joined(calls)}' if len(calls) <= FEW else ''}"
+    return f"{count} system call{'s' * (count != 1)}{by}{f': {_joined(returned)}' if count <= FEW else ''}"
 
 
-def _joined(calls: Sequence[Step]) -> str:
-    return ", ".join(f"{call.name} = {call.error}" if call.error else call.name for call in calls)
+def _returned(anatomy: Anatomy) -> list[Step]:
+    return [step for step in anatomy.steps if step.took_us is not None and step.times == 1]
+
+
+def _joined(steps: Sequence[Step]) -> str:
+    return ", ".join(f"{step.name} = {step.error}" if step.error else step.name for step in steps)
 
 
 def span(anatomy: Anatomy) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.anatomy.steps import Anatomy, Step, lanes, read_anatomies, span, summed_up, user_us
+from bench.anatomy.steps import Anatomy, Step, calls, lanes, read_anatomies, span, user_us
 from bench.figures.style import INK, LINE, QUIET, SYSTEM, USER, WIDTH_IN, Look, shorten
 
 if TYPE_CHECKING:
@@ -31,8 +31,12 @@ def rows(values: Mapping[str, Any] | None) -> pd.DataFrame:
 
 
 def message(values: Mapping[str, Any] | None) -> str:
-    """Say how many calls each takes."""
-    return " ".join(f"`{one.strategy}`: {summed_up(one)}." for one in rows(values)["anatomy"])
+    """Say which strategy takes the fewest calls for an echo, and which the most."""
+    found = [(calls(one), one.strategy) for one in rows(values)["anatomy"] if one.woke_us is not None]
+    if not found:
+        return "No server slept."
+    ends = [f"`{name}` {word}, {count}" for (count, name), word in ((min(found), "fewest"), (max(found), "most"))]
+    return f"System calls of one echo: {'; '.join(ends)}."
 
 
 def draw(table: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
