@@ -174,8 +174,6 @@ MEANINGS = {
     "rt_tgsigqueueinfo": "tells by a signal that an operation is done",
     "rt_sigprocmask": "changes which signals may come",
     "tgkill": "sends a signal to a thread",
-    "clone": "starts a process or a thread",
-    "clone3": "starts a process or a thread",
     "fork": "starts a process",
     "vfork": "starts a process",
     "mmap": "asks for memory",
@@ -187,6 +185,8 @@ MEANINGS = {
     "getpid": "asks which process it is",
     "gettid": "asks which thread it is",
     "getuid": "asks which user it is",
+    "getsockopt": "asks about the socket",
+    "setsockopt": "sets an option of the socket",
     "sched_yield": "lets others run first",
     "fcntl": "asks or sets a descriptor's flags",
     "ioctl": "sets a descriptor's mode",
@@ -202,7 +202,7 @@ MEANINGS = {
 def meaning(step: Step) -> str:
     """What a step means, in a few words; nothing for a call that is not known here."""
     if step.took_us is None:
-        return f"sleeps {SLEEPS.get(step.name, 'until something happens')}"
+        return f"{_submitted(step, 'submits')}sleeps {_until(step)}"
     if step.times > 1:
         return "asks again and again: nothing there, no sleep"
     if step.error:
@@ -210,8 +210,22 @@ def meaning(step: Step) -> str:
     text = _success(step)
     if not step.slept or step.name == "futex":
         return text
-    asleep = f"slept {SLEEPS.get(step.name, 'until something happened')}"
+    asleep = f"{_submitted(step, 'submitted')}slept {_until(step)}"
     return f"{asleep}, {text}" if step.name in READS else asleep
+
+
+def _until(step: Step) -> str:
+    if step.name in READS and "<signalfd>" in step.arguments:
+        return "until a signal comes"
+    return SLEEPS.get(step.name, "until something happens")
+
+
+def _submitted(step: Step, verb: str) -> str:
+    """What an io_uring_enter does besides (its second argument is how many operations are new)."""
+    if step.name != "io_uring_enter":
+        return ""
+    count = step.arguments.split(", ")[1:2]
+    return f"{verb} {count[0]}, " if count and count[0] != "0" else ""
 
 
 def _failure(step: Step) -> str:
@@ -235,6 +249,8 @@ def _success(step: Step) -> str:
         if "FUTEX_WAKE" in step.arguments:
             return "had nobody to wake" if nothing else "wakes another thread"
         return "slept until another thread woke it" if step.slept else "waits for another thread"
+    if step.name in ("clone", "clone3"):
+        return "starts a thread" if "CLONE_THREAD" in step.arguments else "starts a process"
     if step.name == "epoll_ctl":
         return _interest(step.arguments)
     if step.name in (*EPOLLS, *SCANS) and nothing:

@@ -38,6 +38,7 @@ LOOKS = 5  # in a row that must find it asleep
 STEP_S = 0.002
 SHORTEST_RUN = 4  # of fruitless calls that become one step
 TRANSFERS = (*READS, *WRITES, "accept", "accept4")  # that are over at once where there is something
+ONLY_GIVEN = ("futex", "io_uring_enter")  # whose arguments tell nothing that comes back
 MAX_STEPS = 200
 MAX_ARGUMENTS = 160
 OPTIONS = ("-f", "-yy", "-s", "8")
@@ -249,7 +250,7 @@ def _step(call: trace.Call, who: str, moments: Moments) -> Step:
     waited = call.split and call.name not in TRANSFERS and not call.error and not call.result.startswith("0 (")
     slept = call.name in WAITS and (not returned or began_before or (waited and "FUTEX_WAKE" not in call.arguments))
     # What strace writes of a call that returned later is what came then.
-    arguments = call.arguments if returned else _first(call.arguments)
+    arguments = call.arguments if returned or call.name in ONLY_GIVEN else _first(call.arguments)
     return Step(
         who=who,
         name=call.name,
