@@ -246,9 +246,7 @@ def _success(step: Step) -> str:
     """By name, and where that does not tell, by arguments and result."""
     nothing = step.result.startswith("0")
     if step.name == "futex":
-        if "FUTEX_WAKE" in step.arguments:
-            return "had nobody to wake" if nothing else "wakes another thread"
-        return "slept until another thread woke it" if step.slept else "waits for another thread"
+        return _futex(step, nothing)
     if step.name in ("clone", "clone3"):
         return "starts a thread" if "CLONE_THREAD" in step.arguments else "starts a process"
     if step.name == "epoll_ctl":
@@ -258,6 +256,12 @@ def _success(step: Step) -> str:
     if step.name in (*READS, *WRITES):
         return _transfer(step, nothing)
     return MEANINGS.get(step.name, "")
+
+
+def _futex(step: Step, nothing: bool) -> str:
+    if "FUTEX_WAKE" in step.arguments:
+        return "had nobody to wake" if nothing else "wakes another thread"
+    return "slept until another thread woke it" if step.slept else "waits for another thread"
 
 
 def _interest(arguments: str) -> str:
