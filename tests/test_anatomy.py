@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -318,6 +319,20 @@ def test_the_command_prints_draws_and_keeps_what_a_later_report_shows(tracer: Tr
     assert kept["tracer"].startswith("strace")
     assert runs.newest_anatomy(results) == kept
     assert sorted(path.name for path in results.iterdir()) == ["anatomy.json"]
+
+
+def test_ctrl_c_ends_it_and_what_it_started(tracer: Tracer, tmp_path: Path) -> None:
+    arguments = ["epoll_lt", "nonblocking_polling", "poll", "select", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "bench", "anatomy", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("epoll_lt")
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=30)
+    assert (process.returncode, complaints) == (130, "Interrupted; nothing is written.\n")
+    assert list(tmp_path.iterdir()) == []
+    assert not psutil.wait_procs(started, timeout=10)[1]
 
 
 def test_an_unknown_strategy_is_answered_with_the_one_that_was_meant() -> None:

@@ -267,7 +267,7 @@ def _futex(step: Step, nothing: bool) -> str:
 def _interest(arguments: str) -> str:
     if "EPOLLONESHOT" in arguments and "EPOLL_CTL_MOD" in arguments:
         return "arms the descriptor again"
-    for operation, text in (("ADD", "adds to"), ("DEL", "takes off"), ("MOD", "changes")):
+    for operation, text in (("ADD", "adds it to"), ("DEL", "takes it off"), ("MOD", "changes")):
         if f"EPOLL_CTL_{operation}" in arguments:
             return f"{text} the interest list"
     return "changes the interest list"
