@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import signal
 import subprocess
@@ -361,6 +362,12 @@ def test_without_strace_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(BadInputError, match="not available: strace is not installed") as raised:
         take.find_tracer()
     assert "apt install strace" in raised.value.next_step
+
+
+def test_where_there_is_no_linux_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    with pytest.raises(BadInputError, match="Linux's alone"):
+        take.find_tracer()
 
 
 def test_where_tracing_is_not_allowed_it_says_so_with_stracs_own_words(

@@ -7,6 +7,7 @@ The server is started by strace, not attached to: a process may trace its own ch
 from __future__ import annotations
 
 import os
+import platform
 import select
 import shutil
 import subprocess
@@ -60,6 +61,10 @@ class FailedError(Exception):
 
 def find_tracer() -> Tracer:
     """Find strace, and try whether it may trace. Raises BadInputError."""
+    if platform.system() != "Linux":
+        raise BadInputError(
+            "The anatomy is not available: strace is Linux's alone.", "iobench list shows what can run here"
+        )
     program = shutil.which("strace")
     if program is None:
         raise BadInputError(
