@@ -146,7 +146,7 @@ def lab(
 
 @app.command()
 def anatomy(
-    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY...", help="Or all.", show_default=False)],
+    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY", help="Or all.", show_default=False)],
     *,
     transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw it there, too.")] = None,
