@@ -163,6 +163,22 @@ def why(
 
 
 @app.command()
+def anatomy(
+    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY", help="Or all.", show_default=False)],
+    *,
+    transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw it there, too.")] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="DIR", help="Write anatomy.json there, for later reports.")
+    ] = None,
+) -> None:
+    """Show every system call that one echo takes, in order."""
+    from bench import commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.anatomy(strategies, transport, svg, results))
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     results: ResultsOption = Path("results"),

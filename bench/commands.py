@@ -196,6 +196,13 @@ def _countable(names: Sequence[str], transport: str, python: str) -> list[Strate
     return infos
 
 
+def anatomy(strategies: Sequence[str], transport: str, svg: Path | None, results: Path | None) -> int:
+    """Take one echo of each strategy apart; returns the exit code."""
+    from bench.anatomy import run as anatomies  # noqa: PLC0415 - needed by no other command
+
+    return anatomies.anatomy(strategies, transport, svg, results)
+
+
 def report(run: str, results: Path) -> None:
     """Write a run's report and print its path."""
     print(_write_report(_find_run(run, results)))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bench import capacity, caveats, tables, trust, verdicts, words
 from bench.analyse import Analysis
+from bench.anatomy import steps as echo
 from bench.figures import Plate
 from bench.figures.style import THEME, Picture
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
@@ -23,6 +24,7 @@ from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
+OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
     "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
@@ -90,7 +92,8 @@ def _content(
         "conditions": caveats.conditions(analysis.trials),
         "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
         "method": METHOD,
-        "figures": [one for one in shown if not one.plate.name.startswith("lab-")],
+        "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
+        "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
         "why": _why(analysis),
         "columns": tables.case_columns(analysis, metrics),
@@ -177,16 +180,39 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
 def _lab(lab: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
     """What the section on the lab shows; no findings where it was not run."""
     findings = read_findings(lab)
-    host = (lab or {}).get("host")
-    known = [str(host.get(fact, "")) for fact in ("system", "kernel")] if isinstance(host, Mapping) else []
     return {
         "findings": findings,
         "outcomes": OUTCOMES,
         "summary": summed_up(findings),
         "when": _minute(str((lab or {}).get("created", ""))),
-        "where": " ".join(filter(None, known)) or "a system that was not noted down",
+        "where": _system(lab),
         "figures": figures,
     }
+
+
+def _anatomy(values: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
+    """What the section on the anatomy of an echo shows; nothing where none was taken."""
+    found = echo.read_anatomies(values)
+    return {
+        "all": [one for one in found if one.status == "ok"],
+        "not": [one for one in found if one.status != "ok"],
+        "lanes": echo.lanes,
+        "order": echo.order,
+        "meaning": echo.meaning,
+        "summed_up": echo.summed_up,
+        "under_strace": echo.UNDER_STRACE,
+        "tracer": str((values or {}).get("tracer", "strace")),
+        "when": _minute(str((values or {}).get("created", ""))),
+        "where": _system(values),
+        "figures": figures,
+    }
+
+
+def _system(values: Mapping[str, Any] | None) -> str:
+    """The system that a lab or an anatomy was made on."""
+    host = (values or {}).get("host")
+    known = [str(host.get(fact, "")) for fact in ("system", "kernel")] if isinstance(host, Mapping) else []
+    return " ".join(filter(None, known)) or "a system that was not noted down"
 
 
 # --- what was run where

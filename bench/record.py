@@ -226,6 +226,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     calibration: dict[str, Any] | None = None  # the newest one there was, as `iobench calibrate` wrote it
     lab: dict[str, Any] | None = None  # the newest one there was, as `iobench lab --all --results DIR` wrote it
     why: dict[str, Any] | None = None  # what `iobench why` counted of these strategies
+    anatomy: dict[str, Any] | None = None  # the newest one there was, as `iobench anatomy --results DIR` wrote it
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
 

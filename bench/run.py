@@ -105,6 +105,8 @@ def make_manifest(
     layout: host.CpuLayout,
     calibration: dict[str, Any] | None,
     lab: dict[str, Any] | None = None,
+    *,
+    anatomy: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write down what is about to be run, and where."""
     return Manifest(
@@ -116,6 +118,7 @@ def make_manifest(
         command=host.command(),
         calibration=calibration,
         lab=lab,
+        anatomy=anatomy,
         interpreters=list(plan.interpreters.values()),
     )
 
@@ -130,6 +133,11 @@ def newest_lab(results: Path) -> dict[str, Any] | None:
     return _newest(results, "lab.json")
 
 
+def newest_anatomy(results: Path) -> dict[str, Any] | None:
+    """What the last `iobench anatomy` with this folder of results found; None where there is nothing to read."""
+    return _newest(results, "anatomy.json")
+
+
 def _newest(results: Path, name: str) -> dict[str, Any] | None:
     found = [*results.glob(name), *results.glob(f"*/{name}")]
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
@@ -142,7 +150,8 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
 
 def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
     """Make the run's folder with its manifest in it. Raises BadInputError."""
-    manifest = make_manifest(sweep, plan, layout, newest_calibration(results), newest_lab(results))
+    calibration, lab, anatomy = newest_calibration(results), newest_lab(results), newest_anatomy(results)
+    manifest = make_manifest(sweep, plan, layout, calibration, lab, anatomy=anatomy)
     manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
     folder = make_folder(results, sweep)
     try:

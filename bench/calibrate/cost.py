@@ -25,7 +25,7 @@ def measure(rig: Rig) -> Outcome:
             first = pair % 2 == 0  # ABBA: a drift of the machine's speed cancels out
             rates = {off: _rate(rig, peer, off) for off in ((not first), first)}
             ratios.append(rates[False] / rates[True])
-    hour, day = memory_of_all([1, 24])
+    hour, day = memory_of_all([1, 24], rig.cpus)
     figures = {"pairs": float(pairs), "intervals_of_an_hour": float(hour.intervals)}
     return Outcome([cost_check(ratios), *memory_checks(hour, day)], figures, [])
 

@@ -50,7 +50,7 @@ def error_checks(values_ns: NDArray[np.int64], text: str) -> list[Check]:
 
 def measure_merging(rig: Rig) -> Outcome:
     """Record 9,000 times of 1 ms in one worker and 1,000 of 100 ms in another, and add them up."""
-    texts = record_all([np.full(9_000, 1_000_000), np.full(1_000, 100_000_000)])
+    texts = record_all([np.full(9_000, 1_000_000), np.full(1_000, 100_000_000)], rig.cpus)
     return Outcome(merging_checks(texts), {}, [])
 
 

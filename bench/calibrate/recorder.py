@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load import LoadFailedError
-from bench.processes import HOME, environment
+from bench.processes import HOME, environment, pinned
 
 PATIENCE_S = 120.0  # the very first time, code is compiled
 
@@ -28,15 +28,15 @@ class Memory(NamedTuple):
     grown_bytes: int
 
 
-def record_all(times_ns: Sequence[NDArray[np.int64]]) -> list[str]:
+def record_all(times_ns: Sequence[NDArray[np.int64]], cpus: Sequence[int]) -> list[str]:
     """Have each recorded by a process of its own, side by side: no clock is involved. Raises LoadFailedError."""
-    with ThreadPoolExecutor(len(times_ns)) as pool:
+    with pinned(cpus), ThreadPoolExecutor(len(times_ns)) as pool:
         return list(pool.map(record, times_ns))
 
 
-def memory_of_all(hours: Sequence[float]) -> list[Memory]:
+def memory_of_all(hours: Sequence[float], cpus: Sequence[int]) -> list[Memory]:
     """Have a window of each of these lengths simulated, side by side. Raises LoadFailedError."""
-    with ThreadPoolExecutor(len(hours)) as pool:
+    with pinned(cpus), ThreadPoolExecutor(len(hours)) as pool:
         return list(pool.map(memory, hours))
 
 

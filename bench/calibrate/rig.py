@@ -70,6 +70,11 @@ class Rig:
     _workers: dict[tuple[int, ...], LoadWorker] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
+    @property
+    def cpus(self) -> list[int]:
+        """Those of both sides, for what is not timed."""
+        return sorted({*self.layout.server, *self.layout.load})
+
     def choose(self, full: int, quick: int) -> int:
         """One number or the other."""
         return quick if self.quick else full

@@ -23,7 +23,7 @@ QUANTILES = {"p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 def measure(rig: Rig) -> Outcome:
     """Stop the peer once in a run: with a cap on outstanding messages, and without one as well in the full run."""
-    run_s, stalled_s = (4.0, 0.4) if rig.quick else (10.0, 1.0)
+    run_s, stalled_s = (3.0, 0.3) if rig.quick else (10.0, 1.0)
     figures: dict[str, float] = {}
     checks: list[Check] = []
     with rig.peer("fifo", mean_us=SERVICE_US) as peer:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import cpu, intervals, lab, latency, load, order, throughput, why
+from bench.figures import anatomy, cpu, intervals, lab, latency, load, order, throughput, why
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
 from bench.trust import noise
@@ -159,6 +159,15 @@ PLATES = (
     ),
 )
 
+ANATOMY = Plate(
+    "anatomy",
+    "System calls of one echo",
+    anatomy.HOW_TO_READ,
+    lambda analysis: anatomy.rows(analysis.run.manifest.anatomy),
+    anatomy.draw,
+    lambda analysis: anatomy.message(analysis.run.manifest.anatomy),
+)
+
 
 def _of_the_lab(analysis: Analysis) -> Iterator[Plate]:
     """One for each chart of the lab's experiments; their names begin with "lab-"."""
@@ -182,7 +191,7 @@ def _of_a_chart(name: str, chart: Chart) -> Plate:
 def pictures(analysis: Analysis) -> Iterator[tuple[Plate, Picture]]:
     """Draw every figure that the run has data for."""
     all_looks = looks(analysis.estimates["strategy"])
-    for plate in [*PLATES, *_of_the_lab(analysis)]:
+    for plate in [*PLATES, ANATOMY, *_of_the_lab(analysis)]:
         rows = plate.rows(analysis)
         if len(rows):
             yield plate, picture(partial(plate.draw, rows, all_looks), plate.name)
