@@ -28,7 +28,7 @@ STEADY_CV = 0.05  # half of the variance that it allows may be the machine's, me
 def measure(rig: Rig) -> Outcome:
     """Have the peer time the sends of both kinds of arrivals."""
     poisson = _sends(rig, "poisson", GAPS)
-    gaps = rig.choose(GAPS, 2000)
+    gaps = rig.choose(GAPS, 1500)
     before = gaps_vary(rig, gaps // 2)
     constant = _sends(rig, "constant", gaps)
     plain = max(before, gaps_vary(rig, gaps // 2))
