@@ -170,7 +170,7 @@ class Claimed(NamedTuple):
 
 def calibrated(calibration: Mapping[str, Any] | None) -> list[Claimed]:
     """Give a row for each claim of a calibration.json; none where there is none."""
-    found = (calibration or {}).get("claims")
+    found = (calibration or {}).get("findings")
     findings = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
     return [
         Claimed(

@@ -152,11 +152,11 @@ def test_without_a_calibration_it_is_said_how_to_make_one() -> None:
     "odd",
     [
         {},
-        {"claims": None},
-        {"claims": [3, None]},
-        {"claims": [{}]},
-        {"claims": [{"claim": "x", "checks": [{}, 3]}]},
-        {"claims": [{"claim": "x", "checks": [{"value": None, "low": True, "high": "much"}]}]},
+        {"findings": None},
+        {"findings": [3, None]},
+        {"findings": [{}]},
+        {"findings": [{"claim": "x", "checks": [{}, 3]}]},
+        {"findings": [{"claim": "x", "checks": [{"value": None, "low": True, "high": "much"}]}]},
     ],
 )
 def test_a_calibration_of_another_form_breaks_nothing(odd: dict[str, Any]) -> None:
