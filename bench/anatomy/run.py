@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench import host
+from bench import host, one_step
 from bench.anatomy import show
 from bench.anatomy.steps import Anatomies, Anatomy
 from bench.anatomy.take import Tracer, find_tracer, take
@@ -107,21 +107,16 @@ def drawn(found: Sequence[Anatomy]) -> bytes:
 
 def _try_to_write(path: Path) -> None:
     """Make the folder, before anything is run. Raises BadInputError."""
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(b"")
-        part.unlink()
+        one_step.try_to_write(path)
     except OSError as error:
         raise _unwritable(path, error) from None
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write it in one step. Raises BadInputError."""
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        one_step.write(path, content)
     except OSError as error:
         raise _unwritable(path, error) from None
 

@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench import one_step
 from bench.calibrate.claim import Check, Finding, Verdict
 from bench.errors import BadInputError
 from bench.say import WIDTH
@@ -47,10 +48,7 @@ def overall(findings: Sequence[Finding]) -> Verdict:
 def make_folder(results: Path) -> None:
     """Make the results folder, before anything is measured. Raises BadInputError."""
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        probe = results / (NEWEST + ".part")
-        probe.write_bytes(b"")
-        probe.unlink()
+        one_step.try_to_write(results / NEWEST)
     except OSError as error:
         raise BadInputError(
             f"Nothing can be written to {results}: {error.strerror}.",
@@ -63,11 +61,9 @@ def write(results: Path, calibration: Calibration) -> Path:
     encoded = msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n"
     time = calibration.created.replace("-", "").replace(":", "").partition(".")[0]
     path = results / f"calibration-{time}Z.json"
-    part = results / (NEWEST + ".part")
     try:
         for target in (path, results / NEWEST):
-            part.write_bytes(encoded)
-            part.replace(target)
+            one_step.write(target, encoded)
     except OSError as error:
         raise BadInputError(f"{path} can't be written: {error.strerror}.", f"df {results}") from None
     return path

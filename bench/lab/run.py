@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import bench.lab
-from bench import host
+from bench import host, one_step
 from bench.errors import BadInputError, did_you_mean
 from bench.events import Interrupted, ProtocolError, Stream, signals_interrupt_waits, wait
 from bench.lab import show
@@ -154,20 +154,16 @@ def examine(found: Found, guard: Guard, limit_s: float = LIMIT_S) -> Finding:
 def make_folder(results: Path) -> None:
     """Make the results folder, before anything is run. Raises BadInputError."""
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        part = results / (NEWEST + ".part")
-        part.write_bytes(b"")
-        part.unlink()
+        one_step.try_to_write(results / NEWEST)
     except OSError as error:
         raise _unwritable(results, error) from None
 
 
 def write(results: Path, what: Lab) -> Path:
     """Write lab.json in one step, in place of an earlier one. Raises BadInputError."""
-    path, part = results / NEWEST, results / (NEWEST + ".part")
+    path = results / NEWEST
     try:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=2) + b"\n")
-        part.replace(path)
+        one_step.write(path, msgspec.json.format(msgspec.json.encode(what), indent=2) + b"\n")
     except OSError as error:
         raise _unwritable(results, error) from None
     return path

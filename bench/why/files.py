@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from bench import one_step
 from bench.errors import BadInputError
 from bench.why.counts import WHY_FILE, Counts, Why
 
@@ -25,11 +26,9 @@ def write(results: Path, why: Why) -> Path:
         new = {_key(counts) for counts in why.counts}
         kept = [counts for counts in earlier.counts if _key(counts) not in new]
         why = msgspec.structs.replace(why, counts=sorted([*kept, *why.counts], key=_key))
-    part = path.with_name(path.name + ".part")
     try:
         results.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(why), indent=2) + b"\n")
-        part.replace(path)
+        one_step.write(path, msgspec.json.format(msgspec.json.encode(why), indent=2) + b"\n")
     except OSError as error:
         raise BadInputError(
             f"{path} can't be written: {error.strerror}.", "iobench why STRATEGY --results DIR, with one that can be"

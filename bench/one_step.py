@@ -1,0 +1,24 @@
+"""A file is written in one step: whoever reads it, whenever we are killed, finds the old one or the new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def try_to_write(path: Path) -> None:
+    """Make the folder, and find out whether the file could be written, before anything is measured. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(path)
+    part.write_bytes(b"")
+    part.unlink()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write it beside the file, and put it in that one's place. Raises OSError."""
+    part = _part(path)
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
