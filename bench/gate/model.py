@@ -26,7 +26,7 @@ class Metric:
     """What base and head are compared by.
 
     `kind` "timed" is compared by statistics over pairs, "counted" exactly. `least` is the smallest difference of the
-    two medians, in the metric's unit, that counts at all.
+    two medians, in the metric's unit, that counts at all. `slack` times the regression allowed is allowed of it.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Metric:
     higher_is_better: bool = False
     kind: Kind = "timed"
     least: float = 0.0
+    slack: float = 1.0
 
 
 THROUGHPUT = Metric("rate_hz", "throughput at full load", "messages/s", higher_is_better=True)
