@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -14,15 +15,16 @@ from bench.record import StrategyInfo
 PATIENCE_S = 60.0
 
 
-def list_strategies() -> tuple[list[StrategyInfo], list[str]]:
+def list_strategies(home: Path = HOME) -> tuple[list[StrategyInfo], list[str]]:
     """All strategies, in order of name, and complaints about files of servers/ that can't be imported.
 
+    `home` is the folder that holds servers/.
     Raises BadInputError where the list can't be had.
     """
     argv = [sys.executable, "-m", "servers", "--list"]
     try:
         answer = subprocess.run(
-            argv, capture_output=True, text=True, timeout=PATIENCE_S, cwd=HOME, env=environment(), check=False
+            argv, capture_output=True, text=True, timeout=PATIENCE_S, cwd=home, env=environment(home=home), check=False
         )
         lines = answer.stdout.splitlines()
         strategies = [msgspec.json.decode(line, type=StrategyInfo) for line in lines]

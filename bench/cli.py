@@ -1,6 +1,6 @@
 """The command line: what each command takes. What it does is in commands.py.
 
-Exit codes: 0 fine, 1 failed trials, 2 bad input, 130 and 143 ended by SIGINT and SIGTERM. Heavy imports stay inside the
+Exit codes: 0 fine, 1 failed trials or a regression, 2 bad input, 3 an inconclusive gate, 130 and 143 ended by SIGINT and SIGTERM. Heavy imports stay inside the
 commands: `iobench --help` must be quick.
 """
 
@@ -176,6 +176,48 @@ def anatomy(
     from bench import commands  # noqa: PLC0415
 
     raise typer.Exit(commands.anatomy(strategies, transport, svg, results))
+
+
+@app.command()
+def gate(
+    sweep_name: Annotated[
+        str | None, typer.Argument(metavar="[SWEEP]", help="Its closed loops are compared; else the sweep gate.")
+    ] = None,
+    *,
+    base: Annotated[str, typer.Option("--base", metavar="REV|RUN", help="A revision, or a stored run.")] = "",
+    head: Annotated[str, typer.Option("--head", metavar="REV|RUN", help="Else the checkout as it is.")] = "",
+    strategies: StrategiesOption = None,
+    base_command: Annotated[str, typer.Option("--base-command", metavar="'CMD {port}'", help="Your own server.")] = "",
+    head_command: Annotated[str, typer.Option("--head-command", metavar="'CMD {port}'", help="Its new form.")] = "",
+    base_python: Annotated[str, typer.Option("--base-python", metavar="PYTHON", help="Base runs on this.")] = "",
+    head_python: Annotated[str, typer.Option("--head-python", metavar="PYTHON", help="Head runs on this.")] = "",
+    max_regression: Annotated[
+        str, typer.Option("--max-regression", metavar="5%", help="What is allowed; '5%,p99=30%' by metric.")
+    ] = "5%",
+    budget: Annotated[str, typer.Option("--budget", metavar="60s", help="Time for each case.")] = "60s",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the order of base and head.")] = 1,
+    calls: Annotated[bool, typer.Option("--calls/--no-calls", help="Count system calls, too.")] = True,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Compare two versions in pairs: exit 0 fine, 1 regressed, 3 inconclusive."""
+    from bench.gate import command  # noqa: PLC0415
+    from bench.gate.sides import Asked  # noqa: PLC0415
+
+    raise typer.Exit(
+        command.gate(
+            command.Options(
+                sweep=sweep_name,
+                base=Asked(base, base_command, base_python),
+                head=Asked(head, head_command, head_python),
+                strategies=strategies,
+                max_regression=max_regression,
+                budget=budget,
+                seed=seed,
+                results=results,
+                count=calls,
+            )
+        )
+    )
 
 
 @app.command()

@@ -73,6 +73,20 @@ def resume(run: str, choice: Choice, results: Path) -> int:
     return _run(planned, earlier.folder, earlier.records, layout)
 
 
+def run_again(earlier: Run, results: Path) -> Path:
+    """Run the trials of an earlier run once more, into a folder of their own, which is returned."""
+    chosen = _sweep_of(earlier)
+    layout = choose_cpus(max(chosen.threads))
+    changed = runs.differences(earlier, layout)
+    if changed:
+        raise _not_the_same(earlier, changed)
+    planned = _make_plan(chosen, earlier.manifest.strategies)
+    folder = runs.start_run(results, chosen, planned, layout)
+    if _run(planned, folder, [], layout) >= 128:
+        raise BadInputError("The run was interrupted: there is nothing to compare.", f"iobench report {folder}")
+    return folder
+
+
 def plan(choice: Choice, every_trial: bool) -> None:
     """Print what a sweep would do."""
     chosen = _choose_sweep(choice)

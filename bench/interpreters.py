@@ -38,13 +38,18 @@ class Asked(NamedTuple):
 
 def command(name: str) -> list[str]:
     """What runs `servers` on an interpreter. Raises BrokenError where there is no such program."""
+    return [sys.executable, "-m", "servers"] if not name else launched(name, HOME)
+
+
+def launched(name: str, home: Path) -> list[str]:
+    """What runs the `servers` of a folder on an interpreter, and no others. Raises BrokenError as `command` does."""
     if not name:
-        return [sys.executable, "-m", "servers"]
+        return [sys.executable, str(LAUNCH), str(home / "servers")]
     place = Path(name).expanduser()
     program = shutil.which(place.absolute() if "/" in name else name)
     if program is None:
         raise BrokenError(f"{name} is no program that can be run" if "/" in name else f"there is no {name} on PATH")
-    return [os.path.abspath(program), str(LAUNCH), str(HOME / "servers")]  # noqa: PTH100 - a link stays one: a venv's is
+    return [os.path.abspath(program), str(LAUNCH), str(home / "servers")]  # noqa: PTH100 - a link stays one: a venv's is
 
 
 def environment_for(name: str, base: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -23,12 +23,12 @@ GUARD = Path(__file__).with_name("guard.py")
 TAIL_BYTES = 2000
 
 
-def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """An environment in which `python -m servers` is ours, whatever folder it is started in.
+def environment(base: Mapping[str, str] = os.environ, home: Path = HOME) -> dict[str, str]:
+    """An environment in which `python -m servers` is that of `home`, whatever folder it is started in.
 
     PYTHONSAFEPATH (Python 3.11) keeps a folder called `servers` in the working directory from coming first.
     """
-    path = os.pathsep.join([str(HOME), *filter(None, [base.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(home), *filter(None, [base.get("PYTHONPATH")])])
     return {**base, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 

@@ -127,8 +127,12 @@ def undecided(results: Iterable[Result]) -> list[str]:
     """The cases to go on with: nothing has regressed, and not everything is ok."""
     verdicts: dict[str, set[Verdict]] = {}
     for result in results:
-        verdicts.setdefault(result.case, set()).add(result.verdict)
+        verdicts.setdefault(result.case, set()).add("ok" if _passed_over(result) else result.verdict)
     return [case for case, found in verdicts.items() if "regressed" not in found and found != {"ok"}]
+
+
+def _passed_over(result: Result) -> bool:
+    return result.optional and result.verdict == "inconclusive"
 
 
 def _measured(case: str, pairs: Sequence[Pair], attempt: int) -> list[_Measured]:
@@ -190,6 +194,7 @@ def _judged(
     result = Result(
         case=one.case, metric=one.metric.name, verdict="inconclusive", pairs=one.all_pairs, clean=clean, p_holm=p_holm
     )
+    result.optional = one.metric.optional and one.metric.name not in settings.allowed and effect is not None
     if effect is None:
         result.why = f"{clean} of {one.all_pairs} pairs count, {FEWEST_PAIRS} are needed"
         result.high = result.upper = result.detectable = math.inf
@@ -404,8 +409,11 @@ def _key(result: Result) -> tuple[str, str, int]:
 
 
 def overall(results: Sequence[Result], cases: Sequence[Case]) -> Verdict:
-    """The verdict of a gate: regressed where anything has, ok where every case has results and all of them are."""
-    verdicts = {result.verdict for result in results}
+    """The verdict of a gate: regressed where anything has, ok where every case has results and all of them are.
+
+    An optional metric that is too noisy to judge is told, and does not count.
+    """
+    verdicts = {result.verdict for result in results if not _passed_over(result)}
     if "regressed" in verdicts:
         return "regressed"
     judged = {result.case for result in results}

@@ -27,6 +27,7 @@ class Metric:
 
     `kind` "timed" is compared by statistics over pairs, "counted" exactly. `least` is the smallest difference of the
     two medians, in the metric's unit, that counts at all. `slack` times the regression allowed is allowed of it.
+    `optional`: where it is too noisy to judge, the gate is not held up; a regression of it counts all the same.
     """
 
     name: str
@@ -36,12 +37,15 @@ class Metric:
     kind: Kind = "timed"
     least: float = 0.0
     slack: float = 1.0
+    optional: bool = False
 
 
 THROUGHPUT = Metric("rate_hz", "throughput at full load", "messages/s", higher_is_better=True)
 CPU = Metric("cpu_us", "server CPU per message", "us")
-P50 = Metric("p50_us", "p50 response time", "us")
-P99 = Metric("p99_us", "p99 response time", "us")
+P50 = Metric("p50_us", "p50 response time", "us", slack=2, optional=True)
+# A standstill of a virtual CPU for a millisecond or two, a few times a second, is just about one message in a hundred:
+# on such a machine p99 jumps by factors from process to process, and no number of pairs that fits a budget helps.
+P99 = Metric("p99_us", "p99 response time", "us", slack=4, optional=True)
 # A resident set grows by whole pages: differences below one page for sixteen connections are where the heap ended.
 MEMORY = Metric("bytes_per_connection", "memory per connection", "bytes", least=256)
 CALLS = Metric("calls", "system calls per message", "calls", kind="counted", least=0.01)
@@ -151,6 +155,7 @@ class Result(msgspec.Struct, kw_only=True):
     clean: int = 0
     attempts: int = 1
     burst: int = 0  # counted: messages at one go
+    optional: bool = False  # an inconclusive verdict does not hold up the gate
     changed: dict[str, tuple[float, float]] = {}  # counted: by name of the call, per message, base and head
 
 
@@ -163,6 +168,7 @@ class Gate(msgspec.Struct, kw_only=True):
     paired: bool  # False: compared with a stored run, the weaker way
     max_regression: float  # 0.05 is 5 %
     alpha: float
+    allowed: dict[str, float]  # by metric, where it is not max_regression times the metric's slack
     budget_s: float  # for each case
     seed: int
     host: dict[str, Any]
