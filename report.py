@@ -14,14 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.errors import BadInputError
+from bench.gate.model import GATE_FILE
 
 
 def write(folder: Path) -> Path:
     """Write the report of a run into its folder and return the path of report.html.
 
-    Each file appears whole or not at all. A line of trials.jsonl that can't be read is left out with a warning, and the
-    report says so. Raises BadInputError where the folder is no run or can't be written to.
+    Each file appears whole or not at all. A gate's folder has a report of its own kind. A line of trials.jsonl that
+    can't be read is left out with a warning, and the report says so. Raises BadInputError where the folder is no run or can't
+    be written to.
     """
+    if (folder / GATE_FILE).is_file():
+        from bench.gate import show  # noqa: PLC0415 - needed by gates alone
+
+        return show.write(folder, show.read(folder))[0]
     from bench import page  # noqa: PLC0415 - pandas and matplotlib are slow to import
     from bench.analyse import analyse  # noqa: PLC0415
     from bench.figures import pictures  # noqa: PLC0415

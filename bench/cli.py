@@ -1,7 +1,7 @@
 """The command line: what each command takes. What it does is in commands.py.
 
-Exit codes: 0 fine, 1 failed trials or a regression, 2 bad input, 3 an inconclusive gate, 130 and 143 ended by SIGINT and SIGTERM. Heavy imports stay inside the
-commands: `iobench --help` must be quick.
+Exit codes: 0 fine, 1 failed trials or a regression, 2 bad input, 3 an inconclusive gate, 130 and 143 ended by SIGINT
+and SIGTERM. Heavy imports stay inside the commands: `iobench --help` must be quick.
 """
 
 from __future__ import annotations

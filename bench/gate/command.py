@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -15,13 +13,12 @@ from bench import host, one_step
 from bench import sweep as sweeps
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
-from bench.external import MODEL
 from bench.gate import decide, show
 from bench.gate.decide import Settings
 from bench.gate.measure import Rig
-from bench.gate.model import CALLS, CPU, GATE_FILE, MEMORY, P50, P99, THROUGHPUT, Case, Gate, Result, Side
+from bench.gate.model import CALLS, CPU, GATE_FILE, MEMORY, P50, P99, THROUGHPUT, Case, Gate
 from bench.gate.run import Progress, compare, make_cases
-from bench.gate.sides import SERVER, Asked, Source, find_tree, git, sources
+from bench.gate.sides import SERVER, Asked, Source, find_tree, sources
 from bench.gate.stored import compare_runs, is_run
 from bench.load import LoadFailedError
 from bench.processes import Guard, pinned

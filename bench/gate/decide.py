@@ -25,6 +25,7 @@ from bench.gate.model import (
     METRICS,
     P99,
     TIMED,
+    UNBOUNDED,
     CallCount,
     CallPair,
     Case,
@@ -197,13 +198,13 @@ def _judged(
     result.optional = one.metric.optional and one.metric.name not in settings.allowed and effect is not None
     if effect is None:
         result.why = f"{clean} of {one.all_pairs} pairs count, {FEWEST_PAIRS} are needed"
-        result.high = result.upper = result.detectable = math.inf
+        result.high = result.upper = result.detectable = UNBOUNDED
         result.low = 0.0
         return result
     result.base, result.head = median(one.base), median(one.head)
-    result.ratio, result.low, result.high, result.upper, result.p = effect[:5]
+    result.ratio, result.low, result.high, result.upper, result.p = (min(value, UNBOUNDED) for value in effect[:5])
     # What is told apart whatever the other comparisons come to: the level, shared among all.
-    result.detectable = statistics.detectable(effect.error, level / comparisons)
+    result.detectable = min(UNBOUNDED, statistics.detectable(effect.error, level / comparisons))
     limit = settings.limit(one.metric)
     if clean < CLEAN_SHARE * one.all_pairs:
         result.why = f"only {clean} of {one.all_pairs} pairs were undisturbed"
@@ -219,7 +220,7 @@ def _judged(
 
 
 def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):.3g} %" if math.isfinite(ratio) else "anything"
+    return f"{100 * (ratio - 1):.3g} %" if ratio < UNBOUNDED else "anything"
 
 
 # --- failures
@@ -273,7 +274,7 @@ def _judged_calls(one: CallPair, settings: Settings) -> Result:
         metric=CALLS.name,
         verdict="inconclusive",
         burst=one.base.burst,
-        detectable=math.inf,
+        detectable=UNBOUNDED,
         attempts=one.attempt,
     )
     for side in (one.base, one.head):
@@ -283,12 +284,12 @@ def _judged_calls(one: CallPair, settings: Settings) -> Result:
     base, head = _totals(one.base), _totals(one.head)
     result.base, result.head = fmean(base), fmean(head)
     result.pairs = result.clean = min(len(base), len(head))
-    result.ratio = result.head / result.base if result.base > 0 else math.inf
+    result.ratio = _ratio(result.head, result.base)
     result.low, result.high = _ratio(min(head), max(base)), _ratio(max(head), min(base))
     result.upper = result.high
     result.changed = changed_calls(one)
     spread = max(max(base) - min(base), max(head) - min(head))
-    result.detectable = 1 + max(CALLS.least, spread) / result.base if result.base > 0 else math.inf
+    result.detectable = 1 + _ratio(max(CALLS.least, spread), result.base)
     limit = settings.limit(CALLS)
     if min(head) - max(base) > CALLS.least and (spread <= CALLS.least or result.ratio > limit):
         result.verdict, result.why = "regressed", _told(result.changed)
@@ -301,7 +302,7 @@ def _judged_calls(one: CallPair, settings: Settings) -> Result:
 
 
 def _ratio(a: float, b: float) -> float:
-    return a / b if b > 0 else math.inf
+    return min(a / b, UNBOUNDED) if b > 0 else UNBOUNDED
 
 
 def _totals(count: CallCount) -> list[float]:

@@ -112,7 +112,7 @@ def disturbance(pair: Pair) -> str:
 
 
 def measure_side(rig: Rig, trial: Trial, source: Source, offered_hz: float) -> Sample:
-    """Measure one fresh server process: at full load, then, with `offered_hz`, at that fixed rate. Raises Interrupted."""
+    """Measure one fresh server process: at full load, then, with `offered_hz`, at that rate. Raises Interrupted."""
     try:
         worker = rig.worker()
         server = source.start(trial, rig.layout.server, rig.guard)

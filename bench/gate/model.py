@@ -16,6 +16,7 @@ from bench.record import Trial
 
 SCHEMA = 1
 GATE_FILE = "gate.json"
+UNBOUNDED = 1e9  # of a ratio: JSON has no infinity
 
 Verdict = Literal["ok", "regressed", "inconclusive"]
 Kind = Literal["timed", "counted"]
@@ -135,7 +136,7 @@ class Result(msgspec.Struct, kw_only=True):
 
     `ratio` (Hodges and Lehmann) is above 1 where head is worse; `low` and `high` are its 95 % interval; `upper` the
     one-sided limit that "ok" goes by. `detectable`: the ratio that this many pairs, as noisy as they were, would have
-    shown as a regression nine times in ten.
+    shown as a regression nine times in ten. What has no limit is UNBOUNDED.
     """
 
     case: str

@@ -142,7 +142,8 @@ def _attempt(  # noqa: PLR0917 - called twice, above
     began = time.monotonic()
     deadline = began + budget_s * len(cases)
     open_cases, closed = list(cases), list[Result]()
-    rounds, schedule, number = 0, (0,), 0
+    rounds, number = 0, 0
+    schedule: tuple[int, ...] = ()
     results: list[Result] = []
     while open_cases:
         number += 1
@@ -272,5 +273,3 @@ def _count_side(bench: Bench, trial: Trial, source: Source, bursts: Sequence[int
         except (CountingError, LoadFailedError, ServerFailedError) as error:
             count.passes, count.reason = [], str(error)
     return found
-
-

@@ -24,8 +24,8 @@ from bench.trial import utc_now
 
 COMPARED = (THROUGHPUT, CPU, P50, P99)
 WEAKER = (
-    "Base is a stored run, so nothing was paired: this is the weaker comparison, and a change of the machine between the "
-    "two runs would look like one of the server. With --base REVISION both are measured side by side."
+    "Base is a stored run, so nothing was paired: this is the weaker comparison, and a change of the machine between "
+    "the two runs would look like one of the server. With --base REVISION both are measured side by side."
 )
 
 Values = dict[str, dict[str, list[float]]]
@@ -61,7 +61,8 @@ def compare_runs(base: Path, head: str, results: Path, settings: Settings) -> Ga
     cases = _cases(before)
     _refuse_one_sided(cases, _cases(after), before, after)
     values = [_values(run, list(cases.values())) for run in (before, after)]
-    judged = [*_failures(before, after, cases), *decide.judge_unpaired(*values, settings)]
+    failures = _failures(before, after, cases)
+    judged = [*failures, *decide.judge_unpaired(values[0], values[1], settings)]
     return Gate(
         base=_side("base", before),
         head=_side("head", after),
@@ -84,8 +85,8 @@ def compare_runs(base: Path, head: str, results: Path, settings: Settings) -> Ga
 
 
 def _side(role: str, run: Run) -> Side:
-    versions = run.manifest.versions
-    git = versions.get("git", {}) if isinstance(versions.get("git"), Mapping) else {}
+    found = run.manifest.versions.get("git")
+    git: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     return Side(
         role="base" if role == "base" else "head",
         label=run.folder.name,
@@ -112,8 +113,9 @@ def _refuse_one_sided(base: Mapping[str, Case], head: Mapping[str, Case], before
     if not base or base.keys() != head.keys():
         alone = [f"{name} ({before.folder.name} alone)" for name in sorted(base.keys() - head.keys())]
         alone += [f"{name} ({after.folder.name} alone)" for name in sorted(head.keys() - base.keys())]
+        what = "; ".join(alone) or "neither has any"
         raise BadInputError(
-            f"The runs don't have the same cases, and what has no counterpart is not passed: {'; '.join(alone) or 'none'}.",
+            f"The runs don't have the same cases, and what has no counterpart is not passed: {what}.",
             f"iobench gate --base {before.folder}    runs the same trials again",
         )
 
@@ -122,7 +124,7 @@ def _values(run: Run, cases: list[Case]) -> Values:
     """By case and metric, one value a good trial; zeros and missing values stay, so that they can't pass."""
     from bench.analyse import analyse  # noqa: PLC0415 - pandas is slow to import
 
-    rows: dict[str, dict[str, Any]] = {str(row["id"]): row for row in analyse(run).trials.to_dict("records")}
+    rows: dict[str, dict[Any, Any]] = {str(row["id"]): row for row in analyse(run).trials.to_dict("records")}
     values: Values = {case.name: {metric.name: [] for metric in COMPARED} for case in cases}
     for record in run.records:
         if record.status == "ok" and _name(record) in values:
@@ -139,7 +141,7 @@ def _failures(before: Run, after: Run, cases: Mapping[str, Case]) -> list[Result
     for role, run in (("base", before), ("head", after)):
         for record in run.records:
             if record.status == "failed":
-                bad = {role: Sample(metrics={}, failed=record.reason)}
-                sides = {"base": fine, "head": fine} | bad
-                pairs.append(Pair(case=_name(record), round=0, attempt=1, first="base", **sides))
+                bad = Sample(metrics={}, failed=record.reason)
+                base, head = (bad, fine) if role == "base" else (fine, bad)
+                pairs.append(Pair(case=_name(record), round=0, attempt=1, first="base", base=base, head=head))
     return decide.judge_failures(list(cases.values()), pairs, 1)

@@ -219,7 +219,8 @@ def count_calls(
 ) -> dict[str, float]:
     """System calls per message, by name, of one new server process: quicker than all that `why` counts.
 
-    Without `learn`, calls that no process made since the last time with it have the name "other". Raises CountingError where nothing can count, ServerFailedError, LoadFailedError, Interrupted.
+    Without `learn`, calls that no process made since the last time with it have the name "other". Raises
+    CountingError where nothing can count, ServerFailedError, LoadFailedError, Interrupted.
     """
     if bench.counter is None:
         raise CountingError("; ".join(bench.unavailable.values()))
