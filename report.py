@@ -21,8 +21,8 @@ def write(folder: Path) -> Path:
     """Write the report of a run into its folder and return the path of report.html.
 
     Each file appears whole or not at all. A gate's folder has a report of its own kind. A line of trials.jsonl that
-    can't be read is left out with a warning, and the report says so. Raises BadInputError where the folder is no run or can't
-    be written to.
+    can't be read is left out with a warning, and the report says so. Raises BadInputError where the folder is no run or
+    can't be written to.
     """
     if (folder / GATE_FILE).is_file():
         from bench.gate import show  # noqa: PLC0415 - needed by gates alone

@@ -71,7 +71,7 @@ def gate(options: Options) -> int:
     else:
         found, signum = _paired(options, sweep, settings, budget_s)
     found.wall_s = time.monotonic() - began
-    folder = make_folder(options.results, msgspec.structs.replace(sweep, name=f"gate-{sweep.name}"))
+    folder = make_folder(options.results, _named(sweep))
     try:
         one_step.write(folder / GATE_FILE, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     except OSError as error:
@@ -218,3 +218,8 @@ def _cases(sweep: Sweep, base: Source, head: Source) -> tuple[list[Case], list[s
             f"iobench gate {sweep.name} --base ... --strategies {left}",
         )
     return cases, notes
+
+
+def _named(sweep: Sweep) -> Sweep:
+    """The sweep under the name that the folder gets."""
+    return sweep if sweep.name == "gate" else msgspec.structs.replace(sweep, name=f"gate-{sweep.name}")

@@ -57,7 +57,7 @@ def make_cases(sweep: Sweep, base: Source, head: Source) -> tuple[list[Case], li
         if trial.workload == "closed"
     )
     ordered = sorted(trials, key=lambda trial: (trial.strategy, trial.transport, trial.connections))
-    notes += [f"{note[:1].upper()}{note[1:]}." for note in planned.notes]
+    notes += [f"{note}." for note in planned.notes]
     return [Case(name=case_name(trial), trial=trial, missing=_missing(trial, base, head)) for trial in ordered], notes
 
 

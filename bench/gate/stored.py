@@ -85,7 +85,7 @@ def compare_runs(base: Path, head: str, results: Path, settings: Settings) -> Ga
 
 
 def _side(role: str, run: Run) -> Side:
-    found = run.manifest.versions.get("git")
+    found = run.manifest.host.get("git")
     git: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     return Side(
         role="base" if role == "base" else "head",
