@@ -221,6 +221,32 @@ def gate(
 
 
 @app.command()
+def history(
+    path: Annotated[
+        Path, typer.Argument(metavar="[PATH]", help="history.jsonl, or a folder of runs.", show_default=False)
+    ] = Path("results"),
+    *,
+    add: Annotated[Path | None, typer.Option("--add", metavar="RUN", help="Append this run to history.jsonl.")] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", metavar="NAME", help="Only this; repeatable.")] = None,
+    strategies: StrategiesOption = None,
+    otava: Annotated[
+        Path | None, typer.Option("--otava", metavar="DIR", help="Write CSV files for Apache Otava there.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write history.html and charts there.")
+    ] = None,
+    fail_on_change: Annotated[
+        bool, typer.Option("--fail-on-change", help="Exit with 1 for a new change for the worse.")
+    ] = False,
+) -> None:
+    """Show runs over time: trends by commit, and where a case has changed."""
+    from bench.history import command  # noqa: PLC0415
+
+    names = [name.strip() for name in strategies.split(",")] if strategies else []
+    raise typer.Exit(command.history(command.Options(path, add, metric or [], names, otava, out, fail_on_change)))
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     results: ResultsOption = Path("results"),

@@ -146,3 +146,20 @@ def title(one: Mapping[str, Any], among: Iterable[Mapping[str, Any]], otherwise:
 
 def _alike(one: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [other for other in others if other.get("workload") == one.get("workload")]
+
+
+def case_title(trial: Trial) -> str:
+    """A name for a point, unlike that of any other: all of the definition that isn't the usual."""
+    parts = [trial.strategy, *([f"on {trial.python}"] if trial.python else []), trial.transport]
+    parts.append(f"{trial.connections} x {trial.message_bytes} B")
+    parts += ["mixed sizes"] if trial.sizes else []
+    parts += [trial.workload] if trial.workload != "closed" else []
+    parts += [f"{trial.depth} deep"] if trial.depth > 1 else []
+    parts += [f"{trial.load_fraction:.0%} of its throughput".replace("%", " %")] if trial.load_fraction else []
+    parts += [f"{trial.planned_hz:,.0f}/s"] if trial.planned_hz else []
+    parts += [trial.arrivals] if trial.arrivals != "constant" else []
+    parts += [f"at most {trial.cap}"] if trial.cap else []
+    parts += [f"{trial.silent} silent"] if trial.silent else []
+    parts += [f"{trial.threads} load threads"] if trial.threads > 1 else []
+    parts += [f"{trial.trickle_bytes} B at {trial.trickle_hz:g} Hz"] if trial.workload == "slow" else []
+    return ", ".join(parts)

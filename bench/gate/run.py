@@ -26,6 +26,7 @@ from bench.record import Trial
 from bench.server import RunningServer, ServerFailedError
 from bench.sweep import Sweep
 from bench.why.count import Bench, benched, count_calls
+from bench.words import case_title
 
 BURSTS = (1, 8)
 PASSES = 2
@@ -58,15 +59,7 @@ def make_cases(sweep: Sweep, base: Source, head: Source) -> tuple[list[Case], li
     )
     ordered = sorted(trials, key=lambda trial: (trial.strategy, trial.transport, trial.connections))
     notes += [f"{note}." for note in planned.notes]
-    return [Case(name=case_name(trial), trial=trial, missing=_missing(trial, base, head)) for trial in ordered], notes
-
-
-def case_name(trial: Trial) -> str:
-    """A name for a point, in words."""
-    depth = f", {trial.depth} deep" if trial.depth > 1 else ""
-    threads = f", {trial.threads} load threads" if trial.threads > 1 else ""
-    mix = ", mixed sizes" if trial.sizes else ""
-    return f"{trial.strategy}, {trial.transport}, {trial.connections} x {trial.message_bytes} B{depth}{threads}{mix}"
+    return [Case(name=case_title(trial), trial=trial, missing=_missing(trial, base, head)) for trial in ordered], notes
 
 
 def _missing(trial: Trial, *sides: Source) -> str:

@@ -16,11 +16,10 @@ from bench.errors import BadInputError
 from bench.gate import decide
 from bench.gate.decide import Settings
 from bench.gate.model import CPU, P50, P99, THROUGHPUT, Case, Gate, Pair, Result, Sample, Side
-from bench.gate.run import case_name
-from bench.progress import name as trial_name
-from bench.record import Record, Run, read_run
+from bench.record import Run, read_run
 from bench.run import SAME_HOST
 from bench.trial import utc_now
+from bench.words import case_title
 
 COMPARED = (THROUGHPUT, CPU, P50, P99)
 WEAKER = (
@@ -95,17 +94,11 @@ def _side(role: str, run: Run) -> Side:
     )
 
 
-def _name(record: Record) -> str:
-    """Of a case: that of a closed loop as in a paired gate, of anything else as elsewhere, without the repeat."""
-    trial = record.trial
-    return case_name(trial) if trial.workload == "closed" else trial_name(trial).rpartition(" #")[0]
-
-
 def _cases(run: Run) -> dict[str, Case]:
     found: dict[str, Case] = {}
-    for record in sorted(run.records, key=lambda one: (_name(one), one.trial.repeat)):
+    for record in sorted(run.records, key=lambda one: (case_title(one.trial), one.trial.repeat)):
         if not record.trial.slo and record.status != "unavailable":
-            found.setdefault(_name(record), Case(name=_name(record), trial=record.trial))
+            found.setdefault(case_title(record.trial), Case(name=case_title(record.trial), trial=record.trial))
     return found
 
 
@@ -127,10 +120,10 @@ def _values(run: Run, cases: list[Case]) -> Values:
     rows: dict[str, dict[Any, Any]] = {str(row["id"]): row for row in analyse(run).trials.to_dict("records")}
     values: Values = {case.name: {metric.name: [] for metric in COMPARED} for case in cases}
     for record in run.records:
-        if record.status == "ok" and _name(record) in values:
+        if record.status == "ok" and case_title(record.trial) in values:
             for metric in COMPARED:
                 value = float(rows[record.id][metric.name])
-                values[_name(record)][metric.name].append(0.0 if math.isnan(value) else value)
+                values[case_title(record.trial)][metric.name].append(0.0 if math.isnan(value) else value)
     return values
 
 
@@ -143,5 +136,7 @@ def _failures(before: Run, after: Run, cases: Mapping[str, Case]) -> list[Result
             if record.status == "failed":
                 bad = Sample(metrics={}, failed=record.reason)
                 base, head = (bad, fine) if role == "base" else (fine, bad)
-                pairs.append(Pair(case=_name(record), round=0, attempt=1, first="base", base=base, head=head))
+                pairs.append(
+                    Pair(case=case_title(record.trial), round=0, attempt=1, first="base", base=base, head=head)
+                )
     return decide.judge_failures(list(cases.values()), pairs, 1)

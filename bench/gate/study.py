@@ -35,11 +35,12 @@ from bench.gate import decide
 from bench.gate.decide import Settings
 from bench.gate.measure import FULL_LOAD_S, WARM_UP_S, Rig, measure_pair
 from bench.gate.model import CPU, THROUGHPUT, TIMED, CallCount, CallPair, Case, Pair, Result
-from bench.gate.run import Progress, case_name, compare
+from bench.gate.run import Progress, compare
 from bench.gate.sides import Asked, Source, sources
 from bench.processes import HOME, Guard, pinned
 from bench.record import Trial
 from bench.why.count import benched, count_calls
+from bench.words import case_title
 
 USUAL = Settings()
 CALL_TRIES = 100
@@ -88,7 +89,7 @@ def a_case(strategy: str) -> Case:
         repeat=1,
         seed=1,
     )
-    return Case(name=case_name(trial), trial=trial)
+    return Case(name=case_title(trial), trial=trial)
 
 
 # --- injection
