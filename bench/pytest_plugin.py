@@ -1,0 +1,277 @@
+"""The pytest plugin: echo servers and verified load as fixtures, for anybody's suite.
+
+    def test_my_server(load):
+        found = load("tcp:127.0.0.1:9000", connections=16)
+        assert found.rate_hz > 1000
+
+    def test_round_trip(echo_server, benchmark):
+        with echo_server("epoll_lt").dial() as connection:
+            benchmark(connection.round_trip, b"x" * 64)
+
+It is loaded with every run of pytest, so nothing but the standard library is imported before a fixture is used.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from bench.load import LoadWorker
+    from bench.processes import Guard
+    from bench.record import Load, StrategyInfo
+    from bench.server import RunningServer
+
+PATIENCE_S = 10.0
+
+
+class Connection:
+    """A connection to an echo server. Use it as a context manager, or close it."""
+
+    def __init__(self, rfd: int, wfd: int) -> None:
+        self.rfd, self.wfd = rfd, wfd
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def round_trip(self, payload: bytes) -> bytes:
+        """Send bytes and return as many that come back.
+
+        Raises ConnectionError where the server closes before, TimeoutError where nothing comes for ten seconds.
+        """
+        sent = os.write(self.wfd, payload)
+        while sent < len(payload):
+            sent += os.write(self.wfd, payload[sent:])
+        back = os.read(self.rfd, len(payload))
+        if len(back) == len(payload):
+            return back
+        parts = [back]
+        missing = len(payload) - len(back)
+        while missing:
+            if not parts[-1]:
+                raise ConnectionError(f"the server closed the connection with {missing} bytes still to come")
+            if not select.select([self.rfd], [], [], PATIENCE_S)[0]:
+                raise TimeoutError(f"{missing} bytes did not come back within {PATIENCE_S:g} s")
+            parts.append(os.read(self.rfd, missing))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Close it; once."""
+        fds, self.rfd, self.wfd = {self.rfd, self.wfd}, -1, -1
+        for fd in fds - {-1}:
+            os.close(fd)
+
+
+@dataclass(frozen=True)
+class EchoServer:
+    """A running echo server: `address` as iobench writes it (tcp:127.0.0.1:4000), its process id, its strategy."""
+
+    strategy: str
+    model: str
+    transport: str
+    address: str
+    pid: int
+    implementation: str
+    version: str
+
+    def dial(self) -> Connection:
+        """Connect. Raises OSError."""
+        from servers.transport import dial, parse  # noqa: PLC0415
+
+        channel = dial(parse(self.address), PATIENCE_S)
+        return Connection(channel.rfd, channel.wfd)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a load came to. Every echoed byte was compared.
+
+    `completed` messages within `window_s` seconds; times in us, of the response where sends were planned (`rate_hz` was
+    given), else from the actual send; NaN where there were too few messages to tell. `faults` is empty where all went
+    well.
+    """
+
+    completed: int
+    window_s: float
+    p50_us: float
+    p99_us: float
+    errors: dict[str, int]
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def rate_hz(self) -> float:
+        """Messages a second."""
+        return self.completed / self.window_s
+
+    def check(self) -> Measurement:
+        """Fail the test, with the reasons, where anything went wrong; else return the measurement itself."""
+        if self.faults:
+            pytest.fail("; ".join(self.faults))
+        return self
+
+
+class StartsServers(Protocol):
+    """The fixture `echo_server`."""
+
+    def __call__(self, strategy: str, transport: str = "tcp", *, python: str = "") -> EchoServer:
+        """Start a strategy on loopback and return it; it ends with the test."""
+
+
+class PutsLoad(Protocol):
+    """The fixture `load`."""
+
+    def __call__(
+        self,
+        address: str | EchoServer,
+        *,
+        connections: int = 1,
+        message_bytes: int = 64,
+        duration_s: float = 0.5,
+        warmup_s: float = 0.1,
+        rate_hz: float = 0.0,
+    ) -> Measurement:
+        """Put load on a server and return what came of it: a closed loop, or an open one at `rate_hz`."""
+
+
+@pytest.fixture(scope="session")
+def _iobench_guard() -> Iterator[Guard]:
+    from bench.processes import Guard  # noqa: PLC0415
+
+    guard = Guard()
+    yield guard
+    guard.close()
+
+
+@pytest.fixture(scope="session")
+def _iobench_strategies() -> dict[str, StrategyInfo]:
+    from bench.catalogue import list_strategies  # noqa: PLC0415
+
+    return {info.name: info for info in list_strategies()[0]}
+
+
+@pytest.fixture(scope="session")
+def _iobench_worker(_iobench_guard: Guard) -> Iterator[LoadWorker]:
+    """The load generator, started by the first test that uses it and warm for all others."""
+    from bench.host import choose_cpus  # noqa: PLC0415
+    from bench.load import end_worker, start_worker  # noqa: PLC0415
+
+    worker = start_worker(choose_cpus().load, _iobench_guard)
+    yield worker
+    end_worker(worker)
+
+
+@pytest.fixture
+def echo_server(_iobench_guard: Guard, _iobench_strategies: dict[str, StrategyInfo]) -> Iterator[StartsServers]:
+    """Start echo servers of iobench: `echo_server("epoll_lt", "unix")`. They end with the test.
+
+    A strategy that can't run here skips the test, with the reason; one that there isn't fails it.
+    """
+    from bench import interpreters  # noqa: PLC0415
+    from bench.errors import did_you_mean  # noqa: PLC0415
+    from bench.host import choose_cpus  # noqa: PLC0415
+    from bench.server import ServerFailedError, start_server, stop_server  # noqa: PLC0415
+
+    def start(strategy: str, transport: str = "tcp", *, python: str = "") -> EchoServer:
+        info = _iobench_strategies.get(strategy)
+        if info is None:
+            pytest.fail(f"there is no strategy {strategy!r}{did_you_mean(strategy, _iobench_strategies)}")
+        if transport not in info.transports:
+            pytest.fail(f"{strategy} does not serve {transport!r}, but {', '.join(info.transports)}")
+        if not info.available and not python:
+            pytest.skip(f"{strategy} can't run here: {info.reason}")
+        try:
+            command = interpreters.command(python)
+            env = interpreters.environment_for(python)
+            server = start_server(info, transport, choose_cpus().server, _iobench_guard, command, env=env)
+        except interpreters.BrokenError as error:
+            pytest.skip(f"{error}")
+        except ServerFailedError as error:
+            pytest.fail(f"{strategy}: {error}")
+        running.callback(stop_server, server)
+        return EchoServer(
+            strategy, info.model, transport, server.address, server.pid, server.implementation, server.version
+        )
+
+    with ExitStack() as running:
+        yield start
+
+
+@pytest.fixture
+def load(request: pytest.FixtureRequest) -> PutsLoad:
+    """Put verified load on any echo server: `load("tcp:127.0.0.1:9000", connections=16)`."""
+
+    def put(
+        address: str | EchoServer,
+        *,
+        connections: int = 1,
+        message_bytes: int = 64,
+        duration_s: float = 0.5,
+        warmup_s: float = 0.1,
+        rate_hz: float = 0.0,
+    ) -> Measurement:
+        place = address.address if isinstance(address, EchoServer) else address
+        fields = {
+            "job": f"pytest-{time.monotonic_ns()}",
+            "address": place,
+            "workload": "open" if rate_hz else "closed",
+            "connections": connections,
+            "message_bytes": message_bytes,
+            "rate_hz": rate_hz,
+            "warmup_s": warmup_s,
+            "duration_s": duration_s,
+            "timeout_s": PATIENCE_S,
+            "seed": 1,
+        }
+        return _measure(request.getfixturevalue("_iobench_worker"), place, fields)
+
+    return put
+
+
+def _measure(worker: LoadWorker, address: str, job: dict[str, Any]) -> Measurement:
+    from bench.external import BadExternalError, target  # noqa: PLC0415
+    from bench.external_server import start_external  # noqa: PLC0415
+    from bench.load import LoadFailedError, Watch, measure_job  # noqa: PLC0415
+    from bench.server import ServerFailedError, stop_server  # noqa: PLC0415
+
+    if not worker.usable:
+        pytest.fail("the load generator broke down in an earlier test")
+    server: RunningServer | None = None
+    try:
+        server = start_external(target(address), [], worker.child.guard)
+        measured = measure_job(worker, job, server, Watch(_nothing, _nothing, _nothing, _nothing))
+    except BadExternalError as error:
+        pytest.fail(f"{address!r} is no address: {error}")
+    except (ServerFailedError, LoadFailedError) as error:
+        return Measurement(0, job["duration_s"], float("nan"), float("nan"), {}, [str(error)])
+    finally:
+        if server:
+            stop_server(server)
+    return _told(measured.load, measured.refused)
+
+
+def _told(found: Load, refused: int) -> Measurement:
+    from bench.histograms import decode, percentiles_us  # noqa: PLC0415 - numpy is slow to import
+
+    hist = decode(found.response_hdr or found.service_hdr)
+    p50, p99 = percentiles_us(hist, (0.5, 0.99)).value.tolist() if hist else (float("nan"), float("nan"))
+    errors = {kind: number for kind, number in found.errors.items() if number}
+    faults = [f"{number} messages: {kind}" for kind, number in sorted(errors.items())]
+    faults += [f"{refused} connections refused"] if refused else []
+    faults += [f"{found.timed_out} messages timed out"] if found.timed_out else []
+    faults += ["no message was completed"] if not found.completed else []
+    return Measurement(found.completed, (found.closed_ns - found.opened_ns) / 1e9, p50, p99, errors, faults)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,222 @@
+"""The pytest plugin in suites of other people: fixtures, verdicts, and what it costs those who don't use it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from spawn import ROOT
+
+from bench.processes import environment
+
+SERVER = """
+import asyncio, threading
+import pytest
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport): self.transport = transport
+    def data_received(self, data): self.transport.write({answer})
+
+@pytest.fixture
+def my_server():
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield "tcp:127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    server.close()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+"""
+
+
+def suite(folder: Path, text: str, *options: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a suite of one file in a folder of its own."""
+    (folder / "test_theirs.py").write_text(text)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    loaded = ["-p", "bench.pytest_plugin"] if plugin and not installed() else []
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *loaded, *options],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def installed() -> bool:
+    """Whether pytest finds the plugin by itself."""
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    return any(point.value == "bench.pytest_plugin" for point in entry_points(group="pytest11"))
+
+
+def test_a_suite_puts_verified_load_on_a_server_of_its_own(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        SERVER.format(answer="data")
+        + """
+def test_it(my_server, load):
+    found = load(my_server, connections=4, duration_s=0.3).check()
+    assert found.rate_hz > 100
+    assert found.p99_us >= found.p50_us > 0
+    planned = load(my_server, rate_hz=500, duration_s=0.3).check()
+    assert 100 <= planned.completed <= 200
+""",
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_a_server_that_changes_a_byte_fails_the_check_with_the_reason(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        SERVER.format(answer="bytes([data[0] ^ 1]) + data[1:]")
+        + "\ndef test_it(my_server, load):\n    load(my_server, duration_s=0.2).check()\n",
+    )
+    assert said.returncode == 1
+    assert "corrupt" in said.stdout
+
+
+def test_nobody_at_an_address_is_a_fault_and_no_address_a_failure(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        """
+def test_nobody(load):
+    assert "no server accepts connections" in load("tcp:127.0.0.1:1").faults[0]
+def test_nonsense(load):
+    load("nonsense")
+""",
+    )
+    assert said.returncode == 1
+    assert "1 failed, 1 passed" in said.stdout
+    assert "'nonsense' is no address" in said.stdout
+
+
+def test_echo_servers_are_started_for_a_test_and_end_with_it(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        """
+import os, pytest
+pids = []
+
+@pytest.mark.parametrize("transport", ["tcp", "unix", "pipe"])
+def test_it(echo_server, load, transport):
+    server = echo_server("epoll_lt", transport)
+    pids.append(server.pid)
+    with server.dial() as connection:
+        assert connection.round_trip(b"x" * 100_000) == b"x" * 100_000
+    assert load(server, duration_s=0.2).check().completed > 10
+
+def test_they_are_gone():
+    assert len(pids) == 3
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+def test_unknown(echo_server):
+    echo_server("epol_lt")
+""",
+    )
+    assert "4 passed" in said.stdout, said.stdout
+    assert "did you mean 'epoll_lt'" in said.stdout
+
+
+def test_a_server_that_closes_early_is_told_and_does_not_hang(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        """
+import os, pytest
+from bench.pytest_plugin import Connection
+
+def test_it():
+    there, here = os.pipe()
+    back, their_back = os.pipe()
+    os.write(their_back, b"ab")
+    os.close(their_back)
+    with Connection(back, here) as connection, pytest.raises(ConnectionError, match="2 bytes"):
+        connection.round_trip(b"abcd")
+    connection.close()
+    os.close(there)
+""",
+    )
+    assert said.returncode == 0, said.stdout
+
+
+def test_who_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        """
+import sys
+def test_nothing_heavy_is_imported():
+    assert not {"numpy", "numba", "pandas", "matplotlib", "scipy", "msgspec", "psutil"} & set(sys.modules)
+""",
+        "-W",
+        "error",
+        "-p",
+        "no:hypothesispytest",
+    )
+    assert said.returncode == 0, said.stdout
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        "import pytest\ndef test_it(request):\n    with pytest.raises(pytest.FixtureLookupError):\n"
+        "        request.getfixturevalue('echo_server')\n",
+        *("-p", "no:iobench"),
+        plugin=False,
+    )
+    assert said.returncode == 0, said.stdout
+
+
+def round_trips(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The benchmark module that comes with iobench, one case of it, a few rounds."""
+    few = ["--benchmark-min-rounds=5", "--benchmark-max-time=0.05", "--benchmark-disable-gc"]
+    loaded = [] if installed() else ["-p", "bench.pytest_plugin"]
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "benchmarks/test_round_trips.py", "-k", "epoll_lt-tcp"),
+            *("-p", "no:cacheprovider", f"--benchmark-storage={tmp_path / 'storage'}"),
+            *few,
+            *loaded,
+            *options,
+        ],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_the_benchmarks_are_saved_compared_and_failed_by_pytest_benchmark(tmp_path: Path) -> None:
+    said = round_trips(tmp_path, "--benchmark-autosave")
+    assert said.returncode == 0, said.stdout + said.stderr
+    (saved,) = (tmp_path / "storage").rglob("*.json")
+    (benchmark,) = json.loads(saved.read_text())["benchmarks"]
+    assert benchmark["name"] == "test_round_trip[epoll_lt-tcp]"
+    assert (benchmark["group"], benchmark["extra_info"]["model"]) == ("tcp", "multiplexing")
+    assert round_trips(tmp_path, "--benchmark-compare", "--benchmark-compare-fail=median:100000%").returncode == 0
+    values = json.loads(saved.read_text())
+    values["benchmarks"][0]["stats"]["median"] /= 1000
+    saved.write_text(json.dumps(values))
+    said = round_trips(tmp_path, "--benchmark-compare", "--benchmark-compare-fail=median:100%")
+    assert said.returncode != 0
+    assert "Performance has regressed" in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("part", ["echo_server", "load"])
+def test_the_documentation_shows_each_fixture(part: str) -> None:
+    assert f"def test_{'round_trip' if part == 'echo_server' else 'my_server'}({part}" in (
+        ROOT / "docs" / "pytest.md"
+    ).read_text(encoding="utf-8")
