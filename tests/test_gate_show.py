@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
+from spawn import ROOT
 from synthetic_gate import a_case, a_gate, a_regression, a_result, more_calls, too_noisy
 
 import report
 from bench.errors import BadInputError
 from bench.gate import show
-from bench.gate.model import GATE_FILE, UNBOUNDED, Gate
+from bench.gate.model import GATE_FILE, UNBOUNDED, Case, Gate, Pair, Result, Sample, Side
 from bench.gate.show import junit, markdown, page, words, workflow
 
 FINE = a_gate(a_result(), a_result(metric="rate_hz", base=240_000, head=239_000))
@@ -193,3 +194,10 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
     parser = Sources()
     parser.feed(page.render(WORSE)[0])
     assert parser.found == []
+
+
+@pytest.mark.parametrize("struct", [Gate, Pair, Result, Case, Side, Sample], ids=lambda struct: struct.__name__)
+def test_every_field_of_gate_json_is_described(struct: type[msgspec.Struct]) -> None:
+    described = (ROOT / "results" / "README.md").read_text(encoding="utf-8").split("## gate.json")[1]
+    fields = [field.name for field in msgspec.structs.fields(struct)]
+    assert [name for name in fields if f"`{name}`" not in described] == []
