@@ -62,7 +62,7 @@ def the_gate(folder: Path) -> tuple[Path, Gate]:
 
 def test_a_gate_of_one_commit_with_itself_writes_every_output_and_finds_no_regression(repository: Path) -> None:
     said = iobench(
-        *("gate", "--base", "first", "--strategies", "epoll_lt", "--budget", "14s", "--no-calls"), cwd=repository
+        *("gate", "--base", "first", "--strategies", "epoll_lt", "--budget", "8s", "--no-calls"), cwd=repository
     )
     assert said.returncode in (0, 3), said.stderr
     folder, gate = the_gate(repository)

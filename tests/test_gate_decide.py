@@ -9,23 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic_gate import TRIAL
 
 from bench.gate import decide
 from bench.gate.decide import Settings
 from bench.gate.model import CallCount, CallPair, Case, Pair, Result, Sample
-from bench.record import Trial
 
-TRIAL = Trial(
-    strategy="epoll_lt",
-    transport="tcp",
-    connections=16,
-    message_bytes=64,
-    workload="closed",
-    warmup_s=0.1,
-    duration_s=0.25,
-    repeat=1,
-    seed=1,
-)
 CASE = Case(name="epoll_lt", trial=TRIAL)
 SETTINGS = Settings()
 

@@ -24,10 +24,10 @@ from bench.load import LoadFailedError, LoadWorker, Measured, Watch, end_worker,
 from bench.probes.machine import MachineProbe
 from bench.probes.process import ProcessProbe, with_children
 from bench.probes.unwatched import Unwatched
-from bench.processes import Guard
+from bench.processes import Ending, Guard
 from bench.record import Load, Machine, Server, Trial
 from bench.server import RunningServer, ServerFailedError, stop_server
-from bench.trial import load_faults, server_faults
+from bench.trial import describe_server, load_faults, server_faults
 
 # Long enough for a thousand messages of the slowest strategies, short enough for thirty pairs in a minute.
 WARM_UP_S = 0.05
@@ -166,18 +166,7 @@ def _drive(worker: LoadWorker, trial: Trial, server: RunningServer, rate_hz: flo
     metrics, found = seen[0]
     if "cpu_ns" not in metrics:
         return None, [*faults, probe.missing.get("cpu_ns", "the server's CPU time can't be read")]
-    about = Server(
-        pid=server.pid,
-        implementation="",
-        version="",
-        gil=True,
-        cpus=server.cpus,
-        opened_ns=probe.opened_ns,
-        closed_ns=probe.closed_ns,
-        metrics=metrics,
-        missing=probe.missing,
-        refused=server.refused,
-    )
+    about = describe_server(server, probe, metrics, Ending(0, killed=False, stderr_tail=""))
     return _Window(measured.load, about, found), faults
 
 
