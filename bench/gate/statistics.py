@@ -130,23 +130,39 @@ def quantile_effect(
     return Effect(math.exp(ratio), *limits, signed_rank_p(log_ratios), error)
 
 
+class _Recorded(NamedTuple):
+    """What a histogram holds: the buckets that have a count, in order, counts, and values (ns) that they stand for."""
+
+    buckets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    values: Floats
+
+
+@lru_cache(maxsize=4096)  # a gate looks at the same histograms three times, a replay of one a thousand times
+def _recorded(text: str) -> _Recorded:
+    hist = decode(text)
+    if hist is None:
+        raise ValueError("a histogram is missing or can't be read")
+    counts = np.ctypeslib.as_array(hist.counts)
+    buckets = np.flatnonzero(counts)
+    values = [float(hist.get_highest_equivalent_value(hist.get_value_from_index(int(index)))) for index in buckets]
+    return _Recorded(buckets, counts[buckets].astype(np.int64), np.array(values))
+
+
 class _Counts(NamedTuple):
-    """Recorded counts of several histograms: a row each, and the value (ns) that each column stands for."""
+    """Counts of several histograms: a row each, and the value (ns) that each column stands for."""
 
     rows: NDArray[np.int64]
     values: Floats
 
 
 def _counts(texts: Sequence[str]) -> _Counts:
-    hists = [decode(text) for text in texts]
-    if any(hist is None for hist in hists):
-        raise ValueError("a histogram is missing or can't be read")
-    rows = [np.ctypeslib.as_array(hist.counts) for hist in hists if hist is not None]
-    used = np.flatnonzero(np.sum(rows, axis=0))
-    first = hists[0]
-    assert first is not None
-    values = [float(first.get_highest_equivalent_value(first.get_value_from_index(int(index)))) for index in used]
-    return _Counts(np.array([row[used] for row in rows], dtype=np.int64), np.array(values))
+    found = [_recorded(text) for text in texts]
+    buckets, first = np.unique(np.concatenate([one.buckets for one in found]), return_index=True)
+    rows = np.zeros((len(found), len(buckets)), dtype=np.int64)
+    for row, one in zip(rows, found, strict=True):
+        row[np.searchsorted(buckets, one.buckets)] = one.counts
+    return _Counts(rows, np.concatenate([one.values for one in found])[first])
 
 
 def _log_ratio(sides: Sequence[_Counts], weights: NDArray[np.int64], quantile: float) -> Floats:

@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import timeit
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -46,6 +45,8 @@ USUAL = Settings()
 CALL_TRIES = 100
 REPLAYS = 1000
 SUITES, SUITE_CASES = 200, 50
+TURN_US = 0.01  # about, of an empty loop: where the search for the right number of turns begins
+CALIBRATIONS, SOME = 2, 15
 
 
 class Slowdown(NamedTuple):
@@ -109,16 +110,32 @@ def with_line(file: str, line: str, added: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def spin(seconds: float) -> str:
-    """A loop that takes so long in this interpreter."""
-    turns = 1
-
-    def lasting_s(turns: int) -> float:
-        return min(timeit.repeat(f"for _ in range({turns}): pass", number=2000, repeat=7)) / 2000
-
-    while lasting_s(turns) < seconds:
-        turns += 1
+def spin(turns: int) -> str:
+    """A loop of so many turns."""
     return f"for _ in range({turns}): pass"
+
+
+def _turns(rig: Rig, case: Case, ours: Source, slow: Slowdown, cpu_us: float) -> int:
+    """How many turns make a message cost its share more: measured in pairs, since a loop is slower in a busy server."""
+    share, turns = slow.share, max(1, round(slow.share * cpu_us / TURN_US))
+    for _ in range(CALIBRATIONS):
+        with ExitStack() as stack:
+            pairs = _some(rig, case, ours, _slowed(stack, slow, turns))
+        ratio = statistics.median(pair.head.metrics[CPU.name] / pair.base.metrics[CPU.name] for pair in pairs)
+        turns = max(1, round(turns * min(4.0, max(0.25, share / max(1e-3, ratio - 1)))))
+    return turns
+
+
+def _slowed(stack: ExitStack, slow: Slowdown, turns: int) -> Source:
+    tree = stack.enter_context(with_line(slow.file, slow.line, spin(turns)))
+    return stack.enter_context(sources(Asked(), Asked(), tree))[1]
+
+
+def _some(rig: Rig, case: Case, base: Source, head: Source) -> list[Pair]:
+    return [
+        measure_pair(rig, case, base, head, first="base" if number % 2 else "head", offered_hz=0.0, number=0, attempt=1)
+        for number in range(SOME)
+    ]
 
 
 # --- recording
@@ -138,10 +155,9 @@ def record(path: Path, minutes: float) -> None:
         pilots = {name: _cost(rig, case, ours, same) for name, case in cases.items()}
         kinds: list[tuple[str, Case, Source]] = [(f"A/A {name}", case, same) for name, case in cases.items()]
         for name, slow in SLOWDOWNS.items():
-            added = spin(slow.share * pilots[slow.strategy][0] / 1e6)
-            print(f"{name}: {added} before each echo, which costs {pilots[slow.strategy][0]:.2f} us", flush=True)
-            tree = stack.enter_context(with_line(slow.file, slow.line, added))
-            _, head = stack.enter_context(sources(Asked(), Asked(), tree))
+            turns = _turns(rig, cases[slow.strategy], ours, slow, pilots[slow.strategy][0])
+            print(f"{name}: {spin(turns)} before each echo, {pilots[slow.strategy][0]:.2f} us without", flush=True)
+            head = _slowed(stack, slow, turns)
             kinds.append((name, cases[slow.strategy], head))
         file = stack.enter_context(path.open("ab"))
         deadline = time.monotonic() + 60 * minutes
@@ -165,7 +181,7 @@ def record(path: Path, minutes: float) -> None:
 
 def _cost(rig: Rig, case: Case, base: Source, head: Source) -> tuple[float, float]:
     """What a message costs in CPU time (us), and the rate to measure response times at."""
-    pairs = [measure_pair(rig, case, base, head, first="base", offered_hz=0.0, number=0, attempt=1) for _ in range(5)]
+    pairs = _some(rig, case, base, head)
     cpu_us = statistics.median(side.metrics[CPU.name] for pair in pairs for side in (pair.base, pair.head))
     rate_hz = statistics.median(pair.base.metrics[THROUGHPUT.name] for pair in pairs)
     return cpu_us, round(0.25 * rate_hz, -1)
