@@ -44,7 +44,8 @@ from bench.words import case_title
 USUAL = Settings()
 CALL_TRIES = 100
 REPLAYS = 1000
-SUITES, SUITE_CASES = 200, 50
+TRIES = 300  # of a detection
+SUITES, SUITE_CASES = 40, 50
 TURN_US = 0.01  # about, of an empty loop: where the search for the right number of turns begins
 CALIBRATIONS, SOME = 2, 15
 
@@ -276,7 +277,7 @@ def _tell_detection(by_kind: dict[str, list[Pair]], rng: random.Random) -> None:
             continue
         settings = Settings(max_regression=allowed)
         once = twice = 0
-        for _ in range(REPLAYS):
+        for _ in range(TRIES):
             found = [
                 any(
                     result.verdict == "regressed"
@@ -288,8 +289,8 @@ def _tell_detection(by_kind: dict[str, list[Pair]], rng: random.Random) -> None:
         blocks = [clean[at : at + count] for at in range(0, len(clean) - count + 1, count)]
         fresh = sum(any(result.verdict == "regressed" for result in gated(block, settings)[0]) for block in blocks)
         print(
-            f"{kind}, {count} pairs, {100 * allowed:g} % allowed: found in {100 * once / REPLAYS:.1f} % of {REPLAYS} "
-            f"replays ({100 * twice / REPLAYS:.1f} % also when measured again), in {fresh} of {len(blocks)} fresh tries"
+            f"{kind}, {count} pairs, {100 * allowed:g} % allowed: found in {100 * once / TRIES:.1f} % of {TRIES} "
+            f"replays ({100 * twice / TRIES:.1f} % also when measured again), in {fresh} of {len(blocks)} fresh tries"
         )
 
 
