@@ -13,7 +13,6 @@ next, none of which is used twice; a replayed one on pairs drawn from all that w
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
 import statistics
@@ -142,7 +141,7 @@ def _some(rig: Rig, case: Case, base: Source, head: Source) -> list[Pair]:
 # --- recording
 
 
-def record(path: Path, minutes: float) -> None:
+def record(path: Path, minutes: float, *, slowed: bool = True) -> None:
     """Append pairs, one of each kind in turn, so that whatever the machine does meets all kinds alike."""
     layout = host.choose_cpus()
     rig = Rig(Guard(), layout)
@@ -155,7 +154,7 @@ def record(path: Path, minutes: float) -> None:
         ours, same = stack.enter_context(sources(Asked(), Asked(), HOME))
         pilots = {name: _cost(rig, case, ours, same) for name, case in cases.items()}
         kinds: list[tuple[str, Case, Source]] = [(f"A/A {name}", case, same) for name, case in cases.items()]
-        for name, slow in SLOWDOWNS.items():
+        for name, slow in SLOWDOWNS.items() if slowed else ():
             turns = _turns(rig, cases[slow.strategy], ours, slow, pilots[slow.strategy][0])
             print(f"{name}: {spin(turns)} before each echo, {pilots[slow.strategy][0]:.2f} us without", flush=True)
             head = _slowed(stack, slow, turns)
@@ -405,10 +404,10 @@ def main() -> None:
     parser.add_argument("file", type=Path, nargs="?", default=Path("pairs.jsonl"))
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--tries", type=int, default=8)
+    parser.add_argument("--equal", action="store_true", help="record equal servers only")
     options = parser.parse_args()
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     if options.what == "record":
-        record(options.file, options.minutes)
+        record(options.file, options.minutes, slowed=not options.equal)
     elif options.what == "tell":
         tell(options.file)
     elif options.what == "calls":
