@@ -254,6 +254,17 @@ def test_otava_itself_finds_the_change(tmp_path: Path) -> None:
     assert "+1" in said.stdout, said.stdout + said.stderr
 
 
+def test_every_case_is_drawn_on_a_scale_that_it_is_seen_on() -> None:
+    from bench.figures import history as figure  # noqa: PLC0415 - slow to import
+
+    small, large = a_history(noisy(10, 5, 1)), a_history(noisy(1000, 5, 2))
+    for entry in large:
+        entry.estimates[0].case = "asyncio_streams, tcp, 16 x 64 B"
+    drawn = figure.draw(trends(small + large))
+    for axes, level in zip(drawn.axes, (1000, 10), strict=True):
+        assert level < axes.get_ylim()[1] < 2 * level
+
+
 def test_names_from_a_file_are_text_on_the_page(tmp_path: Path) -> None:
     entries = a_history(noisy(10, 3, 1))
     entries[0] = msgspec.structs.replace(entries[0], run="<script>alert(1)</script>")

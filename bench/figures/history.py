@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bench.figures.style import INK, QUIET, THEME, name_panel, panels
+from bench.figures.style import INK, QUIET, THEME, name_panel, panels, plain_numbers
 from bench.history.trend import Trend, commit, is_worse
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ MOST_TICKS = 12
 
 
 def draw(trends: Sequence[Trend]) -> Figure:
-    """Draw trends of one metric. The dark line is the median between two changes, the bar the interval of each run."""
-    figure, all_axes = panels(len(trends), 2, 2.5)
+    """Draw trends of one metric, each on a scale of its own. The dark line is the median between two changes, the bar the interval of each run."""
+    figure, all_axes = panels(len(trends), 2, 2.5, one_scale=False)
     for axes, trend in zip(all_axes, trends, strict=True):
         _panel(axes, trend)
     return figure
@@ -62,4 +62,5 @@ def _panel(axes: Axes, trend: Trend) -> None:
     axes.set_ylim(0, max(values) * 1.25)
     unit = "MiB" if metric.unit == "bytes" else {"us": "µs"}.get(metric.unit, metric.unit)
     axes.set_ylabel(unit)
+    plain_numbers(axes, "y")
     name_panel(axes, trend.case)

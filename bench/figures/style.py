@@ -95,8 +95,10 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     return found
 
 
-def panels(count: int, columns: int, height_in: float, below_in: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` equal panels on one scale of y, at most so many side by side, with room below."""
+def panels(
+    count: int, columns: int, height_in: float, below_in: float = 0.0, *, one_scale: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of `count` equal panels, on one scale of y or not, at most so many side by side, with room below."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
@@ -104,7 +106,7 @@ def panels(count: int, columns: int, height_in: float, below_in: float = 0.0) ->
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH_IN, height_in * rows + below_in))
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.08, wspace=0.04, hspace=0.06))
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=one_scale)
     axes = list(grid.ravel())
     for unused in axes[count:]:
         unused.remove()
