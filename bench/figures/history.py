@@ -17,7 +17,10 @@ MOST_TICKS = 12
 
 
 def draw(trends: Sequence[Trend]) -> Figure:
-    """Draw trends of one metric, each on a scale of its own. The dark line is the median between two changes, the bar the interval of each run."""
+    """Draw trends of one metric, each on a scale of its own.
+
+    The dark line is the median between two changes, the bar the interval of each run.
+    """
     figure, all_axes = panels(len(trends), 2, 2.5, one_scale=False)
     for axes, trend in zip(all_axes, trends, strict=True):
         _panel(axes, trend)

@@ -98,7 +98,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 def panels(
     count: int, columns: int, height_in: float, below_in: float = 0.0, *, one_scale: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` equal panels, on one scale of y or not, at most so many side by side, with room below."""
+    """Make a figure of `count` equal panels, perhaps on one scale of y, so many side by side, with room below."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
