@@ -178,3 +178,16 @@ def test_the_95_percent_interval_contains_the_true_percentile_93_to_98_times_in_
 def test_recording_that_costs_little() -> None:
     assert cost.cost_check([0.96, 0.99, 1.2]).holds
     assert wrong(cost.memory_checks(Memory(360, 20 << 20), Memory(432, 21 << 20))) == []
+
+
+def test_what_was_outstanding_when_the_window_opened_is_no_fault_of_the_plan() -> None:
+    from synthetic import load  # noqa: PLC0415 - this test alone makes up a load
+
+    from bench.calibrate.books import CAP, RATE_HZ, plan_checks  # noqa: PLC0415
+
+    second = load(1000, 16, planned=RATE_HZ + 4, offered_hz=RATE_HZ, in_flight=CAP, unsent=RATE_HZ - CAP)
+    assert [check for check in plan_checks(second, 1.0) if not check.holds] == []
+    lost = load(1000, 16, planned=RATE_HZ - 5, offered_hz=RATE_HZ, in_flight=CAP, unsent=RATE_HZ - CAP)
+    assert [check.what for check in plan_checks(lost, 1.0) if not check.holds] == [
+        "open loop: due and not in the books"
+    ]

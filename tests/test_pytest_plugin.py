@@ -37,6 +37,11 @@ def my_server():
 """
 
 
+def of_ours() -> dict[str, str]:
+    """An environment without what pytest tells its own workers: pytest-benchmark does nothing under xdist."""
+    return {name: value for name, value in environment().items() if not name.startswith("PYTEST_")}
+
+
 def suite(folder: Path, text: str, *options: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a suite of one file in a folder of its own."""
     (folder / "test_theirs.py").write_text(text)
@@ -45,7 +50,7 @@ def suite(folder: Path, text: str, *options: str, plugin: bool = True) -> subpro
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *loaded, *options],
         cwd=folder,
-        env=environment(),
+        env=of_ours(),
         capture_output=True,
         text=True,
         timeout=110,
@@ -191,7 +196,7 @@ def round_trips(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[st
             *options,
         ],
         cwd=ROOT,
-        env=environment(),
+        env=of_ours(),
         capture_output=True,
         text=True,
         timeout=110,
