@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from bench.gate.command import read_duration, read_settings
 from bench.gate.decide import Settings
 from bench.gate.measure import Rig, disturbance, stolen, waited_for_others
 from bench.gate.model import Case, Pair, Result, Sample, Side
-from bench.gate.run import Progress, compare, make_cases
+from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import Source
 from bench.record import Load, Machine, Server, StrategyInfo
 from bench.sweep import load_sweep
@@ -83,17 +84,10 @@ def gate(
     monkeypatch.setattr(run.time, "monotonic", clock)
     monkeypatch.setattr(Rig, "worker", lambda rig: None)
     progress = Progress()
-    compare(
-        Rig(None, None),  # type: ignore[arg-type]
-        [a_case(f"case {number}") for number in range(cases)],
-        (side("base", INFO), side("head", INFO)),
-        Settings(),
-        budget_s=budget_s,
-        seed=1,
-        count=False,
-        progress=progress,
-        tell=told.append,
-    )
+    rig = Rig(None, None)  # type: ignore[arg-type]
+    sides = (side("base", INFO), side("head", INFO))
+    setting = Setting(rig, sides, Settings(), budget_s, Random(1), progress, told.append)
+    compare(setting, [a_case(f"case {number}") for number in range(cases)], count=False)
     return progress, told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bench.gate import decide, show
 from bench.gate.decide import Settings
 from bench.gate.measure import Rig
 from bench.gate.model import CALLS, CPU, GATE_FILE, MEMORY, P50, P99, THROUGHPUT, Case, Gate
-from bench.gate.run import Progress, compare, make_cases
+from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import SERVER, Asked, Source, find_tree, sources
 from bench.gate.stored import compare_runs, is_run
 from bench.load import LoadFailedError
@@ -172,17 +173,8 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
         signum = 0
         try:
             with pinned(layout.harness):
-                compare(
-                    rig,
-                    cases,
-                    sides,
-                    settings,
-                    budget_s=budget_s,
-                    seed=options.seed,
-                    count=options.count,
-                    progress=progress,
-                    tell=complain,
-                )
+                setting = Setting(rig, sides, settings, budget_s, random.Random(options.seed), progress, complain)
+                compare(setting, cases, count=options.count)
         except Interrupted as interruption:
             signum = interruption.signum
             found.notes.append("The gate was interrupted: there is no verdict.")

@@ -74,119 +74,92 @@ def _missing(trial: Trial, *sides: Source) -> str:
     return ""
 
 
-def compare(
-    rig: Rig,
-    cases: Sequence[Case],
-    sides: tuple[Source, Source],
-    settings: Settings,
-    *,
-    budget_s: float,
-    seed: int,
-    count: bool,
-    progress: Progress,
-    tell: Tell,
-) -> None:
-    """Measure and judge all cases; what would fail is measured once more, afresh. `progress` is filled on the way.
+@dataclass(frozen=True)
+class Setting:
+    """What a whole gate is measured with. `budget_s` is for each case and attempt."""
 
-    `budget_s` is for each case and attempt. Raises Interrupted, and LoadFailedError where the load generator can't be
-    started.
+    rig: Rig
+    sides: tuple[Source, Source]
+    settings: Settings
+    budget_s: float
+    rng: random.Random
+    progress: Progress
+    tell: Tell
+
+
+def compare(setting: Setting, cases: Sequence[Case], *, count: bool) -> None:
+    """Measure and judge all cases; what would fail is measured once more, afresh. Its progress is filled on the way.
+
+    Raises Interrupted, and LoadFailedError where the load generator can't be started.
     """
-    rng = random.Random(seed)
-    rig.worker()
-    first: list[Result] = []
-    if count:
-        first += _count(cases, sides, settings, progress, attempt=1, tell=tell)
+    setting.rig.worker()
+    first = _count(setting, cases, attempt=1) if count else []
     try:
-        first += _attempt(rig, cases, sides, settings, budget_s, rng, progress, 1, tell)
+        first += _attempt(setting, cases, attempt=1)
     finally:
-        progress.results = first
-    failing = {result.case for result in first if result.verdict == "regressed"}
-    if not failing:
-        return
-    tell(f"{len(failing)} of {len(cases)} cases would fail: measured once more, afresh.")
-    again_cases = [case for case in cases if case.name in failing]
+        setting.progress.results = first
     counted = {result.case for result in first if result.verdict == "regressed" and result.burst}
     timed = {result.case for result in first if result.verdict == "regressed" and not result.burst}
+    if not counted | timed:
+        return
+    setting.tell(f"{len(counted | timed)} of {len(cases)} cases would fail: measured once more, afresh.")
     again: list[Result] = []
     if counted:
-        again += _count(
-            [case for case in again_cases if case.name in counted], sides, settings, progress, attempt=2, tell=tell
-        )
+        again += _count(setting, [case for case in cases if case.name in counted], attempt=2)
     if timed:
-        again += _attempt(
-            rig, [case for case in again_cases if case.name in timed], sides, settings, budget_s, rng, progress, 2, tell
-        )
-    progress.results = decide.confirm(first, again)
+        again += _attempt(setting, [case for case in cases if case.name in timed], attempt=2)
+    setting.progress.results = decide.confirm(first, again)
 
 
-def _attempt(  # noqa: PLR0917 - called twice, above
-    rig: Rig,
-    cases: Sequence[Case],
-    sides: tuple[Source, Source],
-    settings: Settings,
-    budget_s: float,
-    rng: random.Random,
-    progress: Progress,
-    attempt: int,
-    tell: Tell,
-) -> list[Result]:
+def _attempt(setting: Setting, cases: Sequence[Case], attempt: int) -> list[Result]:
     """Measure rounds until every case is decided or its time is up, and judge them."""
-    offered = {case.name: _pilot(rig, case, sides, rng, attempt) for case in cases}
+    pairs = setting.progress.pairs
+    offered = {case.name: _pilot(setting, case, attempt) for case in cases}
     began = time.monotonic()
-    deadline = began + budget_s * len(cases)
+    deadline = began + setting.budget_s * len(cases)
     open_cases, closed = list(cases), list[Result]()
     rounds, number = 0, 0
     schedule: tuple[int, ...] = ()
-    results: list[Result] = []
     while open_cases:
         number += 1
-        for case in rng.sample(open_cases, len(open_cases)):
-            progress.pairs.append(_one(rig, case, sides, rng, offered[case.name], number, attempt))
+        for case in setting.rng.sample(open_cases, len(open_cases)):
+            pairs.append(_one(setting, case, offered[case.name], number, attempt))
         if number == 1:
-            rounds = decide.planned_rounds(budget_s, (time.monotonic() - began) / len(cases))
+            rounds = decide.planned_rounds(setting.budget_s, (time.monotonic() - began) / len(cases))
             schedule = decide.looks(rounds)
-            tell(f"{rounds} pairs of each case at most, looked at after {', '.join(map(str, schedule))}.")
+            setting.tell(f"{rounds} pairs of each case at most, looked at after {', '.join(map(str, schedule))}.")
         last = number >= rounds or time.monotonic() >= deadline
-        broken = _broken(open_cases, progress.pairs, attempt)
+        broken = _broken(open_cases, pairs, attempt)
         if not last and number not in schedule and len(broken) < len(open_cases):
             continue
-        look = len(schedule) if last else sum(number >= at for at in schedule)
         results = decide.judge(
             open_cases,
-            progress.pairs,
-            settings,
-            look=max(1, look),
+            pairs,
+            setting.settings,
+            look=len(schedule) if last else max(1, sum(number >= at for at in schedule)),
             looks=len(schedule),
             attempt=attempt,
             closed=closed,
         )
         going_on = set() if last else set(decide.undecided(results)) - broken
         closed += [result for result in results if result.case not in going_on]
-        tell(f"After {number} pairs: {_standing(closed, going_on)}.")
+        setting.tell(f"After {number} pairs: {_standing(closed, going_on)}.")
         open_cases = [case for case in open_cases if case.name in going_on]
-    return [*decide.judge_failures(cases, progress.pairs, attempt), *closed]
+    return [*decide.judge_failures(cases, pairs, attempt), *closed]
 
 
-def _pilot(rig: Rig, case: Case, sides: tuple[Source, Source], rng: random.Random, attempt: int) -> float:
+def _pilot(setting: Setting, case: Case, attempt: int) -> float:
     """The rate that response times are measured at: a share of what base can do, the same for both sides."""
-    pair = _one(rig, case, sides, rng, 0.0, 0, attempt)
+    pair = _one(setting, case, 0.0, 0, attempt)
     return round(OFFERED_SHARE * pair.base.metrics.get(THROUGHPUT.name, 0.0), -1)
 
 
-def _one(  # noqa: PLR0917 - as above
-    rig: Rig,
-    case: Case,
-    sides: tuple[Source, Source],
-    rng: random.Random,
-    offered_hz: float,
-    number: int,
-    attempt: int,
-) -> Pair:
+def _one(setting: Setting, case: Case, offered_hz: float, number: int, attempt: int) -> Pair:
     return measure_pair(
-        rig,
+        setting.rig,
         case,
-        *sides,
-        first=rng.choice(("base", "head")),
+        *setting.sides,
+        first=setting.rng.choice(("base", "head")),
         offered_hz=offered_hz,
         number=number,
         attempt=attempt,
@@ -209,17 +182,10 @@ def _standing(closed: Sequence[Result], going_on: set[str]) -> str:
 # --- system calls
 
 
-def _count(
-    cases: Sequence[Case],
-    sides: tuple[Source, Source],
-    settings: Settings,
-    progress: Progress,
-    *,
-    attempt: int,
-    tell: Tell,
-) -> list[Result]:
+def _count(setting: Setting, cases: Sequence[Case], attempt: int) -> list[Result]:
     """Count the calls of each strategy and transport once, whatever the number of its cases, and judge them."""
-    tell("Counting system calls.")
+    sides, progress = setting.sides, setting.progress
+    setting.tell("Counting system calls.")
     before = len(progress.calls)
     try:
         with benched() as bench:
@@ -240,7 +206,7 @@ def _count(
     for one in counted:
         if not one.base.passes and not one.head.passes:
             progress.notes.append(f"System calls of {one.case} were not counted: {one.base.reason}.")
-    return decide.judge_calls(counted, settings, attempt)
+    return decide.judge_calls(counted, setting.settings, attempt)
 
 
 def _one_of_each(cases: Sequence[Case]) -> Iterator[Case]:

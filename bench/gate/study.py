@@ -33,7 +33,7 @@ from bench.gate import decide
 from bench.gate.decide import Settings
 from bench.gate.measure import FULL_LOAD_S, WARM_UP_S, Rig, measure_pair
 from bench.gate.model import CPU, THROUGHPUT, TIMED, CallCount, CallPair, Case, Pair, Result
-from bench.gate.run import Progress, compare
+from bench.gate.run import Progress, Setting, compare
 from bench.gate.sides import Asked, Source, sources
 from bench.processes import HOME, Guard, pinned
 from bench.record import Trial
@@ -370,17 +370,8 @@ def hog(tries: int) -> None:
         process = subprocess.Popen([sys.executable, "-c", busy])
         try:
             with pinned(layout.harness), sources(Asked(), Asked(), HOME) as sides:
-                compare(
-                    rig,
-                    [case],
-                    sides,
-                    USUAL,
-                    budget_s=20,
-                    seed=number,
-                    count=False,
-                    progress=progress,
-                    tell=lambda text: None,
-                )
+                setting = Setting(rig, sides, USUAL, 20, random.Random(number), progress, lambda text: None)
+                compare(setting, [case], count=False)
         finally:
             process.kill()
             process.wait()
