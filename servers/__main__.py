@@ -15,13 +15,16 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import servers
 from servers.contract import Stop, Strategy, stop_on_sigterm
 from servers.transport import TRANSPORTS, Address, listen, listener, parse
+
+PROBE_PATIENCE_S = 10  # for each: importing a large package from a cold disk takes a while
 
 
 class Found(NamedTuple):
@@ -68,6 +71,51 @@ def why_unavailable(strategy: Strategy) -> Optional[str]:
     return None
 
 
+def try_all(strategies: Sequence[Strategy]) -> Dict[str, Optional[str]]:
+    """By name, the reason why each can't run here, or None.
+
+    They are tried in a child process, one after the other, and in another one from where that ended: a package that was
+    compiled for another CPU kills whoever calls it (SIGILL), and one that hangs is ended by an alarm.
+    """
+    found: Dict[str, Optional[str]] = {}
+    while len(found) < len(strategies):
+        found.update(_tried_in_a_child(strategies[len(found) :]))
+    return found
+
+
+def _tried_in_a_child(strategies: Sequence[Strategy]) -> Dict[str, Optional[str]]:
+    """The answers of one child: all of them, or those up to the one that ended it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            for strategy in strategies:
+                signal.alarm(PROBE_PATIENCE_S)
+                os.write(writing, json.dumps([strategy.name, why_unavailable(strategy)]).encode() + b"\n")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answers:
+        found: Dict[str, Optional[str]] = dict(json.loads(line) for line in answers)
+    _, status = os.waitpid(child, 0)
+    if len(found) < len(strategies):
+        found[strategies[len(found)].name] = _fatal(status)
+    return found
+
+
+def _fatal(status: int) -> str:
+    """What a probe that ended its process has shown, in words."""
+    if not os.WIFSIGNALED(status):
+        return "trying it ended the process"
+    number = os.WTERMSIG(status)
+    if number == signal.SIGALRM:
+        return f"trying it took more than {PROBE_PATIENCE_S} s"
+    of_another_cpu = ": a package that it needs was compiled for another CPU" if number == signal.SIGILL else ""
+    return f"trying it ended the process by {signal.Signals(number).name}{of_another_cpu}"
+
+
 def describe_interpreter() -> Dict[str, object]:
     """Which interpreter runs this server.
 
@@ -108,8 +156,9 @@ def has_jit() -> bool:
 def list_strategies() -> None:
     """Print a JSON line for each strategy, in order of name."""
     found, broken = discover()
+    reasons = try_all([strategy for strategy, _, _ in found.values()])
     for name, (strategy, module, doc) in sorted(found.items()):
-        reason = why_unavailable(strategy)
+        reason = reasons[name]
         line = {
             "name": name,
             "module": module,
@@ -203,7 +252,7 @@ def main(argv: List[str]) -> int:
         parser.error(f"there is no strategy {options.strategy!r}; there are: {', '.join(sorted(found))}{trouble}")
     strategy = found[options.strategy].strategy
     # Whoever hands down a listener has asked --list before: what a probe costs would count as the server's start.
-    reason = why_unavailable(strategy) if options.listen_fd is None else None
+    reason = try_all([strategy])[strategy.name] if options.listen_fd is None else None
     if reason is not None:
         parser.error(f"{strategy.name} can't run here: {reason}")
     try:

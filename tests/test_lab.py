@@ -137,6 +137,14 @@ def test_the_documentation_lists_every_experiment_and_its_example_is_one(shelf: 
 
 
 # On a system without Linux's own calls; `bench.lab` is imported after they have gone.
+def test_a_package_that_kills_the_process_that_calls_it_makes_its_experiment_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "liburing.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert io_uring_completion.unavailable() == "trying it ended the process by SIGILL"
+
+
 ELSEWHERE = """
 import fcntl, os, select, sys
 for module, names in ((select, ["epoll"]), (fcntl, ["F_GETPIPE_SZ", "F_SETSIG"]), (os, ["pipe2", "sched_setaffinity"])):
@@ -144,7 +152,7 @@ for module, names in ((select, ["epoll"]), (fcntl, ["F_GETPIPE_SZ", "F_SETSIG"])
         delattr(module, name)
 import platform
 platform.system = lambda: "Elsewhere"
-from bench.lab import run
+from bench.lab import io_uring_completion, run
 from bench.lab.__main__ import main
 if len(sys.argv) > 1:
     main(sys.argv[1])

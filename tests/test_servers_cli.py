@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
 import select
@@ -216,6 +217,41 @@ def test_a_strategy_that_can_not_run_here_is_listed_with_the_reason_and_refused(
         main(["impossible", "tcp:127.0.0.1:0"])
     assert ending.value.code == 2
     assert "impossible can't run here: no such thing in this kernel" in capsys.readouterr().err
+
+
+DEADLY = '''
+"""Made-up strategies, some of whose packages are broken."""
+import os, signal
+from servers.contract import Strategy
+
+def strategy(name, probe):
+    return Strategy(name, "is made up", print, "blocking", probe=probe)
+
+STRATEGIES = (
+    strategy("for_another_cpu", lambda: os.kill(os.getpid(), signal.SIGILL)),
+    strategy("between", lambda: None),
+    strategy("broken", lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+    strategy("leaves", lambda: os._exit(3)),
+    strategy("hangs", lambda: signal.pause()),
+)
+'''
+
+
+def test_a_strategy_whose_package_kills_the_process_that_tries_it_is_unavailable_and_hides_no_other(
+    new_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servers.__main__.PROBE_PATIENCE_S", 1)
+    new_file.write_text(DEADLY)
+    assert main(["--list"]) == 0
+    lines = {line["name"]: line["reason"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert lines["for_another_cpu"] == (
+        "trying it ended the process by SIGILL: a package that it needs was compiled for another CPU"
+    )
+    assert lines["between"] == ""
+    assert lines["broken"] == "trying it ended the process by SIGSEGV"
+    assert lines["leaves"] == "trying it ended the process"
+    assert lines["hangs"] == "trying it took more than 1 s"
+    assert lines["epoll_lt"] == ""
 
 
 def test_a_file_that_can_not_be_imported_is_named_and_hides_no_other(

@@ -16,6 +16,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +26,7 @@ from typing import Any
 
 from bench.lab.experiment import Experiment, Observation, at_least, same
 from bench.lab.processes import pipe, until
+from bench.processes import environment
 
 REFUSALS = {
     errno.ENOSYS: "this kernel has no io_uring (ENOSYS), or a seccomp filter hides it",
@@ -124,7 +128,19 @@ def workers() -> int:
 
 
 def unavailable() -> str:
-    """It takes the package, and a kernel that lets us."""
+    """It takes the package, and a kernel that lets us; tried in a process of its own.
+
+    A package that was compiled for another CPU ends the process that calls it (SIGILL).
+    """
+    asking = [sys.executable, "-c", f"from {__name__} import why_not; print(why_not())"]
+    asked = subprocess.run(asking, env=environment(), capture_output=True, text=True, check=False)
+    if asked.returncode < 0:
+        return f"trying it ended the process by {signal.Signals(-asked.returncode).name}"
+    return asked.stdout.strip()
+
+
+def why_not() -> str:
+    """The reason why this process can't have a ring, or nothing."""
     try:
         Ring().close()
     except ImportError:
