@@ -24,6 +24,7 @@ import bench.lab
 import report
 from bench import run as runs
 from bench.errors import BadInputError
+from bench.lab import io_uring_completion
 from bench.lab import run as lab
 from bench.lab.experiment import Chart, Finding, Lab, Observation, at_least, at_most, read_findings, same, told
 from bench.processes import Guard, environment
