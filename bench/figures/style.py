@@ -8,6 +8,7 @@ No figure is drawn here, and no data is read.
 from __future__ import annotations
 
 import io
+import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -172,6 +174,14 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], all_looks: M
                 annotation_clip=False,
             )
         axes.text(1.085, place, shorten(name), transform=axes.transAxes, va="center")
+
+
+def mark(artist: Artist, strategy: str = "", says: Sequence[str] = ()) -> None:
+    """Say whose an artist is, and what each of its points shows, a line of text each, in the order in which it draws them.
+
+    A page can then switch a strategy off in all figures at once, and tell the numbers of the point under the pointer.
+    """
+    artist.set_gid(json.dumps([strategy, *says]))
 
 
 def spread_out(wanted: Sequence[float], step: float) -> list[float]:
