@@ -177,7 +177,7 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], all_looks: M
 
 
 def mark(artist: Artist, strategy: str = "", says: Sequence[str] = ()) -> None:
-    """Say whose an artist is, and what each of its points shows, a line of text each, in the order in which it draws them.
+    """Say whose an artist is and what each of its points shows: a line of text each, in the order of drawing.
 
     A page can then switch a strategy off in all figures at once, and tell the numbers of the point under the pointer.
     """
