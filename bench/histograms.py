@@ -41,6 +41,16 @@ def decode_any(text: str) -> HdrHistogram | None:
         return None
 
 
+def merged(texts: Sequence[str]) -> str:
+    """Add histograms, as text, and write down their sum; "" where none of them holds anything."""
+    found = [hist for text in texts if (hist := decode(text)) is not None]
+    if not found:
+        return ""
+    for other in found[1:]:
+        found[0].add(other)
+    return str(found[0].encode().decode())
+
+
 def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> Floats:
     """Give the smallest recorded times, in us, that at least these shares of samples don't exceed (nearest rank)."""
     ranks = np.ceil(np.asarray(at) * float(hist.total_count) - 1e-6)

@@ -152,6 +152,16 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
         return Ending(exit_code, killed, file.read().decode(errors="replace").strip(), unasked)
 
 
+def pause(child: Child) -> None:
+    """Stop the whole process group: it gets no CPU time until `go_on`, whatever it would do with it (SIGSTOP)."""
+    _signal_group(child, signal.SIGSTOP)
+
+
+def go_on(child: Child) -> None:
+    """Let a paused process group go on; a signal that came meanwhile is handled then."""
+    _signal_group(child, signal.SIGCONT)
+
+
 def how_it_ended(ending: Ending) -> str:
     """Exit code or signal, and the last line of standard error, in words."""
     code = ending.exit_code

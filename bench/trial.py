@@ -19,6 +19,8 @@ from bench.record import Record, Server, Timing, Trial
 from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
 from bench.slo import holds, read_objective
 
+NOTHING_COMPLETED = "no message was completed"
+
 
 class Stopwatch:
     """Where the time goes: each lap is the time since the one before."""
@@ -171,7 +173,7 @@ def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int]
     if load.timed_out:
         faults.append(f"{load.timed_out} messages timed out")
     if not load.completed:
-        faults.append("no message was completed")
+        faults.append(NOTHING_COMPLETED)
     return faults
 
 

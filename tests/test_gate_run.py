@@ -16,10 +16,11 @@ from bench.errors import BadInputError
 from bench.gate import decide, run
 from bench.gate.command import read_duration, read_settings
 from bench.gate.decide import Settings
-from bench.gate.measure import Rig, disturbance, stolen, waited_for_others
+from bench.gate.measure import disturbance, stolen, waited_for_others
 from bench.gate.model import Case, Pair, Result, Sample, Side
 from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import Source
+from bench.gate.turns import Rig
 from bench.record import Load, Machine, Server, StrategyInfo
 from bench.sweep import load_sweep
 

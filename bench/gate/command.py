@@ -16,11 +16,11 @@ from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.gate import decide, show
 from bench.gate.decide import Settings
-from bench.gate.measure import Rig
 from bench.gate.model import CALLS, CPU, GATE_FILE, MEMORY, P50, P99, THROUGHPUT, Case, Gate
 from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import SERVER, Asked, Source, find_tree, sources
 from bench.gate.stored import compare_runs, is_run
+from bench.gate.turns import Rig
 from bench.load import LoadFailedError
 from bench.processes import Guard, pinned
 from bench.run import make_folder

@@ -1,76 +1,40 @@
-"""Measure one pair: a fresh server process of base and one of head, the same load on each, one after the other.
+"""Measure one pair: a fresh server process of base and one of head, the same load on each, in turns.
 
-Within a process throughput varies by a few per cent, from process to process by far more: the process is the unit, so
-windows are short and processes many. What was disturbed meanwhile is told by the kernel's own accounts.
+From process to process throughput varies by far more than within one, so the process is the unit. And a shared machine
+is faster at one moment than at the next: so both processes are there together and take many short turns, A B B A, of
+which all that lasts longer than a turn or two meets both alike. The one whose turn it isn't is stopped: a server that
+polls would take the other's CPU. What was disturbed even so is told by the kernel's own accounts.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-import psutil
 
 from bench import validity
 from bench.gate.model import CPU, MEMORY, P50, P99, THROUGHPUT, Case, Pair, Sample
 from bench.gate.sides import Source
+from bench.gate.turns import Contestant, Rig, drive, enter, leave, take_turns, total
 from bench.histograms import decode, quantiles_us
-from bench.host import CpuLayout
-from bench.load import LoadFailedError, LoadWorker, Measured, Watch, end_worker, measure, start_worker
-from bench.probes.machine import MachineProbe
-from bench.probes.process import ProcessProbe, with_children
-from bench.probes.unwatched import Unwatched
-from bench.processes import Ending, Guard
 from bench.record import Load, Machine, Server, Trial
-from bench.server import RunningServer, ServerFailedError, stop_server
-from bench.trial import describe_server, load_faults, server_faults
+from bench.trial import NOTHING_COMPLETED
 
-# Long enough for a thousand messages of the slowest strategies, short enough for thirty pairs in a minute.
-WARM_UP_S = 0.05
-FULL_LOAD_S = 0.25
+# A turn is as short as the opening of connections before it lets it be worth while; in all, either side has
+# of a second at full load, enough for a thousand messages of the slowest strategies.
+WARM_UP_S = 0.02
+TURN_S = 0.015
+FULL_LOAD_S = 0.18
+FIXED_RATE_TURN_S = 0.05
 FIXED_RATE_S = 0.2
+CONNECTION_S = 0.00025  # a turn is longer by this for each connection: each must have its share of messages in it
 # Of what base can do. A queue that a standstill of the machine leaves behind is gone the sooner the less is offered: at
 # half load twice as many messages suffer as come meanwhile.
 OFFERED_SHARE = 0.25
 MOST_WAIT = 0.10
 MOST_STEAL = 0.01
 FEWEST_CONNECTIONS = 8  # for memory per connection: below, a page more or less is all that would be seen
-
-
-@dataclass
-class Rig:
-    """What pairs are measured with; the load generator is started anew where it broke down."""
-
-    guard: Guard
-    layout: CpuLayout
-    worker_command: Sequence[str] = ()
-    _worker: LoadWorker | None = None
-
-    def worker(self) -> LoadWorker:
-        """A load generator that is warm. Raises LoadFailedError, Interrupted."""
-        if self._worker and not self._worker.usable:
-            self.end()
-        if self._worker is None:
-            self._worker = start_worker(self.layout.load, self.guard, self.worker_command)
-        return self._worker
-
-    def end(self) -> None:
-        """End it, if it runs."""
-        worker, self._worker = self._worker, None
-        if worker:
-            end_worker(worker)
-
-
-class _Window(msgspec.Struct):
-    """What the probes and the load saw of one window."""
-
-    load: Load
-    server: Server
-    machine: Machine | None
 
 
 def measure_pair(
@@ -84,9 +48,19 @@ def measure_pair(
     number: int,
     attempt: int,
 ) -> Pair:
-    """Measure both sides. Raises Interrupted; all else that goes wrong is in the pair."""
-    order = [base, head] if first == "base" else [head, base]
-    by_role = {source.side.role: measure_side(rig, case.trial, source, offered_hz) for source in order}
+    """Measure both sides at full load, then, with `offered_hz`, at that rate.
+
+    Raises Interrupted; all else that goes wrong is in the pair.
+    """
+    sides: list[Contestant] = []
+    try:
+        for source in (base, head) if first == "base" else (head, base):
+            sides.append(enter(rig, case.trial, source))
+        _measure(rig, case.trial, sides, offered_hz)
+    finally:
+        for one in sides:
+            leave(one)
+    by_role = {one.source.side.role: _sample(case.trial, one) for one in sides}
     pair = Pair(
         case=case.name,
         round=number,
@@ -111,86 +85,60 @@ def disturbance(pair: Pair) -> str:
     return ""
 
 
-def measure_side(rig: Rig, trial: Trial, source: Source, offered_hz: float) -> Sample:
-    """Measure one fresh server process: at full load, then, with `offered_hz`, at that rate. Raises Interrupted."""
-    try:
-        worker = rig.worker()
-        server = source.start(trial, rig.layout.server, rig.guard)
-    except (ServerFailedError, LoadFailedError) as error:
-        return Sample(metrics={}, failed=str(error))
-    source.side.interpreter = f"{server.implementation} {server.version}".strip()
-    died, trouble, sample = False, "", Sample(metrics={})
-    full = fixed = None
-    faults: list[str] = []
-    try:
-        at_start = _rss_bytes(server)
-        full, more = _drive(worker, trial, server, 0.0)
-        faults += more
-        if offered_hz and not faults:
-            fixed, more = _drive(worker, at_rate(trial), server, offered_hz)
-            faults += more
-        died = server.ended
-    except LoadFailedError as error:
-        died, trouble = server.ended, str(error)
-    finally:
-        ending = stop_server(server)
-    died = died or ending.unasked
-    faults = [*server_faults(server, ending, died), *([trouble] if trouble and not died else []), *faults]
-    if faults or full is None:
-        sample.failed = "; ".join(dict.fromkeys(faults)) or "nothing was measured"
-        return sample
-    return _sample(trial, full, fixed, at_start)
+def _measure(rig: Rig, trial: Trial, sides: Sequence[Contestant], offered_hz: float) -> None:
+    """Let both sides have their turns at full load and, with `offered_hz`, at that rate. Raises Interrupted."""
+    at_full_load = _turn(trial, TURN_S)
+    at_rate = msgspec.structs.replace(_turn(trial, FIXED_RATE_TURN_S), workload="open", arrivals="constant", depth=1)
+
+    def full(one: Contestant) -> None:
+        one.full += drive(rig, one, at_full_load, 0.0)
+
+    def fixed(one: Contestant) -> None:
+        one.fixed += drive(rig, one, at_rate, offered_hz)
+
+    take_turns(sides, turns(FULL_LOAD_S, at_full_load.duration_s), full)
+    if offered_hz:
+        take_turns(sides, turns(FIXED_RATE_S, at_rate.duration_s), fixed)
 
 
-def at_rate(trial: Trial) -> Trial:
-    """The same point under messages at planned times, evenly spaced."""
-    return msgspec.structs.replace(trial, workload="open", arrivals="constant", depth=1, duration_s=FIXED_RATE_S)
+def _turn(trial: Trial, turn_s: float) -> Trial:
+    """A turn at that point."""
+    lasting_s = max(turn_s, CONNECTION_S * trial.connections)
+    return msgspec.structs.replace(trial, warmup_s=WARM_UP_S, duration_s=lasting_s)
 
 
-def _drive(worker: LoadWorker, trial: Trial, server: RunningServer, rate_hz: float) -> tuple[_Window | None, list[str]]:
-    """Put a load on the server; what came of it, and what was wrong with it. Raises LoadFailedError, Interrupted."""
-    probe = ProcessProbe() if server.child else Unwatched()
-    machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
-    seen: list[tuple[dict[str, float], Machine | None]] = []
-
-    def opened() -> None:
-        machine.start()
-        probe.start([server.pid])
-
-    def closed() -> None:
-        found = machine.stop()
-        seen.append((probe.stop(), found))
-
-    measured: Measured = measure(worker, trial, rate_hz, server, Watch(_nothing, opened, closed, _nothing))
-    faults = load_faults(trial, measured, server.refused, "")
-    metrics, found = seen[0]
-    if "cpu_ns" not in metrics:
-        return None, [*faults, probe.missing.get("cpu_ns", "the server's CPU time can't be read")]
-    about = describe_server(server, probe, metrics, Ending(0, killed=False, stderr_tail=""))
-    return _Window(measured.load, about, found), faults
+def turns(in_all_s: float, turn_s: float) -> int:
+    """How many turns of a length each side has: an even number, so that neither is always the second."""
+    return max(2, 2 * round(in_all_s / turn_s / 2))
 
 
-def _sample(trial: Trial, full: _Window, fixed: _Window | None, at_start_bytes: float) -> Sample:
+def _sample(trial: Trial, one: Contestant) -> Sample:
+    """What one side came to."""
+    faults = list(dict.fromkeys(one.faults))
+    if not faults and not sum(window.load.completed for window in one.full):
+        faults.append(NOTHING_COMPLETED)
+    if faults:
+        return Sample(metrics={}, failed="; ".join(faults))
+    full = total(one.full)
+    fixed = total(one.fixed) if one.fixed else None
     load, server = full.load, full.server
-    window_s = (load.closed_ns - load.opened_ns) / 1e9
-    rate_hz = load.completed / window_s
+    rate_hz = load.completed / ((load.closed_ns - load.opened_ns) / 1e9)
     probed_s = (server.closed_ns - server.opened_ns) / 1e9
     metrics = {
         THROUGHPUT.name: rate_hz,
         CPU.name: server.metrics["cpu_ns"] / probed_s / rate_hz / 1e3,
     }
-    if trial.connections >= FEWEST_CONNECTIONS and at_start_bytes and "rss_bytes" in server.metrics:
-        metrics[MEMORY.name] = (server.metrics["rss_bytes"] - at_start_bytes) / trial.connections
-    hdr = fixed.load.response_hdr if fixed else ""
-    hist = decode(hdr)
+    if trial.connections >= FEWEST_CONNECTIONS and one.at_start_bytes and "rss_bytes" in server.metrics:
+        metrics[MEMORY.name] = (server.metrics["rss_bytes"] - one.at_start_bytes) / trial.connections
+    hist = decode(fixed.load.response_hdr) if fixed else None
     if hist is not None:
         metrics[P50.name], metrics[P99.name] = quantiles_us(hist, (0.5, 0.99)).tolist()
-    windows = [full, *([fixed] if fixed else [])]
+    stages = [full, *([fixed] if fixed else [])]
     return Sample(
         metrics=metrics,
-        response_hdr=hdr if hist is not None else "",
-        wait=max(waited_for_others(one.load, one.server, one.machine) for one in windows),
-        steal=max(stolen(one.server, one.machine) for one in windows),
+        response_hdr=fixed.load.response_hdr if fixed and hist is not None else "",
+        wait=max(waited_for_others(stage.load, stage.server, stage.machine) for stage in stages),
+        steal=max(stolen(stage.server, stage.machine) for stage in stages),
         client_bound=validity.bottleneck(load, server, full.machine) == "client",
     )
 
@@ -225,21 +173,3 @@ def stolen(server: Server, machine: Machine | None) -> float:
     if machine is None:
         return 0.0
     return max(machine.server_steal_ns, machine.load_steal_ns) / max(1, server.closed_ns - server.opened_ns)
-
-
-def _rss_bytes(server: RunningServer) -> float:
-    total = 0
-    for pid in with_children([server.pid]) if server.child else []:
-        with suppress(psutil.Error):
-            total += psutil.Process(pid).memory_info().rss
-    return float(total)
-
-
-def timed(take: Callable[[], Pair]) -> tuple[Pair, float]:
-    """A pair, and the seconds that it took."""
-    began = time.monotonic()
-    return take(), time.monotonic() - began
-
-
-def _nothing() -> None:
-    pass

@@ -31,10 +31,11 @@ import msgspec
 from bench import host
 from bench.gate import decide
 from bench.gate.decide import Settings
-from bench.gate.measure import FULL_LOAD_S, WARM_UP_S, Rig, measure_pair
+from bench.gate.measure import FULL_LOAD_S, WARM_UP_S, measure_pair
 from bench.gate.model import CPU, THROUGHPUT, TIMED, CallCount, CallPair, Case, Pair, Result
 from bench.gate.run import Progress, Setting, compare
 from bench.gate.sides import Asked, Source, sources
+from bench.gate.turns import Rig
 from bench.processes import HOME, Guard, pinned
 from bench.record import Trial
 from bench.why.count import benched, count_calls
