@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.contests import Contest, contests
-from bench.histograms import CURVE, Floats, curve_us, decode, percentiles_us
+from bench.histograms import CURVE, Floats, decode, percentiles_us, told_us
 from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
@@ -49,7 +49,7 @@ def analyse(run: Run) -> Analysis:
     trial_rows: list[dict[str, Any]] = []
     case_rows: list[dict[str, Any]] = []
     estimate_rows: list[dict[str, Any]] = []
-    curve_rows: list[dict[str, Any]] = []
+    found_curves: list[pd.DataFrame] = []
     for _, group in groupby(records, key=lambda record: _sort_key(record)[:-2]):
         same = list(group)
         times = _times(same)
@@ -57,11 +57,11 @@ def analyse(run: Run) -> Analysis:
         trial_rows += rows
         case_rows.append(_case_row(rows))
         estimate_rows += _estimate_rows(rows, times)
-        curve_rows += _curve_rows(rows, times)
+        found_curves += _curves(len(case_rows) - 1, rows, times)
     estimates = pd.DataFrame(estimate_rows, columns=[*CASE, *ESTIMATE_COLUMNS])
     cases = pd.DataFrame(case_rows, columns=[*CASE, *CASE_COLUMNS])
     trials = pd.DataFrame(trial_rows, columns=[*CASE, *TRIAL_COLUMNS])
-    curves = pd.DataFrame(curve_rows, columns=[*CASE, *CURVE_COLUMNS])
+    curves = _of_cases(cases, found_curves)
     rivals = tuple(contests(trials, estimates))
     return Analysis(run, trials, cases, estimates, curves, rivals, load_points(cases, estimates))
 
@@ -204,9 +204,8 @@ def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, mean
     names, at = [metric.name for metric in metrics], [metric.quantile or 0.0 for metric in metrics]
     curves = []
     for record, hist in hists:
-        own = percentiles_us(hist, at, _unfinished(record, kind))
-        found.by_trial.setdefault(record.id, {}).update(zip(names, own.value.tolist(), strict=True))
-        curves.append(curve_us(hist))
+        found.by_trial.setdefault(record.id, {}).update(zip(names, told_us(hist, at).tolist(), strict=True))
+        curves.append(told_us(hist, CURVE))
     total = hists[0][1]
     for _, hist in hists[1:]:
         total.add(hist)
@@ -215,7 +214,7 @@ def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, mean
     found.merged.update(zip(names, zip(*merged, strict=True), strict=True))
     if kind in ("service", "response"):
         shown_as = "latency" if "latency" in meanings else kind
-        found.curves[shown_as] = (curves, curve_us(total))
+        found.curves[shown_as] = (curves, told_us(total, CURVE))
         found.told_up_to[shown_as] = total.total_count / (total.total_count + unfinished)
 
 
@@ -237,14 +236,27 @@ def _unfinished(record: Record, kind: str) -> int:
 CURVE_COLUMNS = ["of", "p", "value_us", "min_us", "max_us", "lower_bound", "client_bound"]
 
 
-def _curve_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dict[str, Any]]:
-    case = {name: rows[0][name] for name in CASE}
+def _curves(case: int, rows: Sequence[dict[str, Any]], times: Times) -> Iterable[pd.DataFrame]:
+    """The curves of a case, which is told by its place among the cases: there are far more points than cases."""
     for of, (curves, merged) in sorted(times.curves.items()):
-        lowest, highest = np.min(curves, axis=0), np.max(curves, axis=0)  # NaN where a trial alone can't tell
-        for p, value, low, high in zip(CURVE, merged.tolist(), lowest.tolist(), highest.tolist(), strict=True):
-            if not math.isnan(value):
-                row = (of, p, value, low, high, p > times.told_up_to[of], _bound(rows))
-                yield case | dict(zip(CURVE_COLUMNS, row, strict=True))
+        told = ~np.isnan(merged)
+        columns = {
+            "of": of,
+            "p": np.array(CURVE)[told],
+            "value_us": merged[told],
+            "min_us": np.min(curves, axis=0)[told],  # NaN where a trial alone can't tell
+            "max_us": np.max(curves, axis=0)[told],
+            "lower_bound": np.array(CURVE)[told] > times.told_up_to[of],
+            "client_bound": _bound(rows),
+        }
+        yield pd.DataFrame(columns, index=np.full(int(told.sum()), case))
+
+
+def _of_cases(cases: pd.DataFrame, found: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of all curves, with the definition of each one's case before it."""
+    if not found:
+        return pd.DataFrame(columns=[*CASE, *CURVE_COLUMNS])
+    return cases[[*CASE]].join(pd.concat(found), how="inner").reset_index(drop=True)
 
 
 # --- estimates: a row a case and metric

@@ -1,4 +1,4 @@
-"""The command line: what each command takes. What it does is in commands.py.
+"""The command line: what each command takes. What it does is in commands/, or with the part that it belongs to.
 
 Exit codes: 0 fine, 1 failed trials or a regression, 2 bad input, 3 an inconclusive gate, 130 and 143 ended by SIGINT
 and SIGTERM. Heavy imports stay inside the commands: `iobench --help` must be quick.
@@ -64,11 +64,11 @@ def sweep(
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
 ) -> None:
     """Run a sweep and write its report."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import sweep as command  # noqa: PLC0415
+    from bench.commands.choice import Choice  # noqa: PLC0415
 
-    if resume is None:
-        raise typer.Exit(commands.sweep(commands.Choice(name, strategies, slo, python, target), results))
-    raise typer.Exit(commands.resume(resume, commands.Choice(name, strategies, slo, python, target), results))
+    choice = Choice(name, strategies, slo, python, target)
+    raise typer.Exit(command.sweep(choice, results) if resume is None else command.resume(resume, choice, results))
 
 
 @app.command()
@@ -82,9 +82,10 @@ def plan(
     trials: Annotated[bool, typer.Option("--trials", help="List every trial, in order of execution.")] = False,
 ) -> None:
     """Show a sweep's trials and how long they take; run nothing."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import plan as command  # noqa: PLC0415
+    from bench.commands.choice import Choice  # noqa: PLC0415
 
-    commands.plan(commands.Choice(name, strategies, slo, python, target), trials)
+    command.plan(Choice(name, strategies, slo, python, target), trials)
 
 
 @app.command(name="list")
@@ -92,9 +93,9 @@ def list_(
     python: Annotated[str | None, typer.Option("--python", metavar="PYTHON", help="On this interpreter.")] = None,
 ) -> None:
     """List the strategies and whether they can run here."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import servers as command  # noqa: PLC0415
 
-    commands.list_(python)
+    command.list_(python)
 
 
 @app.command()
@@ -103,17 +104,17 @@ def serve(
     address: Annotated[str, typer.Argument(help="tcp:HOST:PORT, unix:PATH or pipe:PATH.", show_default=False)],
 ) -> None:
     """Run one echo server until SIGTERM or Ctrl-C."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import servers as command  # noqa: PLC0415
 
-    commands.serve(strategy, address)
+    command.serve(strategy, address)
 
 
 @app.command(context_settings=PASSED_THROUGH, add_help_option=False)
 def load(context: typer.Context) -> None:
     """Put load on an echo server, ours or not (iobench load --help)."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import servers as command  # noqa: PLC0415
 
-    commands.load(context.args)
+    command.load(context.args)
 
 
 @app.command()
@@ -124,9 +125,9 @@ def calibrate(
     ),
 ) -> None:
     """Prove the load generator on this machine: twelve claims, measured."""
-    from bench import commands  # noqa: PLC0415
+    from bench.calibrate import run as command  # noqa: PLC0415
 
-    raise typer.Exit(commands.calibrate(quick, results))
+    raise typer.Exit(command.calibrate(quick, results))
 
 
 @app.command()
@@ -139,9 +140,9 @@ def lab(
     ] = None,
 ) -> None:
     """Show single mechanisms of the kernel: what is claimed, and what it does."""
-    from bench import commands  # noqa: PLC0415
+    from bench.lab import run as command  # noqa: PLC0415
 
-    raise typer.Exit(commands.lab(name, everything, results))
+    raise typer.Exit(command.lab(name, everything, results))
 
 
 @app.command()
@@ -157,9 +158,9 @@ def why(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Count what a message costs: system calls, switches, CPU time."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import why as command  # noqa: PLC0415
 
-    raise typer.Exit(commands.why(strategies or [], transport, python, run, results))
+    raise typer.Exit(command.why(strategies or [], transport, python, run, results))
 
 
 @app.command()
@@ -173,9 +174,9 @@ def anatomy(
     ] = None,
 ) -> None:
     """Show every system call that one echo takes, in order."""
-    from bench import commands  # noqa: PLC0415
+    from bench.anatomy import run as command  # noqa: PLC0415
 
-    raise typer.Exit(commands.anatomy(strategies, transport, svg, results))
+    raise typer.Exit(command.anatomy(strategies, transport, svg, results))
 
 
 @app.command()
@@ -252,9 +253,9 @@ def report(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Make a run's report again from its raw data."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import folders as command  # noqa: PLC0415
 
-    commands.report(run, results)
+    command.report(run, results)
 
 
 @app.command()
@@ -265,9 +266,9 @@ def export(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Write a run's data in the format of another tool."""
-    from bench import commands  # noqa: PLC0415
+    from bench.commands import folders as command  # noqa: PLC0415
 
-    commands.export(run, to, out, results)
+    command.export(run, to, out, results)
 
 
 def main() -> NoReturn:

@@ -70,7 +70,7 @@ def _group(row: Mapping[Any, Any]) -> tuple[Any, ...]:
 
 def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], list[float]]:
     values: dict[tuple[Any, ...], list[float]] = {}
-    for row in trials[trials[metric.name] > 0].to_dict("records"):
+    for row in trials.loc[trials[metric.name] > 0, [*GROUP, "strategy", metric.name]].to_dict("records"):
         values.setdefault((*_group(row), row["strategy"]), []).append(row[metric.name])
     return values
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -59,14 +60,26 @@ def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> Floats:
 
 def _ranked_us(hist: HdrHistogram, ranks: NDArray[np.float64], lowest: bool = False) -> Floats:
     """Give the times of these ranks, from 1, in us: the highest that their buckets hold, or the lowest."""
-    counts = np.ctypeslib.as_array(hist.counts)
+    last = hist.get_counts_array_index(hist.max_value)  # far before the end of the array, as a rule
+    counts = np.ctypeslib.as_array(hist.counts)[: last + 1]
     recorded = np.flatnonzero(counts)
     reached = np.cumsum(counts[recorded])
     indices = recorded[np.minimum(np.searchsorted(reached, ranks), len(recorded) - 1)]
-    starts = {index: hist.get_value_from_index(index) for index in {int(index) for index in indices}}
-    if not lowest:
-        starts = {index: hist.get_highest_equivalent_value(start) for index, start in starts.items()}
-    return np.array([starts[int(index)] / 1e3 for index in indices])
+    starts, widths = _buckets(hist, indices)
+    return np.asarray(starts if lowest else starts + widths - 1, dtype=np.float64) / 1e3
+
+
+def _buckets(hist: HdrHistogram, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the lowest values of the histogram's counters, and how many values each counts: all of them at once.
+
+    The first counters are of equal width; from there on, every half a sub-bucket count of them are twice as wide as the
+    ones before (Tene: HdrHistogram).
+    """
+    half = hist.sub_bucket_half_count
+    doubled = (indices >> hist.sub_bucket_half_count_magnitude) - 1
+    within = np.where(doubled < 0, indices, (indices & (half - 1)) + half)
+    widths = np.left_shift(1, np.maximum(doubled, 0) + hist.unit_magnitude)
+    return within * widths, widths
 
 
 class Percentiles(NamedTuple):
@@ -91,9 +104,10 @@ def percentiles_us(hist: HdrHistogram, at: Sequence[float], unfinished: int = 0)
     """
     n = int(hist.total_count)
     wanted = np.asarray(at, dtype=np.float64)
-    low_ranks, _ = quantile_ranks(n, wanted)
-    _, high_ranks = quantile_ranks(n + unfinished, wanted)
-    told = np.array([n >= samples_needed(quantile) for quantile in at])
+    low_ranks, high_ranks = quantile_ranks(n, wanted)
+    if unfinished:
+        _, high_ranks = quantile_ranks(n + unfinished, wanted)
+    told = n >= _needs(tuple(at))
     value, high = quantiles_us(hist, at), _ranked_us(hist, high_ranks)
     low = np.where(low_ranks > 0, _ranked_us(hist, np.maximum(1, low_ranks), lowest=True), 0.0)
     return Percentiles(
@@ -104,10 +118,11 @@ def percentiles_us(hist: HdrHistogram, at: Sequence[float], unfinished: int = 0)
     )
 
 
-def curve_us(hist: HdrHistogram) -> Floats:
-    """Give the percentile curve at CURVE, NaN where there are too few samples."""
-    told = np.array([hist.total_count >= need for need in CURVE_NEEDS])
-    return np.where(told, quantiles_us(hist, CURVE), math.nan)
+def told_us(hist: HdrHistogram, at: Sequence[float]) -> Floats:
+    """Give percentiles without their intervals, NaN where there are too few samples to tell them."""
+    return np.where(hist.total_count >= _needs(tuple(at)), quantiles_us(hist, at), math.nan)
 
 
-CURVE_NEEDS = tuple(samples_needed(p) for p in CURVE)
+@lru_cache(maxsize=64)
+def _needs(at: tuple[float, ...]) -> NDArray[np.int64]:
+    return np.array([samples_needed(quantile) for quantile in at])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -273,20 +274,14 @@ def read_run(folder: Path) -> Run:
         raise BadInputError(f"There is no run folder {folder}.", "ls results/ shows the runs that there are")
     manifest = read_manifest(folder)
     trials = folder / TRIALS_FILE
-    try:
-        lines = trials.read_bytes().split(b"\n") if trials.exists() else []
-    except OSError as error:
-        raise BadInputError(f"{trials} can't be read: {error.strerror}.", f"ls -l {trials}") from None
     decoder = msgspec.json.Decoder(Record)
     records: dict[str, Record] = {}
     notes: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(trials):
         try:
             record = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            cut = number == len(lines)  # the file does not end in a newline: the writer was killed
+            cut = not line.endswith(b"\n")  # the writer was killed
             notes.append(f"{trials}:{number} is left out: {'the line was cut off' if cut else error}")
             continue
         if record.schema > SCHEMA:
@@ -296,6 +291,17 @@ def read_run(folder: Path) -> Run:
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return Run(folder=folder, manifest=manifest, records=list(records.values()), notes=notes)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read a file line by line: its lines that are not blank, with their numbers."""
+    try:
+        with path.open("rb") as file:
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BadInputError(f"{path} can't be read: {error.strerror}.", f"ls -l {path}") from None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -6,6 +6,7 @@ Nothing here knows a trial, a strategy or a table.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         cut += 1
         ways += math.comb(n, cut)
     attained = max(0.0, 1 - 2 * ways / 2**n)
-    return Interval(float(np.median(ordered)), float(ordered[cut]), float(ordered[n - 1 - cut]), attained)
+    return Interval(float(statistics.median(ordered)), float(ordered[cut]), float(ordered[n - 1 - cut]), attained)
 
 
 @lru_cache(maxsize=64)

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from synthetic import manifest, record, why, write_run
 
-from bench import commands, host
+from bench import host
 from bench.catalogue import list_strategies
+from bench.commands import why as asked
 from bench.errors import BadInputError
 from bench.load import LoadFailedError
 from bench.plan import make_plan
@@ -47,7 +48,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 def test_tables_and_sentences_are_printed_and_the_file_is_written(
     made_up: list[tuple[str, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert commands.why(["epoll_lt", "poll", "epoll_lt"], "unix", "", None, tmp_path) == 0
+    assert asked.why(["epoll_lt", "poll", "epoll_lt"], "unix", "", None, tmp_path) == 0
     assert made_up == [("epoll_lt", "unix", ""), ("poll", "unix", "")]
     out = capsys.readouterr().out
     assert "epoll_lt on unix makes 2.02 system calls" in " ".join(out.split())
@@ -63,7 +64,7 @@ def test_with_a_run_its_strategies_are_counted_and_its_report_shows_them(
 ) -> None:
     about = manifest(["epoll_lt", "poll", "somebody_else"])
     folder = write_run(tmp_path / "run", [record("epoll_lt"), record("poll"), record("somebody_else")], about)
-    assert commands.why([], "tcp", "", str(folder), tmp_path) == 0
+    assert asked.why([], "tcp", "", str(folder), tmp_path) == 0
     assert [name for name, *_ in made_up] == ["epoll_lt", "poll"]
     assert [counts.strategy for counts in files.understood(read_manifest(folder).why)] == ["epoll_lt", "poll"]
     assert 'id="why"' in (folder / "report.html").read_text(encoding="utf-8")
@@ -73,7 +74,7 @@ def test_with_a_run_its_strategies_are_counted_and_its_report_shows_them(
 def test_a_strategy_that_could_not_be_counted_makes_the_exit_code_1(
     made_up: list[tuple[str, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert commands.why(["select"], "tcp", "", None, tmp_path) == 1
+    assert asked.why(["select"], "tcp", "", None, tmp_path) == 1
     assert "never said that it was ready" in " ".join(capsys.readouterr().out.split())
 
 
@@ -97,7 +98,7 @@ def test_bad_input_is_told_with_a_next_step_before_anything_is_counted(
     what: str,
 ) -> None:
     with pytest.raises(BadInputError, match=what) as caught:
-        commands.why(names, transport, python, run, tmp_path)
+        asked.why(names, transport, python, run, tmp_path)
     assert caught.value.next_step
     assert made_up == []
 
@@ -110,7 +111,7 @@ def test_a_load_generator_that_does_not_start_is_told(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(command, "benched", benched)
     with pytest.raises(BadInputError, match="can't be started: it died"):
-        commands.why(["epoll_lt"], "tcp", "", None, tmp_path)
+        asked.why(["epoll_lt"], "tcp", "", None, tmp_path)
 
 
 def test_a_new_run_takes_what_was_counted_of_its_strategies_into_its_manifest(tmp_path: Path) -> None:

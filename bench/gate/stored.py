@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import commands, host
+from bench import host
+from bench.commands.sweep import run_again
 from bench.errors import BadInputError
 from bench.gate import decide
 from bench.gate.decide import Settings
@@ -46,7 +47,7 @@ def compare_runs(base: Path, head: str, results: Path, settings: Settings) -> Ga
             f"Base is a stored run, so head must be one, too, or be left out; {head} is none.",
             f"iobench gate --base {base}    runs the same trials again and compares",
         )
-    after = read_run(folder) if folder else read_run(commands.run_again(before, results))
+    after = read_run(folder) if folder else read_run(run_again(before, results))
     unlike = [
         f"{fact} is {before.manifest.host.get(fact)} and {after.manifest.host.get(fact)}"
         for fact in SAME_HOST

@@ -1,0 +1,62 @@
+"""`iobench plan`: what a sweep would do, and how long it would take. Nothing is run."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import interpreters
+from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
+from bench.plan import Plan, expected_s
+from bench.progress import duration, name
+from bench.say import say
+from bench.slo import MAX_STEPS
+
+
+def plan(choice: Choice, every_trial: bool) -> None:
+    """Print what a sweep would do."""
+    chosen = choose_sweep(choice)
+    planned = plan_of(chosen)
+    if every_trial:
+        for trial in planned.trials:
+            print(f"{trial.id}  {name(trial)}")
+        return
+    if chosen.description:
+        say(f"{chosen.name}: {chosen.description}")
+    Console().print(_plan_table(planned))
+    each = f"{chosen.warmup_s:g} s of warm-up and {chosen.duration_s:g} s measured in each trial"
+    time = duration(expected_s(planned.runnable, planned.slo))
+    repeats = f"{chosen.repeats} repeats in blocks, each" if chosen.repeats > 1 else "one repeat,"
+    times = f"{repeats} shuffled (seed {chosen.seed})"
+    if planned.slo:
+        say(
+            f"{len(planned.trials)} searches for the highest Poisson rate that holds {planned.slo}, {time} or so: "
+            f"{times}; each begins with a closed loop and takes {MAX_STEPS} steps at most; {each}, or more where the "
+            "percentile takes more messages."
+        )
+    else:
+        say(f"{len(planned.trials)} trials, {time} or so: {times}; {each}.")
+    for interpreter in planned.interpreters.values():
+        if interpreter.available:
+            say(f"- {interpreter.name or 'iobench itself'} is {interpreters.describe(interpreter)}", indent="  ")
+    for note in [*planned.notes, *unavailable_notes(planned)]:
+        say(f"- {note}", indent="  ")
+
+
+def _plan_table(planned: Plan) -> Table:
+    """How often each strategy is measured at which points."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("strategy", no_wrap=True)
+    for column in ("transports", "connections", "bytes", "workloads"):
+        table.add_column(column)
+    table.add_column("trials", justify="right")
+    for strategy in planned.strategies:
+        trials = [trial for trial in planned.trials if trial.strategy == strategy]
+        axes: list[set[str] | set[int]] = [
+            {trial.transport for trial in trials},
+            {trial.connections for trial in trials},
+            {trial.message_bytes for trial in trials},
+            {trial.workload for trial in trials},
+        ]
+        table.add_row(strategy, *(", ".join(map(str, sorted(axis))) for axis in axes), str(len(trials)))
+    return table

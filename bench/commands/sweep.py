@@ -1,0 +1,158 @@
+"""`iobench sweep`: run one from its beginning, or go on with one, sum up and write the report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from bench import interpreters
+from bench import run as runs
+from bench import sweep as sweeps
+from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
+from bench.commands.folders import open_run, write_report
+from bench.errors import BadInputError
+from bench.host import CpuLayout, choose_cpus
+from bench.plan import Plan, expected_s, lasting_s
+from bench.progress import duration, for_console, name
+from bench.record import Record, Run, Search
+from bench.say import complain, say
+from bench.slo import USUAL_STEPS
+from bench.sweep import Sweep
+
+MAX_GROUPS = 12
+
+
+def sweep(choice: Choice, results: Path) -> int:
+    """Run a sweep from its beginning; returns the exit code."""
+    chosen = choose_sweep(choice)
+    layout = choose_cpus(max(chosen.threads))
+    planned = plan_of(chosen)
+    folder = runs.start_run(results, chosen, planned, layout)
+    return _run(planned, folder, [], layout)
+
+
+def resume(run: str, choice: Choice, results: Path) -> int:
+    """Run what is missing of an earlier run; returns the exit code. A failed trial counts as done."""
+    earlier = open_run(run, results)
+    chosen = _sweep_of(earlier)
+    if any(choice):
+        name_or_file = choice.name_or_file or chosen.name
+        _refuse_another_sweep(earlier, chosen, choose_sweep(choice._replace(name_or_file=name_or_file)))
+    layout = choose_cpus(max(chosen.threads))
+    changed = runs.differences(earlier, layout)
+    if changed:
+        raise _not_the_same(earlier, changed)
+    planned = plan_of(chosen, earlier.manifest.strategies)
+    changed = interpreters.changes(earlier.manifest.interpreters, list(planned.interpreters.values()))
+    if changed:
+        raise _not_the_same(earlier, changed)
+    return _run(planned, earlier.folder, earlier.records, layout)
+
+
+def run_again(earlier: Run, results: Path) -> Path:
+    """Run the trials of an earlier run once more, into a folder of their own, which is returned."""
+    chosen = _sweep_of(earlier)
+    layout = choose_cpus(max(chosen.threads))
+    changed = runs.differences(earlier, layout)
+    if changed:
+        raise _not_the_same(earlier, changed)
+    planned = plan_of(chosen, earlier.manifest.strategies)
+    folder = runs.start_run(results, chosen, planned, layout)
+    if _run(planned, folder, [], layout) >= 128:
+        raise BadInputError("The run was interrupted: there is nothing to compare.", f"iobench report {folder}")
+    return folder
+
+
+def _sweep_of(run: Run) -> Sweep:
+    values = {key: value for key, value in run.manifest.sweep.items() if key not in ("name", "trials_planned")}
+    try:
+        return sweeps.from_values(str(run.manifest.sweep.get("name", "")), values, str(run.folder))
+    except BadInputError as error:
+        raise BadInputError(
+            f"{run.folder} was made by a sweep that this iobench does not know: {error}",
+            "iobench sweep makes a new run",
+        ) from None
+
+
+def _refuse_another_sweep(run: Run, made_with: Sweep, asked_for: Sweep) -> None:
+    then, now = msgspec.to_builtins(made_with), msgspec.to_builtins(asked_for)
+    changed = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in then if then[key] != now[key]]
+    if changed:
+        raise BadInputError(
+            f"{run.folder} was made with another sweep: {'; '.join(changed)}.", f"iobench sweep --resume {run.folder}"
+        )
+
+
+def _not_the_same(run: Run, changed: Sequence[str]) -> BadInputError:
+    return BadInputError(
+        f"{run.folder} can't be continued here, for its figures would not compare: {'; '.join(changed)}.",
+        f"iobench sweep {run.manifest.sweep.get('name', '')} makes a new run",
+    )
+
+
+def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> int:
+    """Run what is left, sum up, write the report; returns the exit code."""
+    left = runs.remaining(planned, done)
+    runnable = [trial for trial in left if not planned.why_not(trial)]
+    for note in [*planned.notes, *unavailable_notes(planned)]:
+        complain(f"note: {note}")
+    threads = max((trial.threads for trial in planned.trials), default=1)
+    if threads > len(layout.load):
+        complain(f"note: up to {threads} load threads share {len(layout.load)} of this machine's cores")
+    if layout.shared:
+        complain("note: server and load share one core here; every trial is flagged shared_core")
+    what, total = "searches" if planned.slo else "trials", len(planned.trials)
+    already = f"{total - len(left)} of {total} {what} are done, {len(left)} missing. " if done else ""
+    complain(f"{already}{len(left)} {what} into {folder}, {duration(expected_s(runnable, planned.slo))} or so.")
+    steps = USUAL_STEPS if planned.slo else 0
+    planned_s = {trial.id: lasting_s(trial) * (1 + steps) for trial in runnable}
+    progress = for_console(Console(stderr=True, highlight=False), left, planned_s)
+    outcome = runs.run_trials(planned, folder, done, layout, progress)
+    _sum_up(outcome, outcome.trials if planned.slo else len(planned.trials))
+    _tell_answers(outcome.searches)
+    if outcome.interrupted:
+        complain(f"Interrupted; what there is, is in {folder}. To go on:")
+        print(f"  iobench sweep --resume {shlex.quote(str(folder))}", file=sys.stderr)
+    if outcome.trials:
+        complain("Writing the report.")
+        print(write_report(folder), flush=True)
+    if outcome.interrupted:
+        return 128 + outcome.interrupted
+    return 1 if outcome.failed else 0
+
+
+def _sum_up(outcome: runs.Outcome, planned: int) -> None:
+    if outcome.wall_s:
+        say(
+            f"{outcome.trials} of {planned} trials: {outcome.ok} ok, {len(outcome.failed)} failed, "
+            f"{len(outcome.unavailable)} unavailable. {duration(outcome.wall_s)}, of which {outcome.overhead:.1%} "
+            "went into starting servers, connecting and ending."
+        )
+    for status, records in (("failed", outcome.failed), ("unavailable", outcome.unavailable)):
+        groups = Counter((_without_repeat(record), record.reason) for record in records)
+        for (what, reason), times in list(groups.items())[:MAX_GROUPS]:
+            say(f"{status} {times}x: {what}: {reason}", indent="    ")
+        if len(groups) > MAX_GROUPS:
+            say(f"{status}: {len(groups) - MAX_GROUPS} more kinds, all in the report")
+
+
+def _tell_answers(searches: Sequence[Search]) -> None:
+    """The highest rate of each case, with what is known to be too much."""
+    for search in sorted(searches, key=lambda one: (name(one.start), -one.held_hz)):
+        if search.held_hz:
+            beyond = f"missed at {search.missed_hz:,.0f}/s" if search.missed_hz else "not missed at any rate tried"
+            answer = f"holds {search.slo} up to {search.held_hz:,.0f} messages/s, {beyond}"
+        else:
+            answer = f"has no rate that is known to hold {search.slo}"
+        unfinished = "" if search.finished else " (the search is unfinished)"
+        say(f"{name(search.start)}: {answer}{f': {search.reason}' if search.reason else ''}{unfinished}", indent="    ")
+
+
+def _without_repeat(record: Record) -> str:
+    return name(record.trial).rpartition(" #")[0]
