@@ -234,31 +234,37 @@ def _unfinished(record: Record, kind: str) -> int:
     return record.load.in_flight + (record.load.unsent if kind == "response" else 0)
 
 
-CURVE_COLUMNS = ["of", "p", "value_us", "min_us", "max_us", "lower_bound", "client_bound"]
+CURVE_COLUMNS = ["of", "p", "value_us", "min_us", "max_us", "lower_bound", "client_bound", "ids"]
 
 
 def _curve_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dict[str, Any]]:
     case = {name: rows[0][name] for name in CASE}
+    ids = _ids(rows)
     for of, (curves, merged) in sorted(times.curves.items()):
         lowest, highest = np.min(curves, axis=0), np.max(curves, axis=0)  # NaN where a trial alone can't tell
         for p, value, low, high in zip(CURVE, merged.tolist(), lowest.tolist(), highest.tolist(), strict=True):
             if not math.isnan(value):
-                row = (of, p, value, low, high, p > times.told_up_to[of], _bound(rows))
+                row = (of, p, value, low, high, p > times.told_up_to[of], _bound(rows), ids)
                 yield case | dict(zip(CURVE_COLUMNS, row, strict=True))
 
 
 # --- estimates: a row a case and metric
 
-CASE_COLUMNS = ["trials", "ok", "failed", "unavailable", "client_bound", "errors", "samples", "flags"]
+CASE_COLUMNS = ["trials", "ok", "failed", "unavailable", "client_bound", "errors", "samples", "flags", "ids"]
 ESTIMATE_COLUMNS = [
     *("metric", "value", "low", "high", "confidence", "min", "max", "n"),
-    *("trials", "client_bound", "lower_bound", "planned"),
+    *("trials", "client_bound", "lower_bound", "planned", "ids"),
 ]
 
 
 def _bound(rows: Iterable[dict[str, Any]]) -> int:
     """Count the good trials in which the client was the limit."""
     return sum(row["client_bound"] and row["status"] == "ok" for row in rows)
+
+
+def _ids(rows: Iterable[dict[str, Any]]) -> str:
+    """The ids of the good trials, in one string."""
+    return " ".join(row["id"] for row in rows if row["status"] == "ok")
 
 
 def _case_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -273,6 +279,7 @@ def _case_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "errors": sum(row["errors"] for row in rows),
         "samples": sum(row["completed"] for row in rows if row["status"] == "ok"),
         "flags": ", ".join(sorted(flags)),
+        "ids": _ids(rows),
     }
 
 
@@ -307,4 +314,5 @@ def _estimate_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dic
             "client_bound": _bound(rows),
             "lower_bound": lower_bound,
             "planned": any(row["planned"] for row in good),
+            "ids": _ids(rows),
         }
