@@ -310,6 +310,7 @@ def _body(svg: str) -> str:
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>", "", svg)
+    svg = re.sub(r"\s*<g id=(\"[^\"]*\"|'[^']*')/>", "", svg)
     return re.sub(r"<g id=(\"[^\"]*\"|'[^']*')>", "<g>", svg)
 
 
