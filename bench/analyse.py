@@ -233,7 +233,7 @@ def _unfinished(record: Record, kind: str) -> int:
     return record.load.in_flight + (record.load.unsent if kind == "response" else 0)
 
 
-CURVE_COLUMNS = ["of", "p", "value_us", "min_us", "max_us", "lower_bound", "client_bound"]
+CURVE_COLUMNS = ["of", "p", "value_us", "min_us", "max_us", "lower_bound", "client_bound", "ids"]
 
 
 def _curves(case: int, rows: Sequence[dict[str, Any]], times: Times) -> Iterable[pd.DataFrame]:
@@ -248,6 +248,7 @@ def _curves(case: int, rows: Sequence[dict[str, Any]], times: Times) -> Iterable
             "max_us": np.max(curves, axis=0)[told],
             "lower_bound": np.array(CURVE)[told] > times.told_up_to[of],
             "client_bound": _bound(rows),
+            "ids": _ids(rows),
         }
         yield pd.DataFrame(columns, index=np.full(int(told.sum()), case))
 
@@ -261,16 +262,21 @@ def _of_cases(cases: pd.DataFrame, found: Sequence[pd.DataFrame]) -> pd.DataFram
 
 # --- estimates: a row a case and metric
 
-CASE_COLUMNS = ["trials", "ok", "failed", "unavailable", "client_bound", "errors", "samples", "flags"]
+CASE_COLUMNS = ["trials", "ok", "failed", "unavailable", "client_bound", "errors", "samples", "flags", "ids"]
 ESTIMATE_COLUMNS = [
     *("metric", "value", "low", "high", "confidence", "min", "max", "n"),
-    *("trials", "client_bound", "lower_bound", "planned"),
+    *("trials", "client_bound", "lower_bound", "planned", "ids"),
 ]
 
 
 def _bound(rows: Iterable[dict[str, Any]]) -> int:
     """Count the good trials in which the client was the limit."""
     return sum(row["client_bound"] and row["status"] == "ok" for row in rows)
+
+
+def _ids(rows: Iterable[dict[str, Any]]) -> str:
+    """The ids of the good trials, in one string."""
+    return " ".join(row["id"] for row in rows if row["status"] == "ok")
 
 
 def _case_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -285,6 +291,7 @@ def _case_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "errors": sum(row["errors"] for row in rows),
         "samples": sum(row["completed"] for row in rows if row["status"] == "ok"),
         "flags": ", ".join(sorted(flags)),
+        "ids": _ids(rows),
     }
 
 
@@ -319,4 +326,5 @@ def _estimate_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dic
             "client_bound": _bound(rows),
             "lower_bound": lower_bound,
             "planned": any(row["planned"] for row in good),
+            "ids": _ids(rows),
         }

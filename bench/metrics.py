@@ -56,6 +56,7 @@ def _percentiles(of: str, title: str, *names: str) -> tuple[Metric, ...]:
 
 RATE = Metric("rate_hz", "messages/s", "throughput", "messages/s", higher_is_better=True)
 CPU = Metric("cpu_us", "CPU µs", "server CPU per message", "us")
+SWITCHES = Metric("switches", "switches", "context switches of the server per message", "")
 OFFERED = Metric("offered_hz", "offered/s", "messages planned per second", "messages/s")
 LATENCY = _percentiles("latency", "latency")
 P99 = next(metric for metric in LATENCY if metric.quantile == 0.99)
@@ -72,7 +73,7 @@ METRICS = (
     *_percentiles("response", "response time, from the planned send"),
     *_percentiles("lag", "schedule lag, from the planned to the actual send", "p50", "p99"),
     *_percentiles("connect", "time to connect", "p50", "p99"),
-    Metric("switches", "switches", "context switches of the server per message", ""),
+    SWITCHES,
     Metric("messages_per_cpu_s", "messages/CPU-s", "messages per server CPU-second", "", higher_is_better=True),
     Metric("rss_peak_bytes", "memory MiB", "peak resident memory of the server", "bytes"),
 )

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import capacity, caveats, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
-from bench.figures.style import THEME, Picture
+from bench.figures.style import THEME, Picture, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
 from bench.why import words as why_words
@@ -25,6 +25,7 @@ from bench.why.files import understood
 TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
+MOST_LISTED = 2_000  # trials; more would make the page slow
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
     "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
@@ -54,7 +55,13 @@ def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["kept_together"] = _kept_together
     return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"
+
+
+def _kept_together(text: str) -> str:
+    """Let no line end between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=(?:%|µs|ms|s|ns|MiB|messages/s)(?!\w))", "\u00a0", text)
 
 
 def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
@@ -87,6 +94,16 @@ def _content(
             *capacity.bend_headlines(found),
             *verdicts.headlines(analysis.contests),
         ],
+        "opening": answer.opening(analysis.contests),
+        "advice": [
+            *capacity.search_headlines(manifest.searches),
+            *capacity.bend_headlines(found),
+            *answer.advice(analysis.contests),
+        ],
+        "shown": [
+            {"name": name, "short": shorten(name), "swatch": swatch(look)}
+            for name, look in looks(analysis.estimates["strategy"]).items()
+        ],
         "nothing": caveats.nothing_to_compare(analysis.trials),
         "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
@@ -104,6 +121,9 @@ def _content(
         "bends": _by_place(found),
         "load_columns": tables.load_columns(analysis),
         "load_rows": tables.load_rows(analysis),
+        "trials": len(analysis.trials[analysis.trials["status"] == "ok"]),
+        "trial_columns": tables.trial_columns(analysis),
+        "trial_rows": tables.trial_rows(analysis) if len(analysis.trials) <= MOST_LISTED else [],
         "trust": _trust(analysis),
         "strategies": _strategies(analysis),
         "left_out": caveats.left_out(analysis.trials),
@@ -170,6 +190,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         why_words.agreement(understood(manifest.why)),
     ]
     return {
+        "in_short": trust.in_short(analysis.trials, analysis.run.records, claims, manifest.host),
         "calibration": trust.calibration_summary(claims),
         "claims": claims,
         "flags": trust.flagged(analysis.trials),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bench import words
 from bench.analyse import Analysis
-from bench.metrics import CASE, GROUP, METRICS, PERCENTILES, RATE, Metric
+from bench.metrics import CASE, CONTESTED, GROUP, METRICS, PERCENTILES, RATE, SWITCHES, Metric
 
 # The table of all cases would grow too wide: these are in the table of percentiles.
 ELSEWHERE = {"lag_p50_us", *(f"service_{name}_us" for name in ("p90", "p999", "p9999"))}
@@ -161,6 +161,47 @@ def _interval(estimate: Mapping[Any, Any] | None) -> Cell:
         return Cell("–")
     text = f"{'≥ ' if estimate['lower_bound'] else ''}{words.digits(estimate['value'])}"
     return Cell(text, estimate["value"], _range(estimate["low"], estimate["high"]))
+
+
+# --- every trial
+
+
+def trial_columns(analysis: Analysis) -> list[tuple[str, str]]:
+    """The headings of the table of trials, and what they mean."""
+    metrics = [(metric.heading, metric.title) for metric in _of_a_trial(analysis)]
+    return [
+        *headings(differing(analysis)),
+        ("repeat", ""),
+        ("order", "place in the order of execution"),
+        ("trial", "its id in trials.jsonl"),
+        *metrics,
+        ("limit", "what kept it from going faster"),
+        ("notes", ""),
+    ]
+
+
+def trial_rows(analysis: Analysis) -> list[list[Cell]]:
+    """A row for each good trial."""
+    names, metrics = differing(analysis), _of_a_trial(analysis)
+    table = []
+    for trial in analysis.trials[analysis.trials["status"] == "ok"].to_dict("records"):
+        values = [trial[metric.name] for metric in metrics]
+        table.append(
+            [
+                *_definition(trial, names),
+                *(Cell(f"{trial[name]:,}", trial[name]) for name in ("repeat", "order")),
+                Cell(trial["id"], trial["id"]),
+                *(Cell("–") if math.isnan(value) else Cell(words.digits(value), value) for value in values),
+                Cell(trial["bottleneck"] or "–", trial["bottleneck"]),
+                Cell(trial["flags"].replace("_", " ")),
+            ]
+        )
+    return table
+
+
+def _of_a_trial(analysis: Analysis) -> list[Metric]:
+    """Those measured, of the ones that strategies are compared by."""
+    return [metric for metric in (*CONTESTED, SWITCHES) if analysis.trials[metric.name].notna().any()]
 
 
 # --- latency over offered load

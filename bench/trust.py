@@ -155,6 +155,52 @@ def machine(host: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+# --- all of it in short
+
+
+def in_short(
+    trials: pd.DataFrame, records: Iterable[Record], claims: Sequence[Claimed], host: Mapping[str, Any]
+) -> str:
+    """Say in a sentence how far the run can be trusted; nothing where no trial succeeded."""
+    good = trials[trials["status"] == "ok"]
+    if good.empty:
+        return ""
+    parts = [_calibrated_in_short(claims)]
+    bound, flags = int(good["client_bound"].sum()), int((good["flags"] != "").sum())
+    parts.append(
+        f"the client was the limit in {f'{bound:,}' if bound else 'none'} of {counted(len(good), 'good trial')}"
+    )
+    if flags > bound:
+        parts.append(f"{flags:,} have a flag")
+    if bad := len(trials) - len(good):
+        parts.append(f"{bad:,} failed or could not be run")
+    gaps = _gaps(trials, RATE.name)
+    if len(gaps):
+        parts.append(f"two repeats of a case differ by {_percent(np.median(gaps))} in throughput (median)")
+    shares = [share for record in records if (share := _stolen_share(record)) is not None]
+    if shares:
+        most = max(shares)
+        took = f"up to {_percent(most)}" if most >= STEAL_NOTED else "less than 1 %"
+        parts.append(f"a hypervisor took {took} of the CPU time of a trial")
+    parts.append(_machine_in_short(host))
+    text = "; ".join(filter(None, parts))
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _calibrated_in_short(claims: Sequence[Claimed]) -> str:
+    passed = sum(row.verdict == "passed" for row in claims)
+    if not claims:
+        return "the load generator was not calibrated on this machine"
+    return f"the load generator proved {passed} of {counted(len(claims), 'claim')} about itself on this machine"
+
+
+def _machine_in_short(host: Mapping[str, Any]) -> str:
+    cores, kind = host.get("physical_cores"), str(host.get("virtualization") or "")
+    parts = [counted(cores, "core")] if isinstance(cores, int) else []
+    parts += [f"a virtual machine ({kind})"] if kind not in ("", "none", "unknown") else []
+    return f"all of it on {' of '.join(parts)}" if parts else ""
+
+
 # --- the calibration
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from synthetic import load, load_sweep, manifest, open_record, record, sweep, unmeasured
 
@@ -24,6 +26,10 @@ def analysed(*records: Record) -> Analysis:
 
 def curves(axes: Axes, color: str) -> list[Line2D]:
     return [line for line in axes.get_lines() if line.get_color() == color and len(line.get_xdata()) > 1]
+
+
+def line_collections(axes: Axes) -> list[LineCollection]:
+    return [drawn for drawn in axes.collections if isinstance(drawn, LineCollection)]
 
 
 def markers(axes: Axes, color: str) -> dict[float, Any]:
@@ -158,8 +164,8 @@ def test_unsteady_trials_are_dark() -> None:
     records = [with_intervals(*range(100, 200, 10), repeat=at, flags=["unsteady"] * at) for at in range(2)]
     rows = intervals.rows(analysed(*records))
     (axes,) = intervals.draw(rows, looks(["epoll_lt"])).axes
-    dark = [line for line in axes.get_lines() if line.get_color() == INK]
-    assert sum(bool(np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()) for line in dark) == 1
+    lines = {to_hex(drawn.get_color()[0]): len(drawn.get_segments()) for drawn in line_collections(axes)}
+    assert lines == {INK: 1, looks(["epoll_lt"])["epoll_lt"].color: 1}
 
 
 def test_trials_that_drifted_are_counted_with_their_strategies() -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.anatomy.steps import Anatomy, Step, calls, lanes, read_anatomies, span, user_us
-from bench.figures.style import INK, LINE, QUIET, SYSTEM, USER, WIDTH_IN, Look, shorten
+from bench.anatomy.steps import Anatomy, Step, calls, lanes, meaning, read_anatomies, span, user_us
+from bench.figures import points
+from bench.figures.style import INK, LINE, QUIET, SYSTEM, USER, WIDTH_IN, Look, label, mark, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 LANE_IN, AROUND_IN, LINE_IN = 0.27, 0.85, 0.15
 THICK = 0.56
@@ -96,12 +98,14 @@ def _panel(axes: Axes, one: Anatomy, listed: str, columns: int) -> None:
         y = who[step.who]
         start, end = max(left, step.at_us), min(right, right if step.end_us is None else step.end_us)
         if user is not None and step.who in ended:
-            axes.barh(y, start - ended[step.who], THICK * 0.35, left=ended[step.who], color=USER)
+            between = axes.barh(y, start - ended[step.who], THICK * 0.35, left=ended[step.who], color=USER)
+            mark(between[0], one.strategy, [f"{one.strategy}\nbetween two calls: {user:,.0f} µs"])
         ended[step.who] = end
-        _bar(axes, y, start, end, step)
+        mark(_bar(axes, y, start, end, step), one.strategy, [_says(one, number, step)])
         middle, half = (start + end) / 2, digit * len(str(number)) / 2
         if middle - half >= numbered[step.who]:
-            axes.text(middle, y - THICK / 2 - 0.02, str(number), ha="center", va="bottom", fontsize=6.5, color=INK)
+            style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 6.5, "color": INK}
+            mark(axes.text(middle, y - THICK / 2 - 0.02, str(number), **style), one.strategy)
             numbered[step.who] = middle + half
     if one.woke_us is not None:
         axes.axvline(one.woke_us, color=QUIET, lw=0.8, ls=(0, (2, 2)), zorder=0)
@@ -114,11 +118,25 @@ def _panel(axes: Axes, one: Anatomy, listed: str, columns: int) -> None:
     axes.annotate(
         listed, (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=7, color=QUIET
     )
-    axes.set_title(f"{shorten(one.strategy)}, {one.transport}", pad=6 + 10.5 * (1 + listed.count("\n")))
+    label(
+        axes.set_title(f"{shorten(one.strategy)}, {one.transport}", pad=6 + 10.5 * (1 + listed.count("\n"))),
+        one.strategy,
+    )
 
 
-def _bar(axes: Axes, y: float, start: float, end: float, step: Step) -> None:
+def _bar(axes: Axes, y: float, start: float, end: float, step: Step) -> Rectangle:
+    style: dict[str, Any] = {"color": SYSTEM}
     if step.slept:
-        axes.barh(y, end - start, THICK, left=start, color="none", edgecolor=QUIET, hatch="////", linewidth=0.5)
-    else:
-        axes.barh(y, end - start, THICK, left=start, color=SYSTEM)
+        style = {"color": "none", "edgecolor": QUIET, "hatch": "////", "linewidth": 0.5}
+    bar: Rectangle = axes.barh(y, end - start, THICK, left=start, **style)[0]
+    return bar
+
+
+def _says(one: Anatomy, number: int, step: Step) -> str:
+    times = f" {step.times:,} times" if step.times > 1 else ""
+    took = "" if step.took_us is None else f", {step.took_us:,.0f} µs in the call"
+    return points.lines(
+        points.place(one.strategy, f"step {number}"),
+        f"{step.who}: {step.name}{times}{took}",
+        meaning(step),
+    )

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import INK, LINE, PAPER, QUIET, THEME, WIDTH_IN, shorten
+from bench.figures import points
+from bench.figures.style import INK, LINE, PAPER, QUIET, THEME, WIDTH_IN, mark, shorten
+from bench.words import digits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +69,7 @@ def _effect(axes: Axes, row: Mapping[Any, Any], place: float) -> None:
     if row["high"] > right:
         axes.plot(right, place, marker=">", color=color, clip_on=False, ms=5)
     sure = row["verdict"] in ("ok", "regressed", "")
-    axes.plot(
+    (effect,) = axes.plot(
         min(max(row["ratio"], left), right),
         place,
         marker=MARKERS[row["verdict"]],
@@ -76,6 +78,15 @@ def _effect(axes: Axes, row: Mapping[Any, Any], place: float) -> None:
         ms=6,
         mew=1.2,
         clip_on=False,
+    )
+    mark(effect, says=[_says(row)])
+
+
+def _says(row: Mapping[Any, Any]) -> str:
+    return points.lines(
+        points.place(row["group"], row["label"]),
+        f"head by base {digits(row['ratio'])} (95 % interval {digits(row['low'])} to {digits(row['high'])})",
+        row["verdict"],
     )
 
 

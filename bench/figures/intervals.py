@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bench.analyse import Analysis
-from bench.figures.style import INK, QUIET, Look, panels, shorten
+from bench.figures import points
+from bench.figures.style import INK, QUIET, Look, mark, name_rows, panels
 from bench.record import Load
 from bench.words import counted, named, percent
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_TRIALS = 20  # of a strategy: the most uneven ones
@@ -57,12 +59,11 @@ def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     for row, name in enumerate(names):
         own = intervals[intervals["strategy"] == name]
         axes.axhline(row, color=QUIET, lw=0.7)
-        for unsteady in (False, True):
-            x, y = _broken(own[own["unsteady"] == unsteady])
-            heights = row - np.clip((np.array(y) - 1) / (2 * reach), -0.5, 0.5)
-            color = INK if unsteady else looks[name].color
-            axes.plot(x, heights, color=color, lw=1.6 if unsteady else 0.9, alpha=1 if unsteady else 0.6)
-    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+        heights = row - np.clip((own["ratio"] - 1) / (2 * reach), -0.5, 0.5)
+        own = own.assign(height=heights)
+        _trials(axes, name, own[~own["unsteady"]], color=looks[name].color, lw=0.9, alpha=0.6)
+        _trials(axes, name, own[own["unsteady"]], color=INK, lw=1.6)
+    name_rows(axes, names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -72,14 +73,26 @@ def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     return figure
 
 
-def _broken(part: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """All trials as one line that is broken between them: much faster to draw than a line each."""
-    x: list[float] = []
-    y: list[float] = []
-    for _, trial in part.groupby("id"):
-        x += [*trial["t_s"], np.nan]
-        y += [*trial["ratio"], np.nan]
-    return x, y
+def _trials(axes: Axes, name: str, part: pd.DataFrame, **style: Any) -> None:
+    """Draw trials as one collection of lines: much faster than a line each."""
+    from matplotlib.collections import LineCollection  # noqa: PLC0415 - slow to import
+
+    trials = [(str(key), trial) for key, trial in part.groupby("id")]
+    if not trials:
+        return
+    drawn = LineCollection([trial[["t_s", "height"]].to_numpy() for _, trial in trials], **style)
+    mark(drawn, name, [_says(name, key, trial) for key, trial in trials])
+    axes.add_collection(drawn)
+
+
+def _says(name: str, key: str, trial: pd.DataFrame) -> str:
+    low, high = (percent(share) for share in (trial["ratio"].min() - 1, trial["ratio"].max() - 1))
+    return points.lines(
+        points.place(name),
+        f"between {low} and +{high} of its mean",
+        "unsteady" if trial["unsteady"].any() else "",
+        points.trials(key),
+    )
 
 
 def message(analysis: Analysis) -> str:

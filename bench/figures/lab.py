@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import Look, looks, panels
+from bench.figures import points as says
+from bench.figures.style import Look, looks, mark, panels
 from bench.lab.experiment import Chart, with_unit
 from bench.words import joined, quoted
 
@@ -39,7 +40,17 @@ def draw(points: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
     ends: dict[str, tuple[float, float]] = {}
     for name, line in points.groupby("line"):
         look = own[str(name)]
-        axes.plot(line["x"], line["y"], color=look.color, ls=look.dashes, marker=look.marker, ms=5.5, lw=1.5)
+        style: dict[str, Any] = {"color": look.color, "ls": look.dashes, "marker": look.marker}
+        (drawn,) = axes.plot(line["x"], line["y"], ms=5.5, lw=1.5, **style)
+        mark(
+            drawn,
+            says=[
+                says.lines(
+                    str(name), f"{point['y_is']}: {with_unit(point['y'])}", f"at {point['x']:,g} {point['x_is']}"
+                )
+                for point in line.to_dict("records")
+            ],
+        )
         ends[str(name)] = (line["x"].iloc[-1], line["y"].iloc[-1])
     axes.set_xscale("log")
     axes.set_yscale("log")

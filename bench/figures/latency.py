@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, name_panel, panels
+from bench.figures import points
+from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, mark, name_panel, panels
 from bench.metrics import GROUP
-from bench.words import duration_text, split, title
+from bench.words import counted, duration_text, split, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,30 +28,35 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     names = sorted(curves["strategy"].unique())
     figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(names))
     for panel, (group, rows) in zip(axes, found, strict=True):
-        _curves(panel, rows, looks)
-        name_panel(panel, title(group, [other for other, _ in found], otherwise=("connections",)))
+        where = title(group, [other for other, _ in found], otherwise=("connections",))
+        _curves(panel, rows, looks, where)
+        name_panel(panel, where)
     axes[0].set_ylabel("latency")
     legend(figure, names, looks)
     return figure
 
 
-def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415
 
     bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, curve in rows[rows["of"] == "service"].groupby("strategy"):
-        axes.plot(1 / (1 - curve["p"]), curve["value_us"], color=looks[str(name)].color, ls=SERVICE_DASHES, lw=1)
+        x = 1 / (1 - curve["p"])
+        (line,) = axes.plot(x, curve["value_us"], color=looks[str(name)].color, ls=SERVICE_DASHES, lw=1)
+        mark(line, str(name))
     for name, curve in rows[rows["of"] == "latency"].groupby("strategy"):
         look = looks[str(name)]
         x = 1 / (1 - curve["p"])
         hollow = (curve["client_bound"] > 0) | curve["lower_bound"].astype(bool)
         if bands:
-            axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0)
-        axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
+            mark(axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0), str(name))
+        (line,) = axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
+        mark(line, str(name))
         marked = x.round(3).isin([place for place, _ in TICKS])
         style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mew": 1.2, "ms": 5, "ls": ""}
         for which, face in ((marked & ~hollow, look.color), (marked & hollow, PAPER)):
-            axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
+            (markers,) = axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
+            mark(markers, str(name), [_says(point, where) for point in curve[which].to_dict("records")])
     axes.set_xscale("log")
     axes.set_yscale("log")
     furthest = float((1 / (1 - rows["p"])).max())
@@ -64,3 +70,10 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
     axes.set_xlabel("percentile")
+
+
+def _says(point: Mapping[Any, Any], where: str) -> str:
+    client = f"the client was the limit in {counted(point['client_bound'], 'trial')}" if point["client_bound"] else ""
+    return points.lines(
+        points.place(point["strategy"], where), points.latency(point["p"], point), client, points.trials(point["ids"])
+    )

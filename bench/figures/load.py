@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures.style import INK, PAPER, QUIET, Look, legend, legend_height_in, name_panel, panels, plain_numbers
+from bench.figures import points as says
+from bench.figures.style import (
+    INK,
+    PAPER,
+    QUIET,
+    Look,
+    legend,
+    legend_height_in,
+    mark,
+    name_panel,
+    panels,
+    plain_numbers,
+)
 from bench.load_curve import PANEL
-from bench.words import duration_text, split, title
+from bench.words import counted, digits, duration_text, split, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +36,11 @@ def draw(points: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     alone = len(found) == 1
     figure, axes = panels(len(found), 1 if alone else 2, 5.0 if alone else 3.9, legend_height_in(names) + 0.1)
     for panel, (setting, rows) in zip(axes, found, strict=True):
+        where = title(setting, [other for other, _ in found], otherwise=("connections",))
         _front(panel, rows)
         for name, curve in rows.groupby("strategy"):
-            _curve(panel, curve, looks[str(name)])
-        name_panel(panel, title(setting, [other for other, _ in found], otherwise=("connections",)))
+            _curve(panel, curve, looks[str(name)], where)
+        name_panel(panel, where)
         _scales(panel)
     axes[0].set_ylabel("p99 latency")
     legend(figure, names, looks)
@@ -40,21 +54,39 @@ def _front(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot(front["achieved_hz"], front["p99_us"], ls="", marker="o", ms=12, mfc="none", mec=INK, mew=0.8)
 
 
-def _curve(axes: Axes, curve: pd.DataFrame, look: Look) -> None:
+def _curve(axes: Axes, curve: pd.DataFrame, look: Look, where: str) -> None:
     """The points in order of the rates offered, so that a line bends back where more load is served less well."""
-    axes.plot(curve["achieved_hz"], curve["p99_us"], color=look.color, ls=look.dashes, lw=1.5)
+    (line,) = axes.plot(curve["achieved_hz"], curve["p99_us"], color=look.color, ls=look.dashes, lw=1.5)
+    mark(line, str(curve["strategy"].iloc[0]))
     style: dict[str, Any] = {"marker": look.marker, "ms": 6, "color": look.color, "mew": 1.3, "ls": ""}
     for point in curve.to_dict("records"):
         at = (point["achieved_hz"], point["p99_us"])
-        axes.plot(*at, mfc=PAPER if point["doubts"] else look.color, **style)
+        (marker,) = axes.plot(*at, mfc=PAPER if point["doubts"] else look.color, **style)
+        mark(marker, point["strategy"], [_says(point, where)])
         if point["lower_bound"]:
-            axes.annotate(
+            arrow = axes.annotate(
                 "",
                 xy=at,
                 xytext=(0, 15),
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "<-", "color": look.color, "lw": 1.2, "shrinkA": 0, "shrinkB": 3},
-            )
+            ).arrow_patch
+            if arrow is not None:
+                mark(arrow, point["strategy"])
+
+
+def _says(point: Mapping[Any, Any], where: str) -> str:
+    p99 = f"{'at least ' if point['lower_bound'] else ''}{duration_text(point['p99_us'])}"
+    return says.lines(
+        says.place(point["strategy"], where),
+        f"{digits(point['achieved_hz'])} of {digits(point['offered_hz'])} messages/s served, in "
+        f"{counted(point['ok'], 'trial')}",
+        f"p99 latency: {p99} (95 % interval from {duration_text(point['p99_low_us'])}"
+        + (f" to {duration_text(point['p99_high_us'])})" if isfinite(point["p99_high_us"]) else ")"),
+        "on the front" if point["front"] else "",
+        says.flagged(point["doubts"]),
+        says.trials(point["ids"]),
+    )
 
 
 def _scales(axes: Axes) -> None:

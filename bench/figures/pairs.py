@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench.figures.style import PAPER, QUIET, legend, legend_height_in, looks, panels
+from bench.figures import points
+from bench.figures.style import PAPER, QUIET, legend, legend_height_in, looks, mark, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ def draw(pairs: pd.DataFrame) -> Figure:
     for name, own in pairs.groupby("case"):
         look = all_looks[str(name)]
         for dropped, part in own.groupby("dropped"):
-            axes.plot(
+            (drawn,) = axes.plot(
                 part["order"],
                 100 * (part["ratio"] - 1),
                 ls="",
@@ -30,6 +31,14 @@ def draw(pairs: pd.DataFrame) -> Figure:
                 color=look.color,
                 mfc=PAPER if dropped else look.color,
                 mew=1.1,
+            )
+            what = "pair {:,}{}: head by base {:+.2f} %"
+            mark(
+                drawn,
+                says=[
+                    points.lines(str(name), what.format(order, " (dropped)" if dropped else "", 100 * (ratio - 1)))
+                    for order, ratio in zip(part["order"], part["ratio"], strict=True)
+                ],
             )
     reach = max(2.0, min(100.0, 100 * float((pairs["ratio"] - 1).abs().max()) * 1.1))
     axes.set_ylim(-reach, reach)

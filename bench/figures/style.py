@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.figures.marks import put_back, set_apart
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -45,7 +47,19 @@ INK, QUIET, LINE, PAPER, USER, SYSTEM = (
     THEME[name][0] for name in ("--ink", "--quiet", "--line", "--paper", "--user", "--system")
 )
 SERIES = tuple(light for name, (light, _) in THEME.items() if re.fullmatch(r"--s\d", name))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+# Matplotlib's name of a marker -> its outline, as the path of an SVG.
+OUTLINES = {
+    "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0",
+    "s": "M-3.7 -3.7h7.4v7.4h-7.4z",
+    "^": "M0 -4.2L4.2 4H-4.2z",
+    "D": "M0 -5L5 0L0 5L-5 0z",
+    "v": "M0 4.2L4.2 -4H-4.2z",
+    "P": "M-1.5 -4.4h3v2.9h2.9v3h-2.9v2.9h-3v-2.9h-2.9v-3h2.9z",
+    "X": "M0 -2L2 -4L4 -2L2 0L4 2L2 4L0 2L-2 4L-4 2L-2 0L-4 -2L-2 -4z",
+    "<": "M-4.2 0L4 -4.2V4.2z",
+    ">": "M4.2 0L-4 -4.2V4.2z",
+}
+MARKERS = tuple(OUTLINES)
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 2.5)))
 
 RC: dict[str, Any] = {
@@ -159,12 +173,14 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], all_looks: M
     for name, place in zip(wanted, places, strict=True):
         x, y = ends[name]
         look = all_looks[name]
-        axes.plot(
-            [1.045, 1.075], [place] * 2, transform=axes.transAxes, clip_on=False, color=look.color, ls=look.dashes
-        )
-        axes.plot(1.06, place, transform=axes.transAxes, clip_on=False, color=look.color, marker=look.marker, ms=5.5)
+        style: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "color": look.color}
+        drawn: list[Artist] = [
+            *axes.plot([1.045, 1.075], [place] * 2, ls=look.dashes, **style),
+            *axes.plot(1.06, place, marker=look.marker, ms=5.5, **style),
+            axes.text(1.085, place, shorten(name), transform=axes.transAxes, va="center"),
+        ]
         if x == furthest:
-            axes.annotate(
+            arrow = axes.annotate(
                 "",
                 xy=(1.04, place),
                 xycoords="axes fraction",
@@ -173,15 +189,30 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], all_looks: M
                 arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.8, "shrinkA": 2, "shrinkB": 0},
                 annotation_clip=False,
             )
-        axes.text(1.085, place, shorten(name), transform=axes.transAxes, va="center")
+            if arrow.arrow_patch is not None:
+                mark(arrow.arrow_patch, name)
+        for artist in drawn:
+            label(artist, name)
 
 
 def mark(artist: Artist, strategy: str = "", says: Sequence[str] = ()) -> None:
-    """Say whose an artist is and what each of its points shows: a line of text each, in the order of drawing.
+    """Say whose an artist is and what each of its points shows: a text each, in the order of drawing.
 
     A page can then switch a strategy off in all figures at once, and tell the numbers of the point under the pointer.
     """
     artist.set_gid(json.dumps([strategy, *says]))
+
+
+def label(artist: Artist, strategy: str) -> None:
+    """Say which strategy an artist names: a page that switches it off leaves its name, to switch it on again."""
+    artist.set_gid(json.dumps({"names": strategy}))
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Give each row of a figure, from 0 on, the name of its strategy."""
+    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+    for text, name in zip(axes.get_yticklabels(), names, strict=False):  # none where the panel at the left has them
+        label(text, name)
 
 
 def spread_out(wanted: Sequence[float], step: float) -> list[float]:
@@ -223,7 +254,23 @@ def legend(figure: Figure, names: Sequence[str], all_looks: Mapping[str, Look], 
         )
         for name, look in ((name, all_looks[name]) for name in names)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(names), frameon=False)
+    shown = figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(names), frameon=False)
+    for name, handle, text in zip(names, shown.legend_handles, shown.get_texts(), strict=True):
+        label(text, name)
+        if handle is not None:
+            label(handle, name)
+
+
+def swatch(look: Look) -> str:
+    """Draw a strategy's line and marker, small, as the SVG of a page that sets the theme's variables."""
+    color = next(f"var({variable})" for variable, (light, _) in THEME.items() if light == look.color)
+    dashes = "" if isinstance(look.dashes, str) else " ".join(f"{1.8 * length:g}" for length in look.dashes[1])
+    line = f"fill: none; stroke: {color}; stroke-width: 1.8; stroke-dasharray: {dashes or 'none'}"
+    return (
+        '<svg viewBox="0 0 26 12" width="26" height="12" aria-hidden="true" focusable="false">'
+        f'<path d="M0 6H26" style="{line}"/>'
+        f'<path d="{OUTLINES[look.marker]}" transform="translate(13 6)" style="fill: {color}"/></svg>'
+    )
 
 
 def shorten(name: str, longest: int = 30) -> str:
@@ -263,19 +310,26 @@ def _body(svg: str) -> str:
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>", "", svg)
-    return re.sub(r"<g id=\"[^\"]*\">", "<g>", svg)
+    svg = re.sub(r"\s*<g id=(\"[^\"]*\"|'[^']*')/>", "", svg)
+    return re.sub(r"<g id=(\"[^\"]*\"|'[^']*')>", "<g>", svg)
 
 
 def _inline(svg: str, name: str) -> str:
     def themed(tag: str) -> str:
-        tag = re.sub(r"font-family:[^;\"]*;?", "", tag)
+        tag = re.sub(r"font-family:[^;\"]*;?", "", _shorter(tag))
         tag = re.sub(r'( id="|"#|url\(#)', rf"\1{name}-", tag)  # several figures share one page, and its ids
         for variable, (light, _) in THEME.items():
             tag = tag.replace(light, f"var({variable})")
         return tag
 
+    svg, marks = set_apart(svg)  # what an artist says is no markup to be themed
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true" focusable="false"', _body(svg), count=1)
-    return _in_tags(svg, themed)
+    return put_back(_in_tags(svg, themed), marks)
+
+
+def _shorter(tag: str) -> str:
+    """Cut coordinates after the hundredth of a point."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", tag)
 
 
 def _in_tags(svg: str, change: Callable[[str], str]) -> str:
@@ -284,7 +338,7 @@ def _in_tags(svg: str, change: Callable[[str], str]) -> str:
 
 
 def _alone(svg: str) -> str:
-    svg = _in_tags(_body(svg), lambda tag: re.sub(r"font-family:[^;\"]*", f"font-family: {FONTS}", tag))
+    svg = _in_tags(_body(svg), lambda tag: re.sub(r"font-family:[^;\"]*", f"font-family: {FONTS}", _shorter(tag)))
     paper = f'<rect width="100%" height="100%" style="fill: {PAPER}"/>'
     end = svg.index(">") + 1
     return f"{svg[:end]}\n<style>*{{stroke-linejoin: round}}</style>{paper}{svg[end:]}"

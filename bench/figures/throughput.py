@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.figures import points
 from bench.figures.style import (
     PAPER,
     Look,
@@ -14,12 +15,13 @@ from bench.figures.style import (
     label_ends,
     legend,
     legend_height_in,
+    mark,
     name_panel,
+    name_rows,
     panels,
     plain_numbers,
-    shorten,
 )
-from bench.metrics import SETTING
+from bench.metrics import RATE, SETTING
 from bench.words import counted, split, title
 
 # Points of one number of connections stand side by side, so that no bar hides another: this many octaves in all.
@@ -49,8 +51,9 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     else:
         figure, axes = panels(len(found), 2 if len(found) == 4 else 3, 3.0, legend_height_in(names))
     for panel, (setting, rows) in zip(axes, found, strict=True):
-        _lines(panel, rows, looks)
-        name_panel(panel, title(setting, [other for other, _ in found]))
+        where = title(setting, [other for other, _ in found])
+        _lines(panel, rows, looks, where)
+        name_panel(panel, where)
     axes[0].set_ylim(0, float(rates["max"].max()) * 1.06)
     axes[0].set_ylabel("messages/s")
     if len(found) == 1:
@@ -61,13 +64,14 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     return figure
 
 
-def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
     names = sorted(rates["strategy"].unique())
     for name, line in rates.sort_values("connections").groupby("strategy"):
         look = looks[str(name)]
         aside = 2 ** (ASIDE * (names.index(name) - (len(names) - 1) / 2) / len(names))
-        axes.plot(line["connections"] * aside, line["value"], color=look.color, ls=look.dashes, lw=1.7)
-        for point in _dicts(line):
+        (drawn,) = axes.plot(line["connections"] * aside, line["value"], color=look.color, ls=look.dashes, lw=1.7)
+        mark(drawn, str(name))
+        for point in _dicts(line.assign(where=where)):
             _point(axes, look, point, (point["connections"] * aside, point["value"]), "y")
     plain_numbers(axes, "y")
     count_axis(axes, sorted(rates["connections"].unique()), "connections")
@@ -79,12 +83,13 @@ def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     row = {str(name): place for place, name in enumerate(order.index)}
     figure, axes = panels(len(found), 3, 0.26 * len(row) + 0.9)
     for panel, (setting, rows) in zip(axes, found, strict=True):
-        for point in _dicts(rows):
+        where = title(setting, [other for other, _ in found])
+        for point in _dicts(rows.assign(where=where)):
             _point(panel, looks[point["strategy"]], point, (point["value"], row[point["strategy"]]), "x")
-        panel.set_yticks(range(len(row)), [shorten(name) for name in row])
+        name_rows(panel, list(row))
         panel.set_xlim(0, float(rates["max"].max()) * 1.06)
         panel.set_xlabel(f"messages/s over {counted(rates['connections'].iloc[0], 'connection')}")
-        name_panel(panel, title(setting, [other for other, _ in found]))
+        name_panel(panel, where)
         plain_numbers(panel, "x")
     axes[0].set_ylim(len(row) - 0.4, -0.6)
     return figure
@@ -93,7 +98,7 @@ def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, float], along: str) -> None:
     """Draw one case: its marker, hollow where the client was the limit, and the range of its repeats."""
     spread = [[point["value"] - point["min"]], [point["max"] - point["value"]]] if point["n"] > 1 else None
-    axes.errorbar(
+    drawn = axes.errorbar(
         *at,
         xerr=spread if along == "x" else None,
         yerr=spread if along == "y" else None,
@@ -104,6 +109,19 @@ def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, fl
         mew=1.4,
         elinewidth=1,
         capsize=3,
+    )
+    marker, caps, bars = drawn.lines
+    for part in (*caps, *bars):
+        mark(part, point["strategy"])
+    mark(marker, point["strategy"], [_says(point)])
+
+
+def _says(point: Mapping[Any, Any]) -> str:
+    return points.lines(
+        points.place(point["strategy"], counted(point["connections"], "connection"), point["where"]),
+        points.estimated(RATE, point),
+        points.limit(point["client_bound"], point["trials"]),
+        points.trials(point["ids"]),
     )
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bench.analyse import Analysis
-from bench.figures.style import INK, QUIET, SERIES, SYSTEM, USER, Look, name_panel, panels, shorten
+from bench.figures import points
+from bench.figures.style import INK, QUIET, SERIES, SYSTEM, USER, Look, label, mark, name_panel, panels, shorten
 from bench.why.counts import SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, Counts, Point, calls, cpu_parts_ns, metric, total
 from bench.why.files import understood
 from bench.why.words import TOLD, number, who
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ["strategy", "burst", "part", "value"]
+COLUMNS = ["strategy", "of", "burst", "part", "value"]  # strategy: with its transport; of: the strategy alone
 REST = "other"
 MOST_PARTS = 8
 CUT_ABOVE = 10.0  # a bar so much longer than the next one is drawn shorter, in proportion
@@ -48,7 +50,7 @@ def rows(parts: Parts) -> Callable[[Analysis], pd.DataFrame]:
 
     def pick(analysis: Analysis) -> pd.DataFrame:
         found = [
-            (who(counts), point.burst, part, value)
+            (who(counts), counts.strategy, point.burst, part, value)
             for counts in understood(analysis.run.manifest.why)
             for point in counts.points
             for part, value in parts(point).items()
@@ -62,7 +64,7 @@ def draw(
     found: pd.DataFrame,
     looks: Mapping[str, Look],
     *,
-    label: str,
+    unit: str,
     colors: Mapping[str, str] | None = None,
     to_scale: bool = False,
 ) -> Figure:
@@ -74,36 +76,51 @@ def draw(
     bursts = sorted(found["burst"].unique())
     sums = found.groupby(["strategy", "burst"])["value"].sum().unstack()
     names = list(sums.sort_values(bursts[-1:], na_position="last").index)
+    of = dict(zip(found["strategy"], found["of"], strict=True))
     figure, axes = panels(len(bursts), 3, 0.26 * len(names) + 0.75, below_in=0.3 + 0.2 * (len(palette) > 6))
     for panel, burst in zip(axes, bursts, strict=True):
         own = found[found["burst"] == burst]
         lengths = own.groupby("strategy")["value"].sum()
-        _bars(panel, own, names, palette, float(lengths.max()) if to_scale else _widest(sorted(lengths)))
-        name_panel(panel, "1 message a wake-up" if burst == 1 else f"{burst:,} messages a wake-up")
-        panel.set_xlabel(label)
+        where = "1 message a wake-up" if burst == 1 else f"{burst:,} messages a wake-up"
+        longest = float(lengths.max()) if to_scale else _widest(sorted(lengths))
+        for y, name in enumerate(names):
+            parts = own[own["strategy"] == name].groupby("part")["value"].sum()
+            for artist in _bar(panel, y, parts, palette, max(longest, 1e-9)):
+                mark(artist, of[name], [points.lines(points.place(name, where), _says(parts, unit))])
+        _name(panel, names, of)
+        panel.set_xlim(0, max(longest, 1e-9) * 1.24)
+        name_panel(panel, where)
+        panel.set_xlabel(unit)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     handles = [Patch(fc=color, lw=0, label=part) for part, color in palette.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
     return figure
 
 
-def _bars(axes: Axes, found: pd.DataFrame, names: Sequence[str], palette: Mapping[str, str], longest: float) -> None:
-    lengths = found.groupby("strategy")["value"].sum()
-    widest = max(longest, 1e-9)
-    for y, name in enumerate(names):
-        own = found[found["strategy"] == name].groupby("part")["value"].sum()
-        if own.empty:
-            axes.text(widest * 0.015, y, "not counted", va="center", fontsize=8.5, color=QUIET)
-            continue
-        left, scale = 0.0, min(1.0, widest / max(lengths[name], 1e-9))
-        for part, color in palette.items():
-            width = own.get(part, 0.0) * scale
-            axes.barh(y, width, 0.68, left=left, color=color)
-            left += width
-        text = f"{'… ' if scale < 1 else ''}{number(lengths[name])}"
-        axes.text(left + widest * 0.025, y, text, va="center", fontsize=8.5, color=INK)
+def _bar(axes: Axes, y: int, parts: pd.Series[float], palette: Mapping[str, str], widest: float) -> Iterator[Artist]:
+    """Draw one strategy's parts and their sum; give what was drawn."""
+    if parts.empty:
+        yield axes.text(widest * 0.015, y, "not counted", va="center", fontsize=8.5, color=QUIET)
+        return
+    total = float(parts.sum())
+    left, scale = 0.0, min(1.0, widest / max(total, 1e-9))
+    for part, color in palette.items():
+        width = parts.get(part, 0.0) * scale
+        yield from axes.barh(y, width, 0.68, left=left, color=color)
+        left += width
+    text = f"{'… ' if scale < 1 else ''}{number(total)}"
+    yield axes.text(left + widest * 0.025, y, text, va="center", fontsize=8.5, color=INK)
+
+
+def _says(parts: pd.Series[float], unit: str) -> str:
+    told = [f"{part} {number(value)}" for part, value in parts.sort_values(ascending=False).items()]
+    return f"{number(float(parts.sum()))} {unit}: {', '.join(told)}" if told else "not counted"
+
+
+def _name(axes: Axes, names: Sequence[str], of: Mapping[str, str]) -> None:
     axes.set_yticks(range(len(names)), [shorten(name) for name in names])
-    axes.set_xlim(0, widest * 1.24)
+    for text, name in zip(axes.get_yticklabels(), names, strict=False):  # none where the panel at the left has them
+        label(text, of[name])
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -130,11 +147,11 @@ def _palette(found: pd.DataFrame) -> dict[str, str]:
     return palette | ({REST: QUIET} if REST in parts.index else {})
 
 
-draw_calls = partial(draw, label="system calls per message")
-draw_time = partial(draw, label="µs per message", colors={"user": USER, "kernel": SYSTEM})
+draw_calls = partial(draw, unit="system calls per message")
+draw_time = partial(draw, unit="µs per message", colors={"user": USER, "kernel": SYSTEM})
 draw_switches = partial(
     draw,
-    label="switches per message",
+    unit="switches per message",
     colors={"voluntary": SERIES[3], "involuntary": SERIES[4]},
     to_scale=True,
 )
