@@ -24,6 +24,7 @@ from bench.catalogue import list_strategies
 from bench.errors import BadInputError, did_you_mean
 from bench.external import MODEL, as_strategy
 from bench.host import CpuLayout, choose_cpus
+from bench.lock import sole_writer
 from bench.plan import Plan, choose, expected_s, lasting_s, make_plan
 from bench.processes import environment
 from bench.progress import duration, for_console, name
@@ -52,12 +53,18 @@ def sweep(choice: Choice, results: Path) -> int:
     layout = choose_cpus(max(chosen.threads))
     planned = _make_plan(chosen)
     folder = runs.start_run(results, chosen, planned, layout)
-    return _run(planned, folder, [], layout)
+    with sole_writer(folder):
+        return _run(planned, folder, [], layout)
 
 
 def resume(run: str, choice: Choice, results: Path) -> int:
     """Run what is missing of an earlier run; returns the exit code. A failed trial counts as done."""
-    earlier = _open_run(run, results)
+    folder = _find_run(run, results)
+    with sole_writer(folder):
+        return _resume(read_run(folder), choice)
+
+
+def _resume(earlier: Run, choice: Choice) -> int:
     chosen = _sweep_of(earlier)
     if any(choice):
         name_or_file = choice.name_or_file or chosen.name
@@ -82,7 +89,9 @@ def run_again(earlier: Run, results: Path) -> Path:
         raise _not_the_same(earlier, changed)
     planned = _make_plan(chosen, earlier.manifest.strategies)
     folder = runs.start_run(results, chosen, planned, layout)
-    if _run(planned, folder, [], layout) >= 128:
+    with sole_writer(folder):
+        code = _run(planned, folder, [], layout)
+    if code >= 128:
         raise BadInputError("The run was interrupted: there is nothing to compare.", f"iobench report {folder}")
     return folder
 
