@@ -46,14 +46,18 @@ class Stream:
         self.fd = fd
         self.writer = writer
         self.ended = False
-        self._partial = b""
+        self._partial = bytearray()  # of the last line, whose end has not come yet
         self._lines: deque[bytes] = deque()
 
     def receive(self) -> None:
         """Read once; blocks unless select says that there is something."""
         data = os.read(self.fd, 65536)
         self.ended = not data
-        *whole, self._partial = (self._partial + data).split(b"\n")
+        *whole, rest = data.split(b"\n")
+        if whole:
+            whole[0] = bytes(self._partial + whole[0])
+            self._partial.clear()
+        self._partial += rest
         self._lines.extend(line for line in whole if line.strip())
         if len(self._partial) > MAX_LINE_BYTES:
             raise ProtocolError(f"{self.writer} wrote a line of more than {MAX_LINE_BYTES} bytes")
@@ -64,7 +68,7 @@ class Stream:
             line = self._lines.popleft()
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ProtocolError(f"{self.writer} wrote {line[:80]!r}, which is not JSON") from None
             if not isinstance(fields, dict):
                 raise ProtocolError(f"{self.writer} wrote {line[:80]!r}, which is not a JSON object")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -81,14 +79,14 @@ def _join(external: External) -> RunningServer:
 
 def _start(external: External, cpus: Sequence[int], guard: Guard) -> RunningServer:
     began = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="iobench-")) if external.transport == "unix" else None
+    folder = guard.make_folder() if external.transport == "unix" else None
     address = Address("unix", str(folder / "echo.sock")) if folder else Address("tcp", HOST, free_port())
     mark = f"{os.getpid()}-{next(_numbers)}"
 
     def clean_up() -> None:
         end_marked(mark)
         if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+            guard.remove_folder(folder)
 
     argv = command_for(external, address)
     env = environment_of(external, address) | {MARK: mark}

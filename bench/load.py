@@ -29,7 +29,7 @@ import msgspec
 from bench import processes
 from bench.events import ProtocolError, Stream, wait
 from bench.processes import Guard
-from bench.record import Load, Trial
+from bench.record import Count, Load, Trial
 from bench.server import RunningServer
 
 WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
@@ -128,7 +128,8 @@ def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer,
     try:
         measured = _measure(worker, line, server, watch)
     except TimeoutError as error:
-        raise LoadFailedError(f"the load generator hangs: {error}", fatal=True) from None
+        stopped = ", a signal has stopped it" if processes.is_stopped(worker.child.pid) else ""
+        raise LoadFailedError(f"the load generator hangs: {error}{stopped}", fatal=True) from None
     except ProtocolError as error:
         raise LoadFailedError(str(error), fatal=True) from None
     except (KeyError, msgspec.ValidationError) as error:
@@ -152,7 +153,7 @@ def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, wa
     watch.closed()
     worker.send({"stop": name})
     result = _expect(worker, "result", name, MARGIN_S, server=server)
-    return Measured(msgspec.convert(result["load"], Load), int(connected["refused"]))
+    return Measured(msgspec.convert(result["load"], Load), msgspec.convert(connected["refused"], Count))
 
 
 def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:
@@ -189,7 +190,11 @@ def _expect(
     server: RunningServer | None = None,
     tick: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Wait for one kind of event, about one job if it is named; what the server says meanwhile is noted with it."""
+    """Wait for one kind of event, about one job if it is named; what the server says meanwhile is noted with it.
+
+    Raises TimeoutError, also where one of them goes on and on talking of other things, LoadFailedError, ProtocolError
+    and Interrupted.
+    """
     deadline = time.monotonic() + seconds
     streams = [worker.events] + ([server.status] if server else [])
     while True:
@@ -209,6 +214,8 @@ def _expect(
             raise LoadFailedError(_died(worker), fatal=True)
         elif _is_about(event.fields, kind, job_name):
             return event.fields
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no {kind!r} event within {seconds:g} s")
 
 
 def _is_about(fields: dict[str, Any], kind: str, job_name: str) -> bool:

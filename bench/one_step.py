@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+
+PART = ".part"
 
 
 def try_to_write(path: Path) -> None:
@@ -16,9 +19,21 @@ def try_to_write(path: Path) -> None:
 def write(path: Path, content: bytes) -> None:
     """Write it beside the file, and put it in that one's place. Raises OSError."""
     part = _part(path)
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def clear(folder: Path) -> None:
+    """Remove what one that was killed had half written. Nobody else may be writing into the folder."""
+    for part in folder.glob(f"*{PART}"):
+        with suppress(OSError):
+            part.unlink()
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+    return path.with_name(path.name + PART)

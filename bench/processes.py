@@ -6,6 +6,8 @@ What they do, and what is read from them, is no concern of this file.
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import psutil
+
 # The folder that holds bench, servers and clients, in a checkout and where they are installed.
 HOME = Path(__file__).resolve().parent.parent
 GUARD = Path(__file__).with_name("guard.py")
+MARK = "IOBENCH_GUARD"  # in the environment of all that we start, and so of all that it starts: see guard.py
+GUARD_PATIENCE_S = 10.0
 TAIL_BYTES = 2000
 
 
@@ -33,11 +39,12 @@ def environment(base: Mapping[str, str] = os.environ, home: Path = HOME) -> dict
 
 
 class Guard:
-    """The process that ends ours when iobench itself is killed (see guard.py)."""
+    """The process that ends ours, and removes their folders, when iobench itself is killed (see guard.py)."""
 
     def __init__(self) -> None:
+        self.mark = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD)],
+            [sys.executable, "-I", "-S", str(GUARD), self.mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -46,19 +53,35 @@ class Guard:
 
     def watch(self, group: int) -> None:
         """End this process group should iobench be killed."""
-        self._say(f"+{group}\n")
+        self._say(f"+group {group}\n")
 
     def forget(self, group: int) -> None:
         """The group has ended; its number may be used again by a stranger."""
-        self._say(f"-{group}\n")
+        self._say(f"-group {group}\n")
+
+    def make_folder(self) -> Path:
+        """A temporary folder that nobody else may read, and that goes with the guard if it was not removed before."""
+        folder = Path(tempfile.gettempdir(), f"iobench-{secrets.token_hex(8)}")
+        self._say(f"+folder {folder}\n")  # first: a folder that was made and not told would stay
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder that it made, with all that is in it."""
+        shutil.rmtree(folder, ignore_errors=True)
+        self._say(f"-folder {folder}\n")
 
     def close(self) -> None:
-        """End the guard."""
+        """End the guard, and with it whatever may be left of all that was started."""
         pipe = self._process.stdin
         assert pipe is not None
         with suppress(BrokenPipeError):
             pipe.close()
-        self._process.wait()
+        try:
+            self._process.wait(GUARD_PATIENCE_S)
+        except subprocess.TimeoutExpired:  # somebody stopped it
+            self._process.kill()
+            self._process.wait()
 
     def _say(self, line: str) -> None:
         pipe = self._process.stdin
@@ -93,8 +116,8 @@ def start(
 ) -> Child:
     """Start `argv` in a session of its own, allowed on `cpus` only. `piped`: with pipes to its stdin and stdout.
 
-    `env` is in place of `environment()`. The affinity is inherited across fork and exec (sched_setaffinity(2)), so it
-    holds from the first instruction on. Raises OSError.
+    `env` is in place of `environment()`; the mark of the guard is added to it. The affinity is inherited across fork
+    and exec (sched_setaffinity(2)), so it holds from the first instruction on. Raises OSError.
     """
     stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
     stream = subprocess.PIPE if piped else subprocess.DEVNULL
@@ -108,7 +131,7 @@ def start(
                 bufsize=0,
                 pass_fds=pass_fds,
                 cwd=cwd,
-                env=environment() if env is None else env,
+                env={**(environment() if env is None else env), MARK: guard.mark},
                 start_new_session=True,
             )
     except OSError:
@@ -121,13 +144,14 @@ def start(
 class Ending(NamedTuple):
     """How a process ended. `killed`: it did not end by itself in time. `stderr_tail`: the last that it wrote there.
 
-    `unasked`: it had ended before it was to be terminated.
+    `unasked`: it had ended before it was to be terminated. `stopped`: it could not end, for a signal had stopped it.
     """
 
     exit_code: int
     killed: bool
     stderr_tail: str
     unasked: bool = False
+    stopped: bool = False
 
 
 def end(child: Child, terminate: bool, patience_s: float) -> Ending:
@@ -139,6 +163,7 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
     if terminate:
         _signal_group(child, signal.SIGTERM)
     killed = not _has_ended(child.pid, patience_s)
+    stopped = killed and is_stopped(child.pid)
     # Until it is reaped, its number can't be given to another process; what is left of the group can be killed safely.
     _signal_group(child, signal.SIGKILL)
     exit_code = child.process.wait()
@@ -149,7 +174,15 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
                 pipe.close()
     with child.stderr as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-        return Ending(exit_code, killed, file.read().decode(errors="replace").strip(), unasked)
+        return Ending(exit_code, killed, file.read().decode(errors="replace").strip(), unasked, stopped)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal, such as SIGSTOP, has stopped the process: it does nothing until SIGCONT."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
 def pause(child: Child) -> None:

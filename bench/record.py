@@ -11,15 +11,19 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bench import one_step
 from bench.errors import BadInputError
 
 SCHEMA = 1
 TRIALS_FILE = "trials.jsonl"
 MANIFEST_FILE = "manifest.json"
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]  # within what 64 bits hold, also where some are added up
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,24 +248,29 @@ class Run(msgspec.Struct, kw_only=True):
 def append(path: Path, record: Record) -> None:
     """Add one line and flush it to the file system: whatever is killed afterwards, this record stays.
 
-    A cut last line, left by a run that was killed, is ended first, so that it spoils no line but itself.
+    A cut last line, left by a run that was killed, is ended first, so that it spoils no line but itself. Where there is
+    no room for the whole line, the file is left as it was. Raises OSError.
     """
     line = msgspec.json.encode(record) + b"\n"
-    with path.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
+    with path.open("ab+", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        if before > 0:
+            file.seek(before - 1)
             if file.read(1) != b"\n":
                 line = b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[file.write(left) :]  # write(2) takes what there is room for
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json in one step: a reader sees the whole of it or none."""
-    part = folder / (MANIFEST_FILE + ".part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    part.replace(folder / MANIFEST_FILE)
+    one_step.write(folder / MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
 def read_run(folder: Path) -> Run:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench import host, interpreters
+from bench import host, interpreters, one_step
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
@@ -180,14 +180,15 @@ def run_trials(
 ) -> Outcome:
     """Run what the plan has and `done` hasn't; append each record as its trial ends.
 
-    SIGINT and SIGTERM end the run: the trial under way is dropped, every process ended, the outcome so far returned.
-    The commands stand in for `python -m servers` and `python -m clients`. Raises BadInputError where the load generator
-    can't be started or a record can't be written.
+    The folder's lock (bench.lock) is held meanwhile. SIGINT and SIGTERM end the run: the trial under way is dropped,
+    every process ended, the outcome so far returned. The commands stand in for `python -m servers` and
+    `python -m clients`. Raises BadInputError where the load generator can't be started or a record can't be written.
     """
     outcome = Outcome()
     records = {record.id: record for record in done}
     for record in records.values():
         outcome.add(record)
+    one_step.clear(folder)
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 

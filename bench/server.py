@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Annotated
+
+import msgspec
 
 from bench import processes
 from bench.events import Event, Interrupted, ProtocolError, Stream, wait
@@ -27,6 +30,7 @@ READY_PATIENCE_S = 10.0
 STOP_PATIENCE_S = 2.0
 LAST_WORDS_PATIENCE_S = 1.0
 VISIT_PATIENCE_S = 0.5
+MOST_REASONS = 20  # why it refused connections
 
 _numbers = count()
 
@@ -37,6 +41,32 @@ class ServerFailedError(Exception):
     def __init__(self, reason: str, ending: processes.Ending | None = None) -> None:
         super().__init__(reason)
         self.ending = ending
+
+
+class _Ready(msgspec.Struct):
+    implementation: str
+    version: str
+    gil: bool
+    jit: bool = False
+
+
+class _Refused(msgspec.Struct):
+    reason: str
+
+
+class _Stopped(msgspec.Struct):
+    refused: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]]
+
+
+class _Other(msgspec.Struct):
+    """Of a later version."""
+
+
+_SAID: dict[str, type[_Ready | _Refused | _Stopped | _Other]] = {
+    "ready": _Ready,
+    "refused": _Refused,
+    "stopped": _Stopped,
+}
 
 
 @dataclass
@@ -67,18 +97,22 @@ class RunningServer:
         return self.child.pid if self.child else 0
 
     def hear(self, event: Event) -> None:
-        """Take note of a status line."""
+        """Take note of a status line. Raises ProtocolError where it is not understood."""
         if event.fields is None:
             self.ended = True
-        elif event.fields.get("event") == "ready":
-            self.implementation = str(event.fields["implementation"])
-            self.version = str(event.fields["version"])
-            self.gil = bool(event.fields["gil"])
-            self.jit = bool(event.fields.get("jit"))
-        elif event.fields.get("event") == "refused":
-            self.refused.setdefault(str(event.fields["reason"]), 1)
-        elif event.fields.get("event") == "stopped":
-            self.refused = dict(event.fields["refused"])
+            return
+        try:
+            said = msgspec.convert(event.fields, _SAID.get(str(event.fields.get("event")), _Other))
+        except msgspec.ValidationError as error:
+            raise ProtocolError(f"the server is not understood: {error}") from None
+        if isinstance(said, _Ready):
+            self.implementation, self.version = said.implementation, said.version
+            self.gil, self.jit = said.gil, said.jit
+        elif isinstance(said, _Refused):
+            if len(self.refused) < MOST_REASONS:
+                self.refused.setdefault(said.reason, 1)
+        elif isinstance(said, _Stopped):
+            self.refused = dict(list(said.refused.items())[:MOST_REASONS])
 
 
 def start_server(
@@ -165,8 +199,9 @@ def stop_server(server: RunningServer) -> processes.Ending:
         server.clean_up()
         return processes.Ending(0, killed=False, stderr_tail="")
     ending = processes.end(server.child, terminate=not server.ended, patience_s=STOP_PATIENCE_S)
+    deadline = time.monotonic() + LAST_WORDS_PATIENCE_S
     try:
-        while not server.ended:
+        while not server.ended and time.monotonic() < deadline:
             server.hear(wait([server.status], LAST_WORDS_PATIENCE_S))
     except (TimeoutError, ProtocolError, Interrupted):
         pass  # it was killed in the middle of a line; what came before has been noted

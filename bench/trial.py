@@ -145,6 +145,8 @@ def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str
     """
     if server.foreign and not died:
         return []
+    if ending.stopped:
+        return ["a signal had stopped the server, so that it did nothing, and it had to be killed"]
     if ending.killed:
         return [f"the server did not stop within {STOP_PATIENCE_S:g} s of SIGTERM and had to be killed"]
     if died:
@@ -174,6 +176,8 @@ def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int]
         faults.append(f"{load.timed_out} messages timed out")
     if not load.completed:
         faults.append(NOTHING_COMPLETED)
+    if quiet_s := validity.quiet_s(load):
+        faults.append(f"no echo came in the last {quiet_s:.1f} s of the window")
     return faults
 
 

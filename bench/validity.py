@@ -22,6 +22,8 @@ LAG_SHARE = 0.10  # of the p99 of the response time
 TREND_P = 0.01
 RATE_DRIFT = 0.10  # between the first third of the window and the last
 RESPONSE_DRIFT = 0.25
+LIVELY = 10  # echoes on each connection, on average
+STANDSTILL_NS = 500_000_000  # shorter ones may be the machine's
 MOST_POINTS = 30  # that a trend is looked for in: more intervals are taken together
 
 Bottleneck = Literal["", "server", "client", "latency"]
@@ -91,6 +93,24 @@ def flags(trial: Trial, load: Load, limit: Bottleneck) -> list[str]:
         "censored": bool(lower_bounds(load)),
     }
     return [name for name, holds in found.items() if holds]
+
+
+def quiet_s(load: Load) -> float:
+    """How long no echo had come when the window closed, where the server must have come to a standstill; else 0.
+
+    That is so where every connection had had ten echoes, on average, and then for the greater part of the window none
+    had one, though messages were on their way.
+    """
+    empty = 0
+    for completed in reversed(load.intervals):
+        if completed:
+            break
+        empty += 1
+    window_ns = load.closed_ns - load.opened_ns
+    silent_ns = window_ns - (len(load.intervals) - empty) * load.interval_ns
+    served = load.completed >= LIVELY * max(1, load.connections)
+    still = load.in_flight > 0 and served and silent_ns > max(STANDSTILL_NS, window_ns / 2)
+    return silent_ns / 1e9 if still else 0.0
 
 
 def lagging(trial: Trial, load: Load) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,6 +209,10 @@ def test_children_of_a_server_are_counted_and_end_with_it(folder: Path) -> None:
     assert eventually(lambda: not [one for one in psutil.process_iter() if is_alive_in(group, one)])
 
 
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def is_alive_in(group: int, process: psutil.Process) -> bool:
     try:
         return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
@@ -303,16 +308,49 @@ def test_a_server_has_no_descriptors_but_its_own(folder: Path) -> None:
 
 def test_the_guard_ends_what_it_watches_when_its_pipe_closes() -> None:
     guard = Guard()
-    child = processes.start([sys.executable, "-c", "import time; time.sleep(3600)"], guard)
-    forgotten = processes.start([sys.executable, "-c", "import time; time.sleep(3600)"], guard)
-    guard.forget(forgotten.pid)
-    guard.close()
-    assert child.process.wait(10) == -signal.SIGKILL
-    assert forgotten.process.poll() is None
-    forgotten.process.kill()
-    forgotten.process.wait()
+    sleeping = [sys.executable, "-c", "import time; time.sleep(3600)"]
+    child = processes.start(sleeping, guard)
+    with subprocess.Popen(sleeping, start_new_session=True) as stranger:  # has got the number of one that has ended
+        guard.watch(stranger.pid)
+        guard.forget(stranger.pid)
+        guard.close()
+        assert child.process.wait(10) == -signal.SIGKILL
+        assert stranger.poll() is None
+        stranger.kill()
     child.stderr.close()
-    forgotten.stderr.close()
+
+
+def test_the_guard_ends_what_has_left_its_session_and_what_it_was_never_told_of() -> None:
+    guard = Guard()
+    escape = "import os, time; os.setsid() if os.fork() == 0 else print(flush=True); time.sleep(3600)"
+    child = processes.start([sys.executable, "-c", escape], guard, piped=True)
+    assert child.process.stdout is not None and child.process.stdout.read(1) == b"\n"
+    family = [psutil.Process(child.pid), *psutil.Process(child.pid).children()]
+    guard.forget(child.pid)  # as if iobench had been killed before it could tell
+    guard.close()
+    assert len(family) == 2 and not [one for one in family if is_alive(one)]
+    assert child.process.wait(10) == -signal.SIGKILL
+    for file in (child.process.stdin, child.process.stdout, child.stderr):
+        assert file is not None
+        file.close()
+
+
+def test_the_guard_removes_the_folders_that_it_made() -> None:
+    guard = Guard()
+    kept, removed = guard.make_folder(), guard.make_folder()
+    (kept / "echo.sock").write_text("")
+    guard.remove_folder(removed)
+    assert kept.is_dir() and kept.stat().st_mode & 0o777 == 0o700 and not removed.exists()
+    guard.close()
+    assert not kept.exists()
+
+
+def test_a_guard_that_was_stopped_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GUARD_PATIENCE_S", 0.1)
+    guard = Guard()
+    os.kill(guard._process.pid, signal.SIGSTOP)
+    guard.close()
+    assert guard._process.returncode == -signal.SIGKILL
 
 
 def test_a_signal_between_two_waits_ends_the_next_one() -> None:

@@ -15,12 +15,13 @@ from bench import interpreters
 from bench import run as runs
 from bench import sweep as sweeps
 from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
-from bench.commands.folders import open_run, write_report
+from bench.commands.folders import find_run, write_report
 from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
+from bench.lock import sole_writer
 from bench.plan import Plan, expected_s, lasting_s
 from bench.progress import duration, for_console, name
-from bench.record import Record, Run, Search
+from bench.record import Record, Run, Search, read_run
 from bench.say import complain, say
 from bench.slo import USUAL_STEPS
 from bench.sweep import Sweep
@@ -34,12 +35,18 @@ def sweep(choice: Choice, results: Path) -> int:
     layout = choose_cpus(max(chosen.threads))
     planned = plan_of(chosen)
     folder = runs.start_run(results, chosen, planned, layout)
-    return _run(planned, folder, [], layout)
+    with sole_writer(folder):
+        return _run(planned, folder, [], layout)
 
 
 def resume(run: str, choice: Choice, results: Path) -> int:
     """Run what is missing of an earlier run; returns the exit code. A failed trial counts as done."""
-    earlier = open_run(run, results)
+    folder = find_run(run, results)
+    with sole_writer(folder):
+        return _resume(read_run(folder), choice)
+
+
+def _resume(earlier: Run, choice: Choice) -> int:
     chosen = _sweep_of(earlier)
     if any(choice):
         name_or_file = choice.name_or_file or chosen.name
@@ -64,7 +71,9 @@ def run_again(earlier: Run, results: Path) -> Path:
         raise _not_the_same(earlier, changed)
     planned = plan_of(chosen, earlier.manifest.strategies)
     folder = runs.start_run(results, chosen, planned, layout)
-    if _run(planned, folder, [], layout) >= 128:
+    with sole_writer(folder):
+        code = _run(planned, folder, [], layout)
+    if code >= 128:
         raise BadInputError("The run was interrupted: there is nothing to compare.", f"iobench report {folder}")
     return folder
 
