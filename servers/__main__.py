@@ -12,9 +12,11 @@ about to accept, {"event": "refused"} at the first connection refused for a reas
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -90,6 +92,8 @@ def _tried_in_a_child(strategies: Sequence[Strategy]) -> Dict[str, Optional[str]
     if child == 0:
         try:
             os.close(reading)
+            faulthandler.disable()  # the reason is told by the parent
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             for strategy in strategies:
                 signal.alarm(PROBE_PATIENCE_S)

@@ -297,7 +297,7 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # in the SVG the browser's fonts have it
         figure = draw()
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not for each format
+        figure.set_layout_engine(None)  # laid out once, not for each format; with "none" each is drawn twice
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
