@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench import server
 from bench.catalogue import list_strategies
 from bench.host import CpuLayout, choose_cpus
 from bench.load import LoadWorker, end_worker, start_worker
@@ -71,6 +72,22 @@ def test_server_cpu_per_message(
 
     benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=0)
     report_ratio(f"server CPU us/message, {strategy}", reference, ours, theirs)
+
+
+def test_what_it_is_worth_that_a_client_has_come_and_gone(
+    bench: Bench, benchmark: BenchmarkFixture, report_ratio: ReportRatio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visited: list[float] = []
+    unvisited: list[float] = []
+
+    def one_round() -> None:
+        visited.append(cpu_us_per_message(bench, "asyncio_protocol", ()))
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_visit", lambda address: None)
+            unvisited.append(cpu_us_per_message(bench, "asyncio_protocol", ()))
+
+    benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=0)
+    report_ratio("server CPU us/message, asyncio_protocol", "the same with no client ever gone", visited, unvisited)
 
 
 def reference_command(reference: str, folder: Path) -> list[str]:

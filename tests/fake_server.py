@@ -49,6 +49,10 @@ def serve(name: str, listener: socket.socket) -> None:
         if name == "dies":
             print("fake server: segmentation fault", file=sys.stderr, flush=True)
             os._exit(7)
+        if name == "tells_of_clients":
+            while conn.recv(100):
+                pass
+            print("fake server: a client came and went", file=sys.stderr, flush=True)
         conn.close()
 
 

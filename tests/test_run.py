@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -303,6 +304,33 @@ def test_a_server_has_no_descriptors_but_its_own(folder: Path) -> None:
         server.stop_server(child)
         os.close(reading)
         os.close(writing)
+        guard.close()
+
+
+def test_a_server_has_seen_a_client_come_and_go_before_it_is_measured() -> None:
+    guard = Guard()
+    ending = server.stop_server(server.start_server(info("tells_of_clients"), "tcp", [], guard, FAKE_SERVER))
+    guard.close()
+    assert ending.stderr_tail == "fake server: a client came and went"
+
+
+def test_a_paused_process_gets_no_cpu_time_until_it_may_go_on() -> None:
+    guard = Guard()
+    child = processes.start([sys.executable, "-c", "while True: pass"], guard)
+    used = psutil.Process(child.pid).cpu_times
+    try:
+        assert eventually(lambda: used().user > 0)
+        processes.pause(child)
+        assert eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+        stopped_at = used().user
+        other = time.thread_time() + 0.05
+        while time.thread_time() < other:
+            pass  # time in which it would have run
+        assert used().user == stopped_at
+        processes.go_on(child)
+        assert eventually(lambda: used().user > stopped_at)
+    finally:
+        processes.end(child, terminate=False, patience_s=0)
         guard.close()
 
 
