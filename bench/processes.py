@@ -162,7 +162,11 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
     unasked = terminate and _has_ended(child.pid, 0)
     if terminate:
         _signal_group(child, signal.SIGTERM)
-    killed = not _has_ended(child.pid, patience_s)
+        # One that comes just before a system call is entered doesn't interrupt it, and CPython's handler runs between
+        # two byte codes: it would wait for as long as the call sleeps.
+        if not _has_ended(child.pid, patience_s / 4):
+            _signal_group(child, signal.SIGTERM)
+    killed = not _has_ended(child.pid, patience_s if not terminate else patience_s * 3 / 4)
     stopped = killed and is_stopped(child.pid)
     # Until it is reaped, its number can't be given to another process; what is left of the group can be killed safely.
     _signal_group(child, signal.SIGKILL)

@@ -25,7 +25,12 @@ def main() -> None:
     def say(event: str, **facts: object) -> None:
         os.write(status, json.dumps({"event": event, **facts}).encode() + b"\n")
 
+    to_miss = [name == "misses_a_signal"]
+
     def stop(signum: int, frame: object) -> None:
+        if any(to_miss):
+            to_miss.clear()
+            return
         say("stopped", refused={REASON: 2} if name == "refuses" else {})
         os._exit(3 if name == "ends_badly" else 0)
 

@@ -202,6 +202,12 @@ def test_a_server_that_ignores_sigterm_is_killed_and_its_trial_fails_with_its_fi
     assert record.load is not None and record.load.completed == 1000
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_missed_sigterm_on_its_way_into_a_call_is_told_again(folder: Path) -> None:
+    record = the_record(plan(trial("misses_a_signal")), folder)
+    assert (record.status, record.reason) == ("ok", "")
+
+
 def test_children_of_a_server_are_counted_and_end_with_it(folder: Path) -> None:
     record = the_record(plan(trial("has_a_child")), folder)
     assert record.status == "ok"
