@@ -27,9 +27,9 @@ the echo stops reading until it hears resume_writing. sock_sendall just waits, a
 
 A transport without a lent buffer reads up to 256 KiB at once, where the other strategies read RECV_SIZE. That buffer is
 allocated for every read, above glibc's mmap threshold of 128 KiB: mmap, mremap to the size of the message and munmap
-for every message, until one is freed as large as it was and makes glibc raise the threshold (mallopt(3)). The empty read
-at the end of the first connection does that. So the first clients of an asyncio server pay three times what those pay
-that come when one has left; iobench connects and leaves once before it measures any server.
+for every message, until one is freed as large as it was and makes glibc raise the threshold (mallopt(3)). The empty
+read at the end of the first connection does that. So the first clients of an asyncio server pay three times what those
+pay that come when one has left; iobench connects and leaves once before it measures any server.
 
 SIGTERM reaches the loop as a byte on a socket pair of its own (signal.set_wakeup_fd), which wakes it.
 """
