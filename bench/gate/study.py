@@ -48,6 +48,7 @@ TRIES = 300  # of a detection
 SUITES, SUITE_CASES = 40, 50
 TURN_US = 0.01  # about, of an empty loop: where the search for the right number of turns begins
 CALIBRATIONS, SOME = 2, 15
+SLOWED_EVERY = 3  # rounds: there must be many more pairs of equal servers, for a hundred comparisons of fresh ones
 
 
 class Slowdown(NamedTuple):
@@ -143,7 +144,7 @@ def _some(rig: Rig, case: Case, base: Source, head: Source) -> list[Pair]:
 
 
 def record(path: Path, minutes: float, *, slowed: bool = True) -> None:
-    """Append pairs, one of each kind in turn, so that whatever the machine does meets all kinds alike."""
+    """Append pairs, the kinds in turn and mixed, so that whatever the machine does meets all of them alike."""
     layout = host.choose_cpus()
     rig = Rig(Guard(), layout)
     rng = random.Random()
@@ -154,17 +155,18 @@ def record(path: Path, minutes: float, *, slowed: bool = True) -> None:
         stack.enter_context(pinned(layout.harness))
         ours, same = stack.enter_context(sources(Asked(), Asked(), HOME))
         pilots = {name: _cost(rig, case, ours, same) for name, case in cases.items()}
-        kinds: list[tuple[str, Case, Source]] = [(f"A/A {name}", case, same) for name, case in cases.items()]
+        equal: list[tuple[str, Case, Source]] = [(f"A/A {name}", case, same) for name, case in cases.items()]
+        slower: list[tuple[str, Case, Source]] = []
         for name, slow in SLOWDOWNS.items() if slowed else ():
             turns = _turns(rig, cases[slow.strategy], ours, slow, pilots[slow.strategy][0])
             print(f"{name}: {spin(turns)} before each echo, {pilots[slow.strategy][0]:.2f} us without", flush=True)
-            head = _slowed(stack, slow, turns)
-            kinds.append((name, cases[slow.strategy], head))
+            slower.append((name, cases[slow.strategy], _slowed(stack, slow, turns)))
         file = stack.enter_context(path.open("ab"))
         deadline = time.monotonic() + 60 * minutes
         number = 0
         while time.monotonic() < deadline:
             number += 1
+            kinds = equal if number % SLOWED_EVERY else [*equal, *slower]
             for kind, case, head in rng.sample(kinds, len(kinds)):
                 pair = measure_pair(
                     rig,
