@@ -261,12 +261,16 @@ def report(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="hlog or hgrm.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to; else in the run folder.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FORMAT", help="csv, hlog, ...; without, list them.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE|-", help="Where to; else in the run folder; - is stdout.")
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Write a run's data in the format of another tool."""
-    from bench.commands import folders as command  # noqa: PLC0415
+    from bench.commands import export as command  # noqa: PLC0415
 
     command.export(run, to, out, results)
 

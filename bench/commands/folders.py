@@ -1,4 +1,4 @@
-"""What is done with a run's folder: find it, read it, make its report, export its data."""
+"""What is done with a run's folder: find it, read it, make its report."""
 
 from __future__ import annotations
 
@@ -11,14 +11,6 @@ from bench.record import Run, read_run
 def report(run: str, results: Path) -> None:
     """Write a run's report and print its path."""
     print(write_report(find_run(run, results)))
-
-
-def export(run: str, to: str, out: Path | None, results: Path) -> None:
-    """Write a run's data in another format and print what was written."""
-    from bench import export as exports  # noqa: PLC0415 - numpy is slow to import
-
-    for path in exports.export(open_run(run, results), to, out):
-        print(path)
 
 
 def write_report(folder: Path) -> Path:
