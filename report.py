@@ -28,7 +28,7 @@ def write(folder: Path) -> Path:
         from bench.gate import show  # noqa: PLC0415 - needed by gates alone
 
         return show.write(folder, show.read(folder))[0]
-    from bench import page  # noqa: PLC0415 - pandas and matplotlib are slow to import
+    from bench import page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
     from bench.analyse import analyse  # noqa: PLC0415
     from bench.figures import pictures  # noqa: PLC0415
     from bench.record import read_run  # noqa: PLC0415
@@ -39,7 +39,7 @@ def write(folder: Path) -> Path:
     for plate, picture in drawn:
         files[f"{plate.name}.svg"] = picture.svg.encode()
         files[f"{plate.name}.png"] = picture.png
-    files["report.md"] = page.markdown(analysis, drawn).encode()
+    files["report.md"] = summary.markdown(analysis, drawn).encode()
     files["report.html"] = page.html(analysis, drawn).encode()
     for name, content in files.items():
         _write_whole(folder / name, content)

@@ -259,6 +259,24 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run folders.", show_default=False)],
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="NAME", help="What to call a run; once for each, in order.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The folder to write; else a new one.")
+    ] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Make one report of several runs: ratios of the cases that they share."""
+    from bench.commands import compare as command  # noqa: PLC0415
+
+    raise typer.Exit(command.compare(runs, label or [], out, results))
+
+
+@app.command()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     to: Annotated[

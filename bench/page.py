@@ -1,4 +1,4 @@
-"""The report as text: report.html, self-contained, and report.md for a pull request.
+"""The report as a page: report.html, self-contained. What a pull request shows is in summary.py.
 
 What is said comes from verdicts.py and caveats.py, what is drawn from figures; here it is put in order. Nothing is
 computed but the text of table cells, and no file is written.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import answer, capacity, caveats, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
@@ -23,7 +23,6 @@ from bench.why import words as why_words
 from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
-IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 MOST_LISTED = 2_000  # trials; more would make the page slow
 METHOD = (
@@ -64,21 +63,7 @@ def _kept_together(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(?:%|µs|ms|s|ns|MiB|messages/s)(?!\w))", "\u00a0", text)
 
 
-def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
-    """Render the summary for a pull request; it refers to the pictures beside it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
-    text = environment.get_template("report.md.j2").render(_content(analysis, pictures, IN_MARKDOWN))
-    return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
-
-
-def _content(
-    analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]], metrics: Sequence[str] = ()
-) -> dict[str, Any]:
+def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> dict[str, Any]:
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
     shown = [Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures]
@@ -87,6 +72,7 @@ def _content(
         "folder": folder.name,
         "theme": THEME,
         "summary": _summary(analysis, folder.name),
+        "comparison": compare.shown(analysis, MOST_LISTED),
         "unfinished": caveats.unfinished(manifest, len(analysis.trials), folder.name),
         "notes": [note.replace(f"{analysis.run.folder}/", "") for note in analysis.run.notes],
         "headlines": [
@@ -113,8 +99,8 @@ def _content(
         "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
         "why": _why(analysis),
-        "columns": tables.case_columns(analysis, metrics),
-        "rows": tables.case_rows(analysis, metrics),
+        "columns": tables.case_columns(analysis),
+        "rows": tables.case_rows(analysis),
         "percentile_columns": tables.percentile_columns(analysis),
         "percentile_rows": tables.percentile_rows(analysis),
         "searches": [capacity.search_sentence(search) for search in manifest.searches],

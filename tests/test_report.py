@@ -213,29 +213,6 @@ def test_names_and_reasons_are_text_whatever_they_contain(tmp_path: Path) -> Non
     assert "<script>alert(1)</script>" in found.text
 
 
-def test_in_the_summary_a_name_breaks_neither_a_table_nor_a_line(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", [record(name, count) for name in HOSTILE for count in (1, 16)])
-    report.write(folder)
-    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 2 + 2 * len(HOSTILE)
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
-    outside_code = re.sub(r"`[^`]*`", "", "\n".join(lines))
-    assert "<script>" not in outside_code
-
-
-# --- report.md
-
-
-def test_the_summary_begins_with_the_verdict_and_has_one_table_and_the_pictures(default_run: Path) -> None:
-    text = (default_run / "report.md").read_text(encoding="utf-8")
-    assert text.index("Most messages per second") < text.index("serves the most") < text.index("| strategy")
-    assert len(re.findall(r"^\|[ -:|]+\|$", text, re.MULTILINE)) == 1
-    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
-    assert pictures == [f"{name}.png" for name in FIGURES]
-    assert "\n\n\n" not in text
-
-
 # --- runs that are not what one hopes for
 
 
