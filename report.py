@@ -40,6 +40,8 @@ def write(folder: Path) -> Path:
         files[f"{plate.name}.svg"] = picture.svg.encode()
         files[f"{plate.name}.png"] = picture.png
     files["report.md"] = summary.markdown(analysis, drawn).encode()
+    for name, table in page.too_long(analysis).items():
+        files[name] = table.to_csv(index=False, lineterminator="\n").encode()
     files["report.html"] = page.html(analysis, drawn).encode()
     for name, content in files.items():
         _write_whole(folder / name, content)

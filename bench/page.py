@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from bench import answer, capacity, caveats, compare, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
@@ -24,7 +26,7 @@ from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
-MOST_LISTED = 2_000  # trials; more would make the page slow
+MOST_LISTED = 2_000  # rows of a table; more would make the page slow, and are in a CSV beside it
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
     "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
@@ -100,9 +102,11 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
         "why": _why(analysis),
         "columns": tables.case_columns(analysis),
-        "rows": tables.case_rows(analysis),
+        "rows": tables.case_rows(analysis)[:MOST_LISTED],
+        "too_long": too_long(analysis),
+        "cases": len(analysis.cases),
         "percentile_columns": tables.percentile_columns(analysis),
-        "percentile_rows": tables.percentile_rows(analysis),
+        "percentile_rows": tables.percentile_rows(analysis)[:MOST_LISTED],
         "searches": [capacity.search_sentence(search) for search in manifest.searches],
         "bends": _by_place(found),
         "load_columns": tables.load_columns(analysis),
@@ -125,6 +129,12 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
             ("Run", facts(_about_run(analysis, folder.name))),
         ],
     }
+
+
+def too_long(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """The tables that the page has no room for, by name of the file that has the whole of each."""
+    found = {"cases.csv": (analysis.cases, analysis.estimates), "trials.csv": (analysis.trials, analysis.trials)}
+    return {name: table for name, (rows, table) in found.items() if len(rows) > MOST_LISTED}
 
 
 def _summary(analysis: Analysis, folder: str) -> str:

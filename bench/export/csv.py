@@ -6,7 +6,7 @@ from bench.export._rows import tidy
 from bench.record import Run
 
 summary = "a row for each trial and metric, with its unit and direction"
-default = "trials.csv"
+default = "tidy.csv"
 
 
 def render(run: Run) -> bytes:

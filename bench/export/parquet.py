@@ -9,7 +9,7 @@ from bench.export._rows import tidy
 from bench.record import Run
 
 summary = "the rows of csv, with types (needs pyarrow)"
-default = "trials.parquet"
+default = "tidy.parquet"
 
 
 def render(run: Run) -> bytes:
