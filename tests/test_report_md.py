@@ -66,7 +66,7 @@ def test_what_is_folded_is_closed_again_and_read_as_markdown(text: str) -> None:
 def test_every_case_has_a_row_with_as_many_cells_as_there_are_headings(text: str) -> None:
     html = READER.render(text)
     table = html.partition("<table>")[2].partition("</table>")[0]
-    headings = table.count("<th")
+    headings = len(re.findall(r"<th[ >]", table))
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.DOTALL)
     assert len(rows) == 9 * 3 - 2 + 1  # iterative once; io_uring
     assert {row.count("<td") for row in rows} == {headings}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -74,13 +75,14 @@ def cases(run: Run) -> list[Case]:
     """
     analysis = analyse(run)
     records = {record.id: record for record in run.records}
-    trials: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    wanted = analysis.cases[(analysis.cases["ok"] > 0) & (analysis.cases["slo"] == "")]
+    trials: dict[tuple[Any, ...], list[dict[str, Any]]] = {_key(row): [] for row in wanted.to_dict("records")}
+    estimates: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {key: {} for key in trials}
     good = analysis.trials[(analysis.trials["status"] == "ok") & (analysis.trials["slo"] == "")]
     for row in good.sort_values(["order", "id"]).to_dict("records"):
-        trials.setdefault(tuple(row[name] for name in CASE), []).append({str(key): row[key] for key in row})
-    estimates: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {key: {} for key in trials}
+        trials[_key(row)].append({str(name): value for name, value in row.items()})
     for row in analysis.estimates[analysis.estimates["slo"] == ""].to_dict("records"):
-        estimates[tuple(row[name] for name in CASE)][row["metric"]] = {str(key): row[key] for key in row}
+        estimates[_key(row)][row["metric"]] = {str(name): value for name, value in row.items()}
     firsts = [records[rows[0]["id"]] for rows in trials.values()]
     named = _names([record.trial for record in firsts])
     found = [
@@ -90,7 +92,11 @@ def cases(run: Run) -> list[Case]:
     ]
     if not found:
         raise nothing(run)
-    return sorted(found, key=lambda case: [str(getattr(case.record.trial, name)) for name in CASE])
+    return found
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in CASE)
 
 
 def summarised(case: Case) -> list[Metric]:
