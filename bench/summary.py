@@ -93,7 +93,7 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
             "What limits these figures": [
                 *caveats.why_lines_stop(manifest.strategies, analysis.cases),
                 *(f"The client was the limit: {text}" for text in caveats.client_bound(analysis.cases)),
-                *caveats.bimodal(analysis.trials),
+                *(f"Two kinds of processes: {text}" for text in caveats.bimodal(analysis.trials)),
             ],
             "How far to trust this": _trust(analysis, claims),
             "Anatomy of one echo, under strace": [
