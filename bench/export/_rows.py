@@ -16,7 +16,7 @@ from bench.analyse import analyse
 from bench.errors import BadInputError
 from bench.metrics import CASE, METRICS, RATE, Metric
 from bench.record import Record, Run, Trial
-from bench.words import USUAL, case_title, column_text, varying
+from bench.words import USUAL, case_title, column_text
 
 ABOUT = ("trial", "repeat", "seed", "order", "started", "bottleneck", "flags")
 UNITLESS = "1"
@@ -144,8 +144,9 @@ def _names(trials: list[Trial]) -> list[str]:
     alike = {title: [one for one, other in zip(trials, titles, strict=True) if other == title] for title in times}
     found = []
     for trial, title in zip(trials, titles, strict=True):
-        table = pd.DataFrame([{name: getattr(one, name) for name in CASE} for one in alike[title]])
-        differing = varying(table, CASE) if times[title] > 1 else []
+        differing = [
+            name for name in CASE if times[title] > 1 and len({getattr(one, name) for one in alike[title]}) > 1
+        ]
         found.append(", ".join([title, *(column_text(name, getattr(trial, name)) for name in differing)]))
     return found
 
