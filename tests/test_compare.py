@@ -20,6 +20,7 @@ from bench.commands.compare import compare
 from bench.compare import BETTER, FEW, SAME, WORSE, alone, change, differences, effects, summaries, warnings
 from bench.compare_runs import labelled, merge, unlabelled
 from bench.errors import BadInputError
+from bench.figures import compared
 from bench.history.store import entry_of, read
 from bench.record import Manifest, Record, Run, read_manifest, read_run
 
@@ -216,6 +217,29 @@ def test_a_case_that_failed_in_one_run_is_named(tmp_path: Path) -> None:
     assert alone(analysis) == ["No trial succeeded in `after` of `poll`, 16 connections."]
 
 
+def test_the_figure_shows_by_how_much_each_case_is_worse(tmp_path: Path) -> None:
+    analysis = together(
+        tmp_path, run_of(tmp_path / "a", some()), run_of(tmp_path / "b", some(seed=2, epoll_lt=1.2, poll=0.5))
+    )
+    table = compared.rows(analysis)
+    rates = table[table["label"] == "throughput"].set_index("group")
+    assert rates["ratio"].to_dict() == pytest.approx(
+        {
+            "epoll_lt, 1 connection": 1.0,
+            "poll, 1 connection": 1.0,
+            "epoll_lt, 16 connections": 1 / 1.2,
+            "poll, 16 connections": 2.0,
+        },
+        rel=0.05,
+    )
+    assert (rates["low"] < rates["ratio"]).all() and (rates["ratio"] < rates["high"]).all()
+    assert rates.loc["poll, 16 connections", "verdict"] == "regressed"
+
+
+def test_a_run_that_is_no_comparison_has_no_such_figure(tmp_path: Path) -> None:
+    assert compared.rows(analyse(run_of(tmp_path / "a", some()))).empty
+
+
 # --- interpreters and machines
 
 
@@ -329,6 +353,7 @@ def test_the_command_writes_a_report_of_its_own_and_leaves_the_runs_alone(here: 
     for said in (html, text):
         assert "epoll_lt (after)" in said or "<code>epoll_lt</code>" in said
         assert "The machines differ in cpu model" in said
+    assert "throughput" in (page.parent / "compared.svg").read_text(encoding="utf-8")
     assert "epoll_lt (before)" in (page.parent / "throughput.svg").read_text(encoding="utf-8")
     assert "epoll_lt (after)" in (page.parent / "throughput.svg").read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import anatomy, cpu, intervals, lab, latency, load, order, throughput, why
+from bench.figures import anatomy, compared, cpu, intervals, lab, latency, load, order, throughput, why
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
 from bench.trust import noise
@@ -68,6 +68,16 @@ def _drift(analysis: Analysis) -> str:
 
 
 PLATES = (
+    Plate(
+        "compared",
+        "What became better and worse",
+        "Left of the line is better, right of it worse. A bar is the exact 95 % interval of the ratio (Hodges and "
+        "Lehmann); red diamonds are worse beyond chance, hollow squares have no verdict. Cases with fewer than four "
+        "repeats have no interval and no row.",
+        compared.rows,
+        compared.draw,
+        compared.message,
+    ),
     Plate(
         "throughput",
         "Throughput over connections",
