@@ -130,8 +130,9 @@ def _drive(worker: LoadWorker, trial: Trial, server: RunningServer, rate_hz: flo
     seen: list[tuple[dict[str, float], Machine | None]] = []
 
     def opened() -> None:
-        machine.start()
+        # In this order, and back: what our reading of the server takes from the load isn't taken by somebody else.
         probe.start([server.pid])
+        machine.start()
 
     def closed() -> None:
         found = machine.stop()
