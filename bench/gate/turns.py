@@ -130,9 +130,8 @@ def _drive(worker: LoadWorker, trial: Trial, server: RunningServer, rate_hz: flo
     seen: list[tuple[dict[str, float], Machine | None]] = []
 
     def opened() -> None:
-        # In this order, and back: what our reading of the server takes from the load isn't taken by somebody else.
-        probe.start([server.pid])
         machine.start()
+        probe.start([server.pid])
 
     def closed() -> None:
         found = machine.stop()
@@ -171,7 +170,7 @@ def total(windows: Sequence[Window]) -> Window:
     )
     if len(machines) < len(windows):
         return Window(load, server, None)
-    times = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns")
+    times = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns", "harness_ns")
     waits = [one.load_wait_ns for one in machines if one.load_wait_ns is not None]
     machine = msgspec.structs.replace(
         machines[-1], load_wait_ns=sum(waits) if len(waits) == len(machines) else None, **_added(machines, times)
