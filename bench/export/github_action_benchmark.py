@@ -10,7 +10,7 @@ from bench.export._rows import UNITLESS, Case, cases, nothing, summarised
 from bench.metrics import Metric
 from bench.record import Run
 
-summary = "github-action-benchmark: files for customBiggerIsBetter and customSmallerIsBetter"
+summary = "files for its two custom tools, one each direction"
 default = "github-action-benchmark"
 
 FILES = {"higher": "bigger-is-better.json", "lower": "smaller-is-better.json"}

@@ -21,7 +21,7 @@ from bench.record import Record, Run, Trial
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
 
-summary = "HdrHistogram percentile distributions: a file for each case"
+summary = "HdrHistogram percentiles: a file for each case"
 default = "hgrm"
 
 NS_PER_MS = 1e6

@@ -15,7 +15,7 @@ from bench.export import with_times
 from bench.histograms import decode_any
 from bench.record import Load, Record, Run
 
-summary = "HdrHistogram log: every interval of every trial, tagged with the trial's id"
+summary = "HdrHistogram log: every interval of every trial"
 default = "latency.hlog"
 
 NS_PER_MS = 1e6

@@ -12,7 +12,7 @@ from bench.export._rows import UNITLESS, tidy
 from bench.record import Record, Run
 from bench.words import case_title
 
-summary = "JUnit's XML: a test case for each trial, failures with their reasons"
+summary = "JUnit's XML: a test case for each trial"
 default = "junit.xml"
 
 Properties = list[tuple[str, str]]

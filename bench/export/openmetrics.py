@@ -14,7 +14,7 @@ from bench.export._rows import definition, nothing
 from bench.metrics import METRICS, QUANTILES, Metric
 from bench.record import Record, Run
 
-summary = "OpenMetrics text: gauges and summaries of each trial, with its time"
+summary = "OpenMetrics text: series of each trial, with its time"
 default = "metrics.txt"
 
 
