@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.export._rows import tidy
 from bench.record import Run
 
-summary = "a row for each trial and metric, with its unit and direction"
+summary = "a row a trial and metric, with unit and direction"
 default = "tidy.csv"
 
 

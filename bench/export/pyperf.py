@@ -15,7 +15,7 @@ from bench.export._rows import Case, cases, definition, in_seconds, nothing, ser
 from bench.metrics import Metric
 from bench.record import Run
 
-summary = "pyperf's JSON: seconds and bytes, a value for each trial"
+summary = "pyperf's JSON: seconds and bytes, a value a trial"
 default = "pyperf.json"
 
 VERSION = "1.0"

@@ -14,7 +14,7 @@ from bench.export._rows import Case, cases, definition, in_seconds, nothing, ser
 from bench.metrics import Metric
 from bench.record import Run
 
-summary = "pytest-benchmark's JSON: seconds, a round for each trial"
+summary = "pytest-benchmark's JSON: seconds, a round a trial"
 default = "pytest-benchmark.json"
 
 VERSION = "5.0.0"  # of pytest-benchmark, whose form this is
