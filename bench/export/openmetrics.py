@@ -5,7 +5,7 @@ Units are base units: seconds and bytes. `promtool tsdb create-blocks-from openm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ def render(run: Run) -> bytes:
     return "\n".join([*lines, "# EOF"]).encode() + b"\n"
 
 
-def _family(family: Family, good: list[tuple[Record, Mapping[Any, Any]]], metrics: list[Metric]) -> Iterator[str]:
+def _family(family: Family, good: Sequence[tuple[Record, Mapping[Any, Any]]], metrics: list[Metric]) -> Iterator[str]:
     """The lines of a family; none where no trial has a value."""
     samples = [
         _line(family.name, record, _quantile(metric), row[metric.name] * family.scale)
@@ -102,7 +102,7 @@ def _quantile(metric: Metric) -> dict[str, str]:
 
 
 def _line(name: str, record: Record, more: Mapping[str, str], value: float) -> str:
-    labels = definition(record.trial) | {"repeat": str(record.trial.repeat), "trial": record.id} | more
+    labels = definition(record.trial) | {"repeat": str(record.trial.repeat), "trial": record.id, **more}
     return f"{name}{{{_labels(labels)}}} {value:.9g}{_time(record.started)}"
 
 
