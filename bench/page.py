@@ -16,9 +16,10 @@ from bench import answer, capacity, caveats, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
-from bench.figures.style import THEME, Picture, looks, shorten, swatch
+from bench.figures.style import OUTLINES, THEME, Picture, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
+from bench.markers import ARROW, FILLED, HOLLOW, markers
 from bench.why import words as why_words
 from bench.why.files import understood
 
@@ -26,6 +27,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 MOST_LISTED = 2_000  # trials; more would make the page slow
+MOST_PRINTED = 300  # trials; more are folded on paper too
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
     "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
@@ -109,6 +111,7 @@ def _content(
         "conditions": caveats.conditions(analysis.trials),
         "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
         "method": METHOD,
+        "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
         "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
         "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
@@ -123,6 +126,7 @@ def _content(
         "load_rows": tables.load_rows(analysis),
         "trials": len(analysis.trials[analysis.trials["status"] == "ok"]),
         "trial_columns": tables.trial_columns(analysis),
+        "most_printed": MOST_PRINTED,
         "trial_rows": tables.trial_rows(analysis) if len(analysis.trials) <= MOST_LISTED else [],
         "trust": _trust(analysis),
         "strategies": _strategies(analysis),
@@ -139,6 +143,25 @@ def _content(
             ("Run", facts(_about_run(analysis, folder.name))),
         ],
     }
+
+
+_ARROW = "M0 5V-4M-3 -1L0 -4.5L3 -1"
+_DRAWN = {
+    FILLED: (OUTLINES["o"], "fill: var(--ink); stroke: var(--ink)"),
+    HOLLOW: (OUTLINES["o"], "fill: var(--paper); stroke: var(--ink)"),
+    ARROW: (_ARROW, "fill: none; stroke: var(--ink)"),
+}
+
+
+def _drawn(kind: str) -> str:
+    """Draw a kind of marker, as the SVG of a page that sets the theme's variables; nothing where there is none."""
+    outline, style = _DRAWN.get(kind, ("", ""))
+    if not outline:
+        return ""
+    return (
+        '<svg viewBox="-6 -6 12 12" width="12" height="12" aria-hidden="true" focusable="false">'
+        f'<path d="{outline}" style="stroke-width: 1.4; {style}"/></svg>'
+    )
 
 
 def _summary(analysis: Analysis, folder: str) -> str:
