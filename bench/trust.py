@@ -203,7 +203,7 @@ def _limit_in_short(good: pd.DataFrame) -> str:
     bound = int(good["client_bound"].sum())
     if bound:
         return (
-            f"In {bound:,} of {counted(len(good), 'good trial')} the client, not the server, was the limit: there the "
+            f"In {bound:,} of {counted(len(good), 'good trial')} the client, not the server, was the limit: there "
             "throughput is a lower bound."
         )
     if (good["bottleneck"] == "").all():
