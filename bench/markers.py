@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.analyse import Analysis
-from bench.words import counted, joined
+from bench.words import counted
 
-FILLED, HOLLOW, ARROW, ABSENT = "filled", "hollow", "arrow up", "no marker"
+FILLED, HOLLOW, ARROW = "filled", "hollow", "arrow up"
+FAILED, UNAVAILABLE = "failed", "unavailable"  # as a trial's status says
 WHY_HOLLOW = {
     "client_bound": "the client, not the server, was the limit, so that throughput is a lower bound",
     "lagging_schedule": "sends lagged behind their plan",
@@ -40,8 +41,11 @@ def markers(analysis: Analysis) -> list[Marker]:
         found.append(Marker(HOLLOW, f"Not to be taken as it stands, or a case with such a trial: {'; '.join(why)}."))
     if bool(analysis.load_points["lower_bound"].any()):
         found.append(Marker(ARROW, "Only a lower bound is known: the true value is there or above."))
-    if absent := _absent(analysis.trials):
-        found.append(Marker(ABSENT, f"{absent}, with the reason under “Left out and limited”."))
+    for status in (FAILED, UNAVAILABLE):
+        if number := int((analysis.trials["status"] == status).sum()):
+            found.append(
+                Marker(status, f"{counted(number, 'trial')}, of which there is no value; “Left out” says why.")
+            )
     return found
 
 
@@ -53,9 +57,3 @@ def _why_hollow(good: pd.DataFrame) -> list[str]:
     return [
         f"{WHY_HOLLOW.get(flag, flag.replace('_', ' '))} ({counted(int(numbers[flag]), 'trial')})" for flag in ordered
     ]
-
-
-def _absent(trials: pd.DataFrame) -> str:
-    numbers = {status: int((trials["status"] == status).sum()) for status in ("failed", "unavailable")}
-    parts = [f"{counted(number, 'trial')} {status}" for status, number in numbers.items() if number]
-    return joined(parts)

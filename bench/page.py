@@ -19,7 +19,7 @@ from bench.figures import Plate
 from bench.figures.style import OUTLINES, THEME, Picture, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
-from bench.markers import ARROW, FILLED, HOLLOW, markers
+from bench.markers import ARROW, FAILED, FILLED, HOLLOW, UNAVAILABLE, markers
 from bench.why import words as why_words
 from bench.why.files import understood
 
@@ -145,22 +145,22 @@ def _content(
     }
 
 
-_ARROW = "M0 5V-4M-3 -1L0 -4.5L3 -1"
+# A kind of marker -> its outline, and how it is filled.
 _DRAWN = {
-    FILLED: (OUTLINES["o"], "fill: var(--ink); stroke: var(--ink)"),
-    HOLLOW: (OUTLINES["o"], "fill: var(--paper); stroke: var(--ink)"),
-    ARROW: (_ARROW, "fill: none; stroke: var(--ink)"),
+    FILLED: (OUTLINES["o"], "var(--ink)"),
+    HOLLOW: (OUTLINES["o"], "var(--paper)"),
+    ARROW: ("M0 5V-4M-3 -1L0 -4.5L3 -1", "none"),
+    FAILED: (f"{OUTLINES['o']}M-1.8 -1.8L1.8 1.8M-1.8 1.8L1.8 -1.8", "var(--paper)"),
+    UNAVAILABLE: (f"{OUTLINES['o']}M-2.2 0H2.2", "var(--paper)"),
 }
 
 
 def _drawn(kind: str) -> str:
-    """Draw a kind of marker, as the SVG of a page that sets the theme's variables; nothing where there is none."""
-    outline, style = _DRAWN.get(kind, ("", ""))
-    if not outline:
-        return ""
+    """Draw a kind of marker, as the SVG of a page that sets the theme's variables."""
+    outline, fill = _DRAWN[kind]
     return (
         '<svg viewBox="-6 -6 12 12" width="12" height="12" aria-hidden="true" focusable="false">'
-        f'<path d="{outline}" style="stroke-width: 1.4; {style}"/></svg>'
+        f'<path d="{outline}" style="fill: {fill}; stroke: var(--ink); stroke-width: 1.4"/></svg>'
     )
 
 

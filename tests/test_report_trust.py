@@ -231,10 +231,11 @@ def test_a_marker_that_does_not_occur_is_not_explained() -> None:
     assert kinds(unmeasured("poll", 1, 0, "failed", "it died")) == {}
 
 
-def test_trials_without_a_marker_are_counted_by_what_became_of_them() -> None:
+def test_trials_without_a_value_are_counted_by_what_became_of_them() -> None:
     failed = [unmeasured("poll", 1, repeat, "failed", "it died") for repeat in range(2)]
     found = kinds(record(), *failed, unmeasured("sigio", 1, 0, "unavailable", "no signals"))
-    assert found["no marker"].startswith("2 trials failed and 1 trial unavailable, with the reason")
+    assert found["failed"].startswith("2 trials, of which there is no value")
+    assert found["unavailable"].startswith("1 trial, of which there is no value")
 
 
 def test_every_flag_that_there_is_has_words_for_its_marker() -> None:
