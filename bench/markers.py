@@ -38,7 +38,7 @@ def markers(analysis: Analysis) -> list[Marker]:
         return []
     found = [Marker(FILLED, "Measured, and nothing is known against it.")]
     if why := _why_hollow(good):
-        found.append(Marker(HOLLOW, f"Not to be taken as it stands, or a case with such a trial: {'; '.join(why)}."))
+        found.append(Marker(HOLLOW, f"Not to be taken as it stands. In this run: {'; '.join(why)}."))
     if bool(analysis.load_points["lower_bound"].any()):
         found.append(Marker(ARROW, "Only a lower bound is known: the true value is there or above."))
     for status in (FAILED, UNAVAILABLE):
