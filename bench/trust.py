@@ -213,15 +213,15 @@ def _limit_in_short(good: pd.DataFrame) -> str:
 
 def _noise_in_short(trials: pd.DataFrame) -> str:
     """The median of what repeats differ by, and what 95 % of them stay below."""
-    parts = []
-    for metric, name in ((RATE, "throughput"), (P99, "p99 latency")):
-        gaps = _gaps(trials, metric.name)
-        if len(gaps):
-            middle, most = np.quantile(gaps, [0.5, 0.95])
-            parts.append(f"{_percent(middle)} in {name} (95 % of the pairs by less than {_percent(most)})")
-    if not parts:
+    names = {RATE.name: "throughput", P99.name: "p99 latency"}
+    gaps = {name: found for metric, name in names.items() if len(found := _gaps(trials, metric))}
+    if not gaps:
         return "Nothing was repeated: what is noise, and what a difference, can't be told."
-    return f"Two repeats of one case differ by {joined(parts)}; the choice of a strategy has no part in that."
+    middle, most = ({name: _percent(np.quantile(of, at)) for name, of in gaps.items()} for at in (0.5, 0.95))
+    return (
+        f"Two repeats of one case differ by {joined([f'{share} in {name}' for name, share in middle.items()])} (median "
+        f"of all pairs; 95 % of them by less than {joined(list(most.values()))}). That is chance, not strategy."
+    )
 
 
 def _machine_in_short(host: Mapping[str, Any]) -> str:

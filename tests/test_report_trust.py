@@ -183,8 +183,8 @@ def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
         "Load generator": "Proved 1 of 3 claims about itself on this machine; not echo faults and schedule lag.",
         "Trials": "2 of 3 are good, and 1 of them has a flag; 1 failed or could not be run.",
         "Limit": "In 1 of 2 good trials the client, not the server, was the limit: there throughput is a lower bound.",
-        "Noise": "Two repeats of one case differ by 10.0 % in throughput (95 % of the pairs by less than 10.0 %) and "
-        "10.0 % in p99 latency (95 % of the pairs by less than 10.0 %); the choice of a strategy has no part in that.",
+        "Noise": "Two repeats of one case differ by 10.0 % in throughput and 9.97 % in p99 latency (median of all "
+        "pairs; 95 % of them by less than 10.0 % and 9.97 %). That is chance, not strategy.",
         "Stolen time": "A hypervisor took up to 12.0 % of the CPU time of a trial, and 1 % or more in 1 of 2 trials: "
         "those figures are of a slower machine than the others.",
         "Machine": "Example CPU, 2 cores, a virtual machine (kvm), whose host may do other work meanwhile, frequency "
