@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import answer, capacity, caveats, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, strategy_page, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
@@ -126,6 +126,7 @@ def _content(
         "trial_rows": tables.trial_rows(analysis) if len(analysis.trials) <= MOST_LISTED else [],
         "trust": _trust(analysis),
         "strategies": _strategies(analysis),
+        "strategy_pages": strategy_page.links(analysis),
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": caveats.client_bound(analysis.cases),

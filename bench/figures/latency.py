@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.figures import points
-from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, mark, name_panel, panels
+from bench.figures.style import (
+    PAPER,
+    Look,
+    columns_for,
+    duration_axis,
+    explain,
+    legend,
+    legend_height_in,
+    mark,
+    name_panel,
+    panels,
+)
 from bench.metrics import GROUP
-from bench.words import counted, duration_text, split, title
+from bench.words import counted, split, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,12 +43,14 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         _curves(panel, rows, looks, where)
         name_panel(panel, where)
     axes[0].set_ylabel("latency")
+    bound = "client_bound" if (curves["client_bound"] > 0).any() else ""
+    explain(figure, (bound, "censored" if curves["lower_bound"].astype(bool).any() else ""))
     legend(figure, names, looks)
     return figure
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
-    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
 
     bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, curve in rows[rows["of"] == "service"].groupby("strategy"):
@@ -58,17 +71,12 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
             (markers,) = axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
             mark(markers, str(name), [_says(point, where) for point in curve[which].to_dict("records")])
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    duration_axis(axes, rows["value_us"])
     furthest = float((1 / (1 - rows["p"])).max())
     shown = [(place, text) for place, text in TICKS if place <= furthest * 1.1]
     axes.xaxis.set_major_locator(FixedLocator([place for place, _ in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: dict(shown).get(round(value), ""))
-    axes.yaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if rows["value_us"].max() < 1000 * rows["value_us"].min() else (1,))
-    )
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
     axes.set_xlabel("percentile")
 
 
