@@ -85,7 +85,7 @@ def test_only_figures_that_the_run_has_data_for_appear() -> None:
 
 def test_the_throughput_figure_has_a_line_for_each_strategy_and_a_tick_for_each_number_of_connections() -> None:
     analysis = analysed(*sweep(repeats=2))
-    figure = throughput.draw(analysis.estimates, looks(STRATEGIES))
+    figure = throughput.draw(throughput.rows(analysis), looks(STRATEGIES))
     (axes,) = figure.axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "16", "128"]
     assert {text.get_text() for text in axes.texts} - {""} == set(STRATEGIES)
@@ -94,7 +94,7 @@ def test_the_throughput_figure_has_a_line_for_each_strategy_and_a_tick_for_each_
 
 def test_a_point_that_the_client_limited_is_hollow() -> None:
     analysis = analysed(record("a", 1), record("a", 16, bottleneck="client"))
-    (axes,) = throughput.draw(analysis.estimates, looks(["a"])).axes
+    (axes,) = throughput.draw(throughput.rows(analysis), looks(["a"])).axes
     faces = {
         (float(line.get_xdata()[0]), line.get_markerfacecolor())
         for line in axes.get_lines()
@@ -106,7 +106,7 @@ def test_a_point_that_the_client_limited_is_hollow() -> None:
 
 def test_a_single_number_of_connections_is_drawn_as_rows_the_fastest_on_top() -> None:
     analysis = analysed(record("slow", rate_hz=10), record("fast", rate_hz=20))
-    (axes,) = throughput.draw(analysis.estimates, looks(["slow", "fast"])).axes
+    (axes,) = throughput.draw(throughput.rows(analysis), looks(["slow", "fast"])).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["fast", "slow"]
     assert axes.yaxis_inverted()
 
@@ -119,7 +119,7 @@ def test_each_setting_gets_a_panel_that_says_which_it_is() -> None:
         for size in (64, 4096)
     ]
     analysis = analysed(*records)
-    figure = throughput.draw(analysis.estimates, looks(["a"]))
+    figure = throughput.draw(throughput.rows(analysis), looks(["a"]))
     assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == [
         "tcp, 64 bytes",
         "tcp, 4,096 bytes",
@@ -137,7 +137,7 @@ def test_the_latency_figure_has_a_panel_for_each_number_of_connections_in_order(
 
 def test_a_strategy_without_a_measurement_has_its_row_and_says_so() -> None:
     analysis = analysed(*sweep(repeats=1))
-    figure = cpu.draw(analysis.estimates, looks(STRATEGIES))
+    figure = cpu.draw(cpu.rows(analysis), looks(STRATEGIES))
     for axes, missing in zip(figure.axes, (0, 1, 1), strict=True):
         assert len(axes.get_yticks()) == 9
         assert [text.get_text() for text in axes.texts].count("not run") == missing
@@ -145,7 +145,7 @@ def test_a_strategy_without_a_measurement_has_its_row_and_says_so() -> None:
 
 def test_the_bars_of_a_strategy_add_up_to_its_cpu_time() -> None:
     analysis = analysed(record("a", cpu_us=10, user_share=0.3))
-    (axes,) = cpu.draw(analysis.estimates, looks(["a"])).axes
+    (axes,) = cpu.draw(cpu.rows(analysis), looks(["a"])).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([3, 7])
 
 

@@ -68,11 +68,6 @@ def doubts(row: Mapping[Any, Any], but: str = "") -> str:
     return "; ".join(found)
 
 
-def and_also(flags: str, flag: str) -> str:
-    """Add a flag to those of a row, which are one string."""
-    return ", ".join(filter(None, (flags, flag)))
-
-
 def latency(p: float, row: Mapping[Any, Any]) -> str:
     """Say a percentile, with the range of the single trials': of a row of the table of curves."""
     bound = "at least " if row["lower_bound"] else ""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = tuple(metric for metric in LATENCY if metric.name in ("p50_us", "p99_us"))
-HOLLOW_TOO = "censored"  # of a percentile that is a lower bound
+CENSORED = "censored"
 
 
 def rows(analysis: Analysis) -> pd.DataFrame:
@@ -51,10 +51,10 @@ def rows(analysis: Analysis) -> pd.DataFrame:
         return found[:0]
     intervals = repeat_intervals(analysis.trials, names)
     told = [{**row, **intervals.get((*(row[name] for name in CASE), row["metric"]), {})} for row in _dicts(found)]
-    for row in told:
-        if row["lower_bound"] and HOLLOW_TOO not in row["doubts"]:
-            row["doubts"] = points.and_also(row["doubts"], HOLLOW_TOO)
-    return pd.DataFrame(told, columns=found.columns)
+    table = pd.DataFrame(told, columns=found.columns)
+    others = cases.without(table["doubts"], CENSORED)  # a percentile below the unfinished messages is as it is
+    bounds = [CENSORED if bound else "" for bound in table["lower_bound"]]
+    return table.assign(doubts=[", ".join(filter(None, both)) for both in zip(others, bounds, strict=True)])
 
 
 def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:

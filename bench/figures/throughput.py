@@ -85,7 +85,7 @@ def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
         aside = 2 ** (ASIDE * (names.index(name) - (len(names) - 1) / 2) / len(names))
         line = own[own["value"].notna()]
         x = line["connections"] * aside
-        if len(names) <= MOST_BANDS and len(line) > 1:
+        if len(names) <= MOST_BANDS and len(line) > 1 and (line["n"] > 1).any():
             mark(axes.fill_between(x, line["low"], line["high"], color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(x, line["value"], color=look.color, ls=look.dashes, lw=1.7)
         mark(drawn, str(name))
