@@ -133,7 +133,7 @@ def test_each_figure_explains_its_hollow_points(draw: str) -> None:
         "throughput": (throughput.rows(analysis), throughput),
         "heat": (heat.rows(analysis), heat),
         "response": (response.rows(analysis), response),
-        "latency": (analysis.curves, latency),
+        "latency": (latency.rows(analysis), latency),
     }[draw]
     assert f"hollow: {HOLLOW['client_bound']}" in explained(module.draw(rows, looks("ab")))  # type: ignore[attr-defined]
 

@@ -126,12 +126,12 @@ def test_each_setting_gets_a_panel_that_says_which_it_is() -> None:
         "unix, 64 bytes",
         "unix, 4,096 bytes",
     ]
-    assert len(latency.draw(analysis.curves, looks(["a"])).axes) == 8
+    assert len(latency.draw(latency.rows(analysis), looks(["a"])).axes) == 8
 
 
 def test_the_latency_figure_has_a_panel_for_each_number_of_connections_in_order() -> None:
     analysis = analysed(*sweep(repeats=1))
-    figure = latency.draw(analysis.curves, looks(STRATEGIES))
+    figure = latency.draw(latency.rows(analysis), looks(STRATEGIES))
     assert [axes.get_title() for axes in figure.axes] == ["1 connection", "16 connections", "128 connections"]
 
 
@@ -195,7 +195,7 @@ def test_a_name_that_looks_like_markup_of_the_svg_is_left_as_it_is() -> None:
 def test_a_legend_fits_the_figure_whatever_the_length_of_its_names(length: int) -> None:
     names = [f"{index:02d}{'n' * length}" for index in range(11)]
     analysis = analysed(*(record(name, count) for name in names for count in (1, 16)))
-    figure = latency.draw(analysis.curves, looks(names))
+    figure = latency.draw(latency.rows(analysis), looks(names))
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0

@@ -134,9 +134,9 @@ PLATES = (
         "Latency by percentile",
         "Lower is better; both axes are logarithmic, and to the right each step is a tenfold rarer event. A line is "
         "the sum of the histograms of all repeats, its band the range of the single ones. A line ends where there are "
-        "too few messages to tell a rarer percentile. Hollow markers: the client was the limit, or only a lower bound "
-        "is known.",
-        lambda analysis: analysis.curves[analysis.curves["slo"] == ""],
+        "too few messages to tell a rarer percentile. Hollow markers are not to be taken as "
+        "they stand: the figure says why.",
+        latency.rows,
         latency.draw,
         _leaders("p99_us"),
         where_planned="Where sends were planned, a line counts from the planned send, and the dotted one of its colour "

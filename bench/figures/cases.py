@@ -57,6 +57,12 @@ def doubts(trials: pd.DataFrame) -> dict[Case, str]:
     }
 
 
+def doubts_by_ids(analysis: Analysis) -> dict[str, str]:
+    """Give the doubts of each case by the ids of its good trials, which every table has."""
+    flags = doubts(analysis.trials)
+    return {case["ids"]: flags.get(_case(case), "") for case in analysis.cases.to_dict("records")}
+
+
 def _absent(trials: pd.DataFrame, metric: str) -> list[dict[Any, Any]]:
     """A row for each case in which every trial failed or was unavailable."""
     columns = trials[[*CASE, "status", "reason", "id"]].to_dict("records")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures import points
+from bench.analyse import Analysis
+from bench.figures import cases, points
 from bench.figures.style import (
     PAPER,
+    QUIET,
     Look,
     columns_for,
     duration_axis,
@@ -24,6 +26,7 @@ from bench.metrics import GROUP
 from bench.words import counted, split, title
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -32,9 +35,19 @@ SERVICE_DASHES = (0, (1, 1.6))
 MOST_BANDS = 12  # more of them hide each other
 
 
+def rows(analysis: Analysis) -> pd.DataFrame:
+    """Pick the table of curves without the steps of searches, with `doubts` (of the whole curve) in a column.
+
+    Unfinished messages are none of these: they make the far end of a curve a lower bound.
+    """
+    curves = analysis.curves[analysis.curves["slo"] == ""]
+    flags = cases.doubts_by_ids(analysis)
+    return curves.assign(doubts=cases.without(curves["ids"].map(flags), "censored"))
+
+
 def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw the merged histogram of each case, and the range of its trials' own;
-    where sends were planned, beside it the service time. Takes the table of curves."""
+    where sends were planned, beside it the service time. Takes what `rows` picks."""
     found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
     figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(names))
@@ -43,10 +56,17 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         _curves(panel, rows, looks, where)
         name_panel(panel, where)
     axes[0].set_ylabel("latency")
-    bound = "client_bound" if (curves["client_bound"] > 0).any() else ""
-    explain(figure, (bound, "censored" if curves["lower_bound"].astype(bool).any() else ""))
+    unfinished = "censored" if curves["lower_bound"].astype(bool).any() else ""
+    drawn = {"dotted: from the actual send": _service_handle()} if (curves["of"] == "service").any() else {}
+    explain(figure, {*cases.reasons(curves), unfinished}, drawn=drawn if (curves["of"] == "latency").any() else {})
     legend(figure, names, looks)
     return figure
+
+
+def _service_handle() -> Artist:
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
+
+    return Line2D([], [], color=QUIET, ls=SERVICE_DASHES, lw=1)
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
@@ -60,7 +80,7 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
     for name, curve in rows[rows["of"] == "latency"].groupby("strategy"):
         look = looks[str(name)]
         x = 1 / (1 - curve["p"])
-        hollow = (curve["client_bound"] > 0) | curve["lower_bound"].astype(bool)
+        hollow = (curve["doubts"] != "") | curve["lower_bound"].astype(bool)
         if bands:
             mark(axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0), str(name))
         (line,) = axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
@@ -83,5 +103,9 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
 def _says(point: Mapping[Any, Any], where: str) -> str:
     client = f"the client was the limit in {counted(point['client_bound'], 'trial')}" if point["client_bound"] else ""
     return points.lines(
-        points.place(point["strategy"], where), points.latency(point["p"], point), client, points.trials(point["ids"])
+        points.place(point["strategy"], where),
+        points.latency(point["p"], point),
+        client,
+        points.doubts({"doubts": point["doubts"], "reason": ""}, but="client_bound"),
+        points.trials(point["ids"]),
     )
