@@ -57,8 +57,8 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         name_panel(panel, where)
     axes[0].set_ylabel("latency")
     unfinished = "censored" if curves["lower_bound"].astype(bool).any() else ""
-    drawn = {"dotted: from the actual send": _service_handle()} if (curves["of"] == "service").any() else {}
-    explain(figure, {*cases.reasons(curves), unfinished}, drawn=drawn if (curves["of"] == "latency").any() else {})
+    dotted = {"dotted: from the actual send": _service_handle()} if (curves["of"] == "service").any() else {}
+    explain(figure, {*cases.reasons(curves), unfinished}, drawn=dotted)
     legend(figure, names, looks)
     return figure
 
