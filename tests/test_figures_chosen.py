@@ -87,7 +87,7 @@ def test_the_baseline_that_was_chosen_is_in_figure_and_message() -> None:
     analysis = analysed(*(record(name, repeat=at) for name in "abc" for at in range(2)))
     ((plate, picture),) = [it for it in pictures(analysis, Chosen(baseline="c")) if it[0].name == "ratios"]
     assert "times as good as c" in picture.svg
-    assert plate.message(analysis).startswith("By `c`: ")
+    assert plate.message(analysis).startswith("By `c`, throughput: ")
 
 
 # --- choosing

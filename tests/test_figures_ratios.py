@@ -198,6 +198,4 @@ def test_its_message_counts_how_the_comparisons_came_out() -> None:
         *repeated("c", *[5e4, 5.1e4] * 3),
     ]
     said = ratios.message("a")(analysed(*records))
-    assert said.startswith(
-        "By `a`: in throughput, of 2 comparisons 1 are better and 1 worse, at best `b` 2.00 times as good; "
-    ), said
+    assert said.startswith("By `a`, throughput: 1 better, 1 worse (at best `b`, 2.00 times as good); "), said

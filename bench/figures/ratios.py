@@ -26,7 +26,7 @@ from bench.figures.style import (
 )
 from bench.metrics import CONTESTED, CPU, GROUP, RATE, SETTING, Metric
 from bench.stats import Interval, equal_within, hodges_lehmann_ratio
-from bench.words import counted, digits, joined, percent, quoted, split, title, values_text
+from bench.words import digits, percent, quoted, split, title, values_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ def message(baseline: str) -> Callable[[Analysis], str]:
         if found.empty:
             return "There is no strategy to compare the others with."
         base = quoted(found["baseline"].iloc[0])
-        return f"By {base}: {'; '.join(_summed_up(found, metric) for metric in _metrics(found))}."
+        return f"By {base}, {'; '.join(_summed_up(found, metric) for metric in _metrics(found))}."
 
     return tell
 
@@ -157,12 +157,12 @@ def _summed_up(found: pd.DataFrame, metric: Metric) -> str:
     better, worse = int((own["low"] > 1).sum()), int((own["high"] < 1).sum())
     parts = [
         f"{number:,} {text}"
-        for number, text in ((better, "are better"), (worse, "worse"), (len(own) - better - worse, "not told apart"))
+        for number, text in ((better, "better"), (worse, "worse"), (len(own) - better - worse, "not told apart"))
         if number
     ]
     best = own.loc[own["ratio"].idxmax()]
-    by = f", at best {quoted(best['strategy'])} {digits(best['ratio'])} times as good" if best["ratio"] > 1 else ""
-    return f"in {metric.title}, of {counted(len(own), 'comparison')} {joined(parts)}{by}"
+    by = f" (at best {quoted(best['strategy'])}, {digits(best['ratio'])} times as good)" if best["ratio"] > 1 else ""
+    return f"{metric.title}: {', '.join(parts)}{by}"
 
 
 def _metrics(found: pd.DataFrame) -> list[Metric]:
