@@ -247,7 +247,7 @@ def test_a_percentile_that_is_a_lower_bound_is_hollow_and_has_an_arrow() -> None
 def test_its_message_says_from_where_to_where_p99_runs() -> None:
     said = response.message(analysed(*sweep(repeats=1)))
     assert said.startswith("At 128 connections p99 latency runs from ")
-    assert "`asyncio_streams`" in said
+    assert said.endswith("(`nonblocking_polling`).")
 
 
 # --- the heat map

@@ -177,7 +177,7 @@ def test_inline_figures_take_their_colours_and_fonts_from_the_page_and_share_no_
 
 
 def test_a_strategys_name_is_text_in_the_svg() -> None:
-    analysis = analysed(record("<script>x</script>", 1), record("<script>x</script>", 16), record("$a_b$ &", 1))
+    analysis = analysed(*(record(name, count) for name in ("<script>x</script>", "$a_b$ &") for count in (1, 16)))
     for _, picture in pictures(analysis):
         assert "<script>" not in picture.inline
         assert "&lt;script&gt;x&lt;/script&gt;" in picture.inline

@@ -61,7 +61,7 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     for panel, (setting, own) in zip(axes, settings, strict=True):
         where = title(setting, [other for other, _ in settings])
         panel.set_xscale("log")
-        panel.set_xlim(LEAST_KIB, right * 2)  # room for the last number
+        panel.set_xlim(LEAST_KIB * 0.7, right * 2)  # room for the last number
         there = {row["strategy"]: row for row in own.assign(where=where).to_dict("records")}
         for y, name in enumerate(names):
             if name in there:

@@ -37,9 +37,12 @@ USUAL_BASELINE = "thread_per_connection"
 MOST_PLACES = 6
 MOST_ROWS = 120  # of one metric
 FURTHEST = 20.0  # beyond it an effect is drawn at the edge, with an arrow
-TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-FINE_TICKS = (0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4)
-FINEST_TICKS = (0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.3, 1.4)
+# The most ticks that a panel has room for, by how many times the right end of x is the left one.
+TICKS = (
+    (5.0, (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)),
+    (1.8, (0.33, 0.5, 0.7, 1, 1.5, 2, 3)),
+    (0.0, (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3)),
+)
 COLUMNS = [
     *GROUP,
     *("metric", "strategy", "baseline", "ratio", "low", "high", "noise", "values", "base_values", "doubts"),
@@ -271,8 +274,7 @@ def _says(row: Mapping[Any, Any], metric: Metric) -> str:
 def _factors(axes: Axes, reach: tuple[float, float]) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
 
-    span = reach[1] / reach[0]
-    ticks = TICKS if span > 12 else FINE_TICKS if span > 1.8 else FINEST_TICKS
+    ticks = next(ticks for least, ticks in TICKS if reach[1] / reach[0] > least)
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if reach[0] <= tick <= reach[1]]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
