@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_TRIALS = 20  # of a strategy: the most uneven ones
+FEW = 12  # strategies: rows of more are lower
 LEAST_PER_INTERVAL = 20  # messages: fewer vary by chance more than anything else
 
 
@@ -57,7 +58,7 @@ def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 
     names = sorted(intervals["strategy"].unique())
     reach = float(np.clip((intervals["ratio"] - 1).abs().max() * 1.1, 0.1, 1.0))  # half of a row's height
-    figure, (axes,) = panels(1, 1, max(1.6, 0.5 * len(names) + 0.7))
+    figure, (axes,) = panels(1, 1, max(1.6, (0.5 if len(names) <= FEW else 0.3) * len(names) + 0.7))
     for row, name in enumerate(names):
         own = intervals[intervals["strategy"] == name]
         axes.axhline(row, color=QUIET, lw=0.7)

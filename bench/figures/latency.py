@@ -50,7 +50,9 @@ def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     where sends were planned, beside it the service time. Takes what `rows` picks."""
     found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
-    figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(names))
+    height_in = min(5.0, max(3.5, 0.12 * len(names)))
+    columns = columns_for(curves["connections"].nunique())
+    figure, axes = panels(len(found), columns, height_in, legend_height_in(names))
     for panel, (group, rows) in zip(axes, found, strict=True):
         where = title(group, [other for other, _ in found], otherwise=("connections",))
         _curves(panel, rows, looks, where)

@@ -29,13 +29,14 @@ from bench.stats import Interval, equal_within, hodges_lehmann_ratio
 from bench.words import digits, percent, quoted, split, title, values_text
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # What most people would write without a library; a run without it is told by the strategy measured in the most places.
 USUAL_BASELINE = "thread_per_connection"
 MOST_PLACES = 6
-MOST_ROWS = 120  # of one metric
+MOST_ROWS = 60  # of one metric
 FURTHEST = 20.0  # beyond it an effect is drawn at the edge, with an arrow
 # The most ticks that a panel has room for, by how many times the right end of x is the left one.
 TICKS = (
@@ -158,11 +159,14 @@ def message(baseline: str) -> Callable[[Analysis], str]:
 def _summed_up(found: pd.DataFrame, metric: Metric) -> str:
     own = found[found["metric"] == metric.name]
     better, worse = int((own["low"] > 1).sum()), int((own["high"] < 1).sum())
-    parts = [
-        f"{number:,} {text}"
-        for number, text in ((better, "better"), (worse, "worse"), (len(own) - better - worse, "not told apart"))
-        if number
-    ]
+    few = int((own["low"] == 0).sum())
+    numbers = {
+        "better": better,
+        "worse": worse,
+        "not told apart": len(own) - better - worse - few,
+        "with too few repeats to tell": few,
+    }
+    parts = [f"{number:,} {text}" for text, number in numbers.items() if number]
     best = own.loc[own["ratio"].idxmax()]
     by = f" (at best {quoted(best['strategy'])}, {digits(best['ratio'])} times as good)" if best["ratio"] > 1 else ""
     return f"{metric.title}: {', '.join(parts)}{by}"
@@ -195,14 +199,12 @@ def draw(found: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
     base = shorten(str(found["baseline"].iloc[0]), 24)
     for panel in axes[-len(metrics) :]:
         panel.set_xlabel(f"times as good as {base}")
-    explain(
-        figure,
-        told,
-        drawn={
-            "95 % interval of the factor": Line2D([], [], color=INK, lw=1.6),
-            "noise: two equal ones would come out within (95 %)": Patch(fc=LINE, lw=0),
-        },
-    )
+    drawn: dict[str, Artist] = {}
+    if (found["low"] > 0).any():
+        drawn["95 % interval of the factor"] = Line2D([], [], color=INK, lw=1.6)
+    if found["noise"].notna().any():
+        drawn["noise: two equal ones would come out within (95 %)"] = Patch(fc=LINE, lw=0)
+    explain(figure, told, drawn=drawn)
     return figure
 
 

@@ -62,7 +62,7 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     settings = [(setting, rows) for setting, rows in split(found, SETTING) if rows["value"].notna().any()]
     known = found[found["value"].notna()]
     names = sorted(known["strategy"].unique())
-    figure, axes = panels(2 * len(settings), 2, 3.4, legend_height_in(names))
+    figure, axes = panels(2 * len(settings), 2, min(6.0, max(3.4, 0.14 * len(names))), legend_height_in(names))
     for place, (setting, rows) in enumerate(settings):
         where = title(setting, [other for other, _ in settings])
         counts = sorted(rows["connections"].unique())
