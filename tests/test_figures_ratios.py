@@ -163,7 +163,7 @@ def test_too_few_repeats_for_an_interval_are_hollow_and_explained() -> None:
     ((at, hollow),) = effects(figure)
     assert hollow and at == pytest.approx(2)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert f"hollow: {HOLLOW['few_repeats']}" in texts
+    assert texts == [f"hollow: {HOLLOW['few_repeats']}"]
 
 
 def test_a_throughput_that_the_client_limited_is_hollow_and_its_cpu_time_is_not() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -42,7 +42,7 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     return totals.assign(doubts=cases.without(totals["doubts"], "client_bound"), **parts)
 
 
-def _key(row: Mapping[str, object]) -> tuple[object, ...]:
+def _key(row: Mapping[Any, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in CASE)
 
 

@@ -167,7 +167,7 @@ def _summed_up(found: pd.DataFrame, metric: Metric) -> str:
         "with too few repeats to tell": few,
     }
     parts = [f"{number:,} {text}" for text, number in numbers.items() if number]
-    best = own.loc[own["ratio"].idxmax()]
+    best = own.sort_values("ratio", kind="stable").iloc[-1]
     by = f" (at best {quoted(best['strategy'])}, {digits(best['ratio'])} times as good)" if best["ratio"] > 1 else ""
     return f"{metric.title}: {', '.join(parts)}{by}"
 

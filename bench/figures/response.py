@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +64,19 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     known = found[found["value"].notna()]
     names = sorted(known["strategy"].unique())
     figure, axes = panels(2 * len(settings), 2, min(6.0, max(3.4, 0.14 * len(names))), legend_height_in(names))
-    for place, (setting, rows) in enumerate(settings):
+    for at, (setting, rows) in enumerate(settings):
         where = title(setting, [other for other, _ in settings])
         counts = sorted(rows["connections"].unique())
         gone = rows[rows["value"].isna()]
-        for panel, metric in zip(axes[2 * place :], SHOWN, strict=False):
+        for panel, metric in zip(axes[2 * at :], SHOWN, strict=False):
             own = rows[(rows["metric"] == metric.name) & rows["value"].notna()]
             _lines(panel, own.assign(where=where), looks, metric)
+            without: Counter[int] = Counter()
             for row in _dicts(gone.assign(where=where)):
-                name, look = row["strategy"], looks.get(row["strategy"], UNMEASURED)
-                absent(panel, row["connections"], look, strategy=name, why=row["doubts"], says=_says(row, metric))
+                name, count = row["strategy"], row["connections"]
+                look, says, place = looks.get(name, UNMEASURED), _says(row, metric), without[count]
+                absent(panel, count, look, strategy=name, why=row["doubts"], says=says, place=place)
+                without[count] += 1
             name_panel(panel, ", ".join(filter(None, (metric.title, where))))
             count_axis(panel, counts, "connections")
     duration_axis(axes[0], known["value"])

@@ -256,11 +256,15 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
         label(text, name)
 
 
-def absent(axes: Axes, x: float, look: Look, *, strategy: str, why: str, says: str) -> None:
-    """Draw at the foot of the axes what has no value: a hollow marker with the sign of ABSENT in it."""
+def absent(axes: Axes, x: float, look: Look, *, strategy: str, why: str, says: str, place: int = 0) -> None:
+    """Draw at the foot of the axes what has no value: a hollow marker with the sign of ABSENT in it.
+
+    `place`: how many there are below it, at the same x.
+    """
     style: dict[str, Any] = {"color": look.color, "mfc": PAPER, "ls": "", "clip_on": False, "zorder": 4}
     for marker, size, words in ((look.marker, 7.5, [says]), (ABSENT[why], 3.5, [])):
-        (drawn,) = axes.plot(x, 0, transform=axes.get_xaxis_transform(), marker=marker, ms=size, mew=1.1, **style)
+        at, transform = (x, 0.045 * place), axes.get_xaxis_transform()
+        (drawn,) = axes.plot(*at, transform=transform, marker=marker, ms=size, mew=1.1, **style)
         mark(drawn, strategy, words)
 
 
@@ -272,6 +276,8 @@ def explain(
     `reasons`: keys of HOLLOW and ABSENT, or flags that have no words there; each is told once. `shape` is that of what
     is hollow. `drawn`: what else there is to explain, such as a band -> how it looks.
     """
+    from textwrap import fill  # noqa: PLC0415
+
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     def hollow(marker: str, size: float = 6.5) -> Line2D:
@@ -279,16 +285,19 @@ def explain(
 
     there = set(reasons) - {""}
     handles: dict[str, Any] = dict(drawn or {})
-    for reason in [flag for flag in HOLLOW if flag in there] + sorted(there - {*HOLLOW, *ABSENT}):
-        handles[f"hollow: {HOLLOW.get(reason, reason.replace('_', ' '))}"] = hollow(shape)
+    flags = [flag for flag in HOLLOW if flag in there] + sorted(there - {*HOLLOW, *ABSENT})
+    if flags:
+        told = " – or ".join(HOLLOW.get(flag, flag.replace("_", " ")) for flag in flags)
+        handles[fill(f"hollow: {told}", 110)] = hollow(shape)
     for reason, sign in ABSENT.items():
         if reason in there:
             handles[reason] = (hollow(shape, 7.5), hollow(sign, 3.5))
     if not handles:
         return
-    columns = _fitting([len(text) for text in handles], 4)
+    columns = _fitting([max(map(len, text.splitlines())) for text in handles], 4)
+    lines = -(-len(handles) // columns) + sum(text.count("\n") for text in handles)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.08 + 0.2 * -(-len(handles) // columns))
+    figure.set_size_inches(width, height + 0.08 + 0.2 * lines)
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=columns, frameon=False, fontsize=8.5
     )

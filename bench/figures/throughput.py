@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 
 def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     names = sorted(rates["strategy"].unique())
+    without: Counter[int] = Counter()
     for name, own in rates.sort_values("connections").groupby("strategy"):
         look = looks.get(str(name), UNMEASURED)
         aside = 2 ** (ASIDE * (names.index(name) - (len(names) - 1) / 2) / len(names))
@@ -91,8 +93,10 @@ def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
         mark(drawn, str(name))
         for point in _dicts(own):
             if math.isnan(point["value"]):
-                x_of_it = point["connections"] * aside
-                absent(axes, x_of_it, look, strategy=str(name), why=point["doubts"], says=_says(point))
+                count = point["connections"]
+                says, place = _says(point), without[count]
+                absent(axes, count, look, strategy=str(name), why=point["doubts"], says=says, place=place)
+                without[count] += 1
             else:
                 _point(axes, look, point, (point["connections"] * aside, point["value"]), "y")
     plain_numbers(axes, "y")
