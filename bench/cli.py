@@ -305,12 +305,20 @@ def history(
 @app.command()
 def report(
     run: RunArgument,
+    *,
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
+    ] = "",
+    trial: Annotated[
+        list[str] | None,
+        typer.Option("--trial", metavar="ID", help="Draw this trial's intervals, too; repeatable."),
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Make a run's report again from its raw data."""
     from bench.commands import folders as command  # noqa: PLC0415
 
-    command.report(run, results)
+    command.report(run, results, baseline, [one for ids in trial or [] for one in ids.split(",")])
 
 
 @app.command()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench import answer, capacity, caveats, compare, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, strategy_page, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
@@ -120,6 +120,7 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         "trial_rows": tables.trial_rows(analysis) if len(analysis.trials) <= MOST_LISTED else [],
         "trust": _trust(analysis),
         "strategies": _strategies(analysis),
+        "strategy_pages": strategy_page.links(analysis),
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": caveats.client_bound(analysis.cases),

@@ -30,7 +30,10 @@ from bench.errors import BadInputError
 from bench.metrics import METRICS, PERCENTILES
 from bench.page import facts
 
-FIGURES = ("throughput", "latency", "cpu", "order", "intervals")
+FIGURES = (
+    *("throughput", "heat", "ratios", "response", "latency"),
+    *("cpu", "switches", "memory", "order", "intervals"),
+)
 FILES = {
     "report.html",
     "report.md",
@@ -93,7 +96,7 @@ def page(default_run: Path) -> Page:
 
 
 def test_the_report_is_a_page_a_summary_and_each_figure_as_svg_and_png(default_run: Path) -> None:
-    assert {path.name for path in default_run.iterdir()} == FILES | {"manifest.json", "trials.jsonl"}
+    assert {path.name for path in default_run.iterdir()} == FILES | {"manifest.json", "trials.jsonl", "strategies"}
 
 
 def test_making_it_again_gives_the_same_bytes(default_run: Path) -> None:
