@@ -14,6 +14,7 @@ import report
 from bench import page, trust
 from bench.analyse import analyse
 from bench.clusters import two_groups
+from bench.figures import bounded
 from bench.record import read_run
 
 
@@ -50,6 +51,22 @@ def test_the_rows_of_the_files_are_the_same_each_time(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
     report.write(folder)
     assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == before
+
+
+def test_a_figure_has_a_panel_for_a_dozen_settings_and_says_how_many_there_are(tmp_path: Path) -> None:
+    records = [
+        record(name, connections, message_bytes=2**size)
+        for name in ("epoll_lt", "poll")
+        for connections in (1, 16)
+        for size in range(15)
+    ]
+    analysis = analyse(read_run(write_run(tmp_path / "run", records)))
+    rates = analysis.estimates[analysis.estimates["metric"] == "rate_hz"]
+    rows, note = bounded(rates)
+    assert sorted(rows["message_bytes"].unique()) == [2**size for size in range(12)]
+    assert note == "The first 12 of 15 settings are drawn; the tables have all of them."
+    few = rates[rates["message_bytes"] < 100]
+    assert bounded(few)[0] is few and bounded(few)[1] == ""
 
 
 def test_noise_is_told_of_thousands_of_repeats_from_a_part_of_them(tmp_path: Path) -> None:

@@ -37,11 +37,14 @@ from bench.figures import chosen as chosen_trials
 from bench.figures.chosen import Chosen
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
+from bench.metrics import SETTING
 from bench.trust import noise
 from bench.verdicts import headlines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_SETTINGS = 12  # of a figure: more panels are neither looked at nor soon drawn
 
 
 @dataclass(frozen=True)
@@ -285,6 +288,19 @@ def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple
     """Draw every figure that the run has data for, with the baseline and the trials that were chosen."""
     all_looks = looks(analysis.estimates["strategy"])
     for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
-        rows = plate.rows(analysis)
+        rows, note = bounded(plate.rows(analysis))
         if len(rows):
-            yield plate, picture(partial(plate.draw, rows, all_looks), plate.name)
+            shown = replace(plate, how_to_read=f"{plate.how_to_read} {note}") if note else plate
+            yield shown, picture(partial(plate.draw, rows, all_looks), plate.name)
+
+
+def bounded(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Give the rows of the first MOST_SETTINGS settings, and what is to be said where there are more."""
+    if not set(SETTING) <= set(rows.columns):
+        return rows, ""
+    settings = rows[list(SETTING)].drop_duplicates()
+    if len(settings) <= MOST_SETTINGS:
+        return rows, ""
+    kept = settings.sort_values(list(SETTING))[:MOST_SETTINGS]
+    note = f"The first {MOST_SETTINGS} of {len(settings):,} settings are drawn; the tables have all of them."
+    return rows.merge(kept, on=list(SETTING)), note
