@@ -7,12 +7,13 @@ measured and nothing is run here.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from bench import one_step
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE
 
@@ -47,15 +48,12 @@ def write(folder: Path) -> Path:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        one_step.write(path, content)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise BadInputError(
-            f"{path} can't be written: {error.strerror}.", f"ls -ld {path.parent} shows who may write there"
+            f"{path} can't be written: {error.strerror}.",
+            one_step.remedy(error, path.parent, f"iobench report {shlex.quote(str(path.parent))}"),
         ) from None
 
 
