@@ -69,11 +69,26 @@ def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> s
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=lambda value: _no_markup(value) if isinstance(value, str) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["cell"] = lambda text: text.replace("|", "\\|")
+    environment.filters["quoted"] = words.quoted
     text = environment.get_template("report.md.j2").render(_content(analysis, pictures, IN_MARKDOWN))
     return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
+
+
+def _no_markup(text: str) -> str:
+    """Let nothing in a sentence be Markdown or HTML but the names between backticks: it may quote from any file."""
+    parts = re.split(r"((?<![`\\])`[^`]+`(?!`))", " ".join(text.split()))  # code is at the odd places
+    for at in range(0, len(parts), 2):
+        harmless = re.sub(r"&(?=#?\w+;)", "&amp;", parts[at])
+        harmless = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", harmless)
+        parts[at] = re.sub(r"(?<!\\)([`\[])", r"\\\1", harmless)
+    return "".join(parts)
 
 
 def _content(

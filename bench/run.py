@@ -26,6 +26,7 @@ from bench.progress import Progress
 from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
+    UNREADABLE,
     Manifest,
     Record,
     Run,
@@ -144,7 +145,7 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNREADABLE):
             continue
     return None
 

@@ -67,5 +67,10 @@ def _table(trends: Sequence[Trend]) -> str:
     writer.writerow(["time", *ATTRIBUTES, *names])
     for row, found in sorted(values.items()):
         if len(found) == len(names):
-            writer.writerow([*row, *(repr(found[name]) for name in names)])
+            writer.writerow([*map(_no_formula, row), *(repr(found[name]) for name in names)])
     return out.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    """Text that no spreadsheet calculates: each takes what begins so for a formula, quoted or not."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

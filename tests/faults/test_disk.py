@@ -21,7 +21,6 @@ from bench.record import TRIALS_FILE, Manifest, Record, read_run, write_manifest
 from bench.run import Outcome, run_trials
 
 POINTS = [trial("good", connections) for connections in range(1, 61)]
-BIG = "x" * 4000  # what a folder name can't be
 
 
 @pytest.fixture
