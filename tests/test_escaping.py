@@ -213,6 +213,12 @@ def test_no_cell_of_a_csv_file_is_a_formula(entries: list[Entry], tmp_path: Path
     assert not [cell for row in rows for cell in row.values() if cell.startswith(FORMULAS)]
 
 
+def test_every_case_has_a_file_of_its_own_however_alike_the_names(entries: list[Entry], tmp_path: Path) -> None:
+    path = write_history(tmp_path / "history.jsonl", entries)
+    history(Options(path, None, (), (), tmp_path / "otava", None, fail_on_change=False))
+    assert len(list((tmp_path / "otava").glob("*.csv"))) == len(NAMES)
+
+
 # --- a terminal
 
 

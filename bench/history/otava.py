@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import count
 from pathlib import Path
 
 from bench import one_step
@@ -27,7 +28,7 @@ def write(folder: Path, trends: Sequence[Trend]) -> list[Path]:
     for trend in trends:
         by_case.setdefault((trend.machine, trend.case), []).append(trend)
     for (machine, case), own in by_case.items():
-        name = re.sub(r"[^A-Za-z0-9]+", "-", f"{machine} {case}").strip("-")
+        name = _free(re.sub(r"[^A-Za-z0-9]+", "-", f"{machine} {case}").strip("-")[:200], tests)
         files[f"{name}.csv"] = _table(own)
         tests[name] = {
             "type": "csv",
@@ -53,6 +54,11 @@ def write(folder: Path, trends: Sequence[Trend]) -> list[Path]:
         except OSError as error:
             raise BadInputError(f"{folder / name} can't be written: {error.strerror}.", f"ls -ld {folder}") from None
     return [folder / name for name in files]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """A name that no other case has: different ones may look the same in so few letters."""
+    return name if name not in taken else next(new for i in count(2) if (new := f"{name}-{i}") not in taken)
 
 
 def _table(trends: Sequence[Trend]) -> str:

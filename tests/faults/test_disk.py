@@ -20,13 +20,13 @@ from bench.errors import BadInputError
 from bench.record import TRIALS_FILE, Manifest, Record, read_run, write_manifest
 from bench.run import Outcome, run_trials
 
-POINTS = [trial("good", connections) for connections in range(1, 61)]
+POINTS = [trial("good", connections) for connections in range(1, 41)]
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB."""
-    with mounted(tmp_path / "small", "size=128k,nr_inodes=64") as folder:
+    """A file system of 512 KiB."""
+    with mounted(tmp_path / "small", "size=512k,nr_inodes=64") as folder:
         yield folder
 
 

@@ -112,7 +112,7 @@ def test_whatever_a_peer_does_the_books_balance_and_the_run_ends(
     load_code()
     options: dict[str, Any] = {"at": 2, "from_there_on": True, "greeting": greeting}
     with (
-        within_memory(256 * MIB),
+        within_memory(),
         peer(message_bytes=message_bytes, fault=Script(listed), **options) as running,
         suppress(JobError),  # no connection was left when the window was to open
     ):
