@@ -155,6 +155,7 @@ class Machine(msgspec.Struct, kw_only=True):
     load_idle_ns: Amount
     load_steal_ns: Amount
     load_wait_ns: Amount | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
+    harness_ns: Amount = 0.0  # CPU time of the process that took the readings, from the first on
 
 
 class Timing(msgspec.Struct, kw_only=True):
