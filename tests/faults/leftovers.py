@@ -29,7 +29,7 @@ def leaving_nothing(folder: Path) -> Iterator[str]:
     """
     token, temporary = secrets.token_hex(8), folder / "temporary"
     temporary.mkdir(parents=True)
-    before = descriptors(), listeners()
+    before = descriptors(folder), listeners()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(TOKEN, token)
         patch.setenv("TMPDIR", str(temporary))
@@ -39,7 +39,7 @@ def leaving_nothing(folder: Path) -> Iterator[str]:
     assert eventually(lambda: not our_sockets()), our_sockets()
     assert list(temporary.iterdir()) == []
     assert half_written(folder) == []
-    assert (descriptors(), listeners()) == before
+    assert (descriptors(folder), listeners()) == before
 
 
 def started_with(token: str) -> list[str]:
@@ -73,12 +73,17 @@ def listeners() -> set[tuple[str, int]]:
     return {tuple(one.laddr) for one in found if one.status == psutil.CONN_LISTEN}
 
 
-def descriptors() -> dict[str, str]:
-    """Where each of our descriptors leads: pipes, sockets and files."""
+def descriptors(folder: Path) -> dict[str, str]:
+    """Where each of our descriptors leads: pipes, sockets, and files in a folder.
+
+    Other files may stay open: matplotlib keeps its fonts so.
+    """
     found = {}
     for path in Path("/proc/self/fd").iterdir():
         try:
-            found[path.name] = str(path.readlink())
+            target = str(path.readlink())
         except FileNotFoundError:
             continue  # the one that the folder was read through
+        if not target.startswith("/") or target.startswith(str(folder)):
+            found[path.name] = target
     return found
