@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, product
+from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from bench.external import External
 from bench.record import Interpreter, StrategyInfo, Trial
 from bench.slo import MAX_STEPS, USUAL_STEPS
 from bench.sweep import Mix, Sweep
-from bench.workloads import points
+from bench.workloads import count_points, points
 
 # What a trial takes beyond warm-up and window: an interpreter starts, connections open, all ends. Only an estimate.
 OVERHEAD_S = 0.12
@@ -233,11 +233,11 @@ def _refuse_an_empty_plan(
 def _refuse_too_many(sweep: Sweep, strategies: int) -> None:
     """Look before all of them are made: a few lines of a file may stand for more than there is room for."""
     axes = (sweep.python, sweep.transports, sweep.connections, sweep.message_bytes, sweep.threads)
-    loads = sum(1 for workload in sweep.workloads for _ in islice(points(workload, sweep.depth), MOST_TRIALS + 1))
+    loads = sum(count_points(workload, sweep.depth) for workload in sweep.workloads)
     most = strategies * sweep.repeats * loads * math.prod(map(len, axes))
     if most > MOST_TRIALS:
         raise BadInputError(
-            f"Sweep {sweep.name} comes to {most:,} trials or more; {MOST_TRIALS:,} are the most that a run may have.",
+            f"Sweep {sweep.name} comes to as many as {most:,} trials; {MOST_TRIALS:,} are the most that a run may have.",
             "leave out some values of its axes, or repeats",
         )
 

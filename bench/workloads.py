@@ -6,7 +6,8 @@ table is an axis. The values are checked here; what puts the load on a server is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -145,6 +146,15 @@ def points(workload: Workload, depth: Iterable[int]) -> Iterator[dict[str, Any]]
     for rate in rates or [{}]:
         for values in product(*axes.values()):
             yield {"workload": kind, **rate, **dict(zip(axes, values, strict=True))}
+
+
+def count_points(workload: Workload, depth: Sequence[int]) -> int:
+    """How many `points` gives, without giving them."""
+    axes = msgspec.structs.asdict(workload)
+    if "depth" in axes:
+        axes["depth"] = axes["depth"] or depth
+    rates = len(axes.pop("rate_hz", ())) + len(axes.pop("load", ()))
+    return max(1, rates) * math.prod(map(len, axes.values()))
 
 
 def describe(trial: Trial) -> str:

@@ -15,6 +15,7 @@ from bench.errors import BadInputError
 from bench.plan import MOST_TRIALS, Plan, make_plan
 from bench.record import Interpreter
 from bench.sweep import SWEEPS, Sweep, from_values, load_sweep
+from bench.workloads import count_points, points
 
 WHOLE = b"\n".join(path.read_bytes() for path in sorted(SWEEPS.glob("*.toml")))
 KNOWN = [info(name) for name in ("epoll_lt", "iterative", "asyncio_protocol")]
@@ -92,6 +93,8 @@ def test_keys_and_values_of_any_kind_are_a_sweep_with_a_bounded_plan_or_bad_inpu
         except BadInputError as error:
             assert len(str(error)) < 3000
             return
+        for workload in sweep.workloads:
+            assert count_points(workload, sweep.depth) == sum(1 for _ in points(workload, sweep.depth))
         plan = planned(sweep)
         assert plan is None or len(plan.trials) <= 2 * MOST_TRIALS
 
