@@ -237,7 +237,7 @@ def _refuse_too_many(sweep: Sweep, strategies: int) -> None:
     most = strategies * sweep.repeats * loads * math.prod(map(len, axes))
     if most > MOST_TRIALS:
         raise BadInputError(
-            f"Sweep {sweep.name} comes to as many as {most:,} trials; {MOST_TRIALS:,} are the most that a run may have.",
+            f"Sweep {sweep.name} comes to {most:,} trials; {MOST_TRIALS:,} are the most that a run may have.",
             "leave out some values of its axes, or repeats",
         )
 

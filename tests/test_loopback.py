@@ -56,15 +56,15 @@ def listened_on(pid: int) -> set[str]:
     return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
 
 
-@pytest.mark.parametrize("case", ON_TCP, ids=str)
-def test_in_a_sweep_every_strategy_listens_on_loopback_alone(case: Case, guard: Guard) -> None:
+@pytest.mark.parametrize("strategy", ON_TCP, ids=str)
+def test_in_a_sweep_every_strategy_listens_on_loopback_alone(strategy: Case, guard: Guard) -> None:
     info = StrategyInfo(
-        name=case.strategy,
-        module=case.module,
+        name=strategy.strategy,
+        module=strategy.module,
         summary="",
-        model=case.model,
+        model=strategy.model,
         transports=["tcp"],
-        concurrent=case.concurrent,
+        concurrent=strategy.concurrent,
         available=True,
         reason="",
         doc="",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 LONG = os.environ.get("IOBENCH_FUZZ") == "long"
@@ -30,6 +30,7 @@ def examples(number: int) -> settings:
         derandomize=not LONG,
         database=None,
         deadline=None,
+        phases=tuple(Phase) if LONG else (Phase.explicit, Phase.generate),  # a long run looks for the smallest example
         suppress_health_check=list(HealthCheck),
     )
 

@@ -135,7 +135,7 @@ def drawn(analysis: Analysis) -> None:
 # --- a run
 
 
-@examples(60)
+@examples(6)
 @given(cut_up(lines(trials())))
 @example(b'{"zzz": ' + DEEP + b"}\n" + lines(trials()))
 @example(lines(trials()).replace(b'"order"', b'"zzz": ' + DEEP + b', "order"'))
@@ -146,21 +146,21 @@ def test_trials_of_any_bytes_can_be_reported(content: bytes) -> None:
         reported(folder)
 
 
-@examples(120)
+@examples(25)
 @given(spoilt(trials(), most=6))
 def test_trials_with_values_of_any_kind_can_be_reported(values: Any) -> None:
     with a_run(encoded(about()), lines(values)) as folder:
         reported(folder)
 
 
-@examples(25)
+@examples(4)
 @given(spoilt(trials(), most=6))
 def test_trials_with_values_of_any_kind_can_be_drawn(values: Any) -> None:
     with a_run(encoded(about()), lines(values)) as folder:
         reported(folder, draw=True)
 
 
-@examples(40)
+@examples(15)
 @given(spoilt(trials(), most=6), st.sampled_from(["hlog", "hgrm"]))
 def test_trials_with_values_of_any_kind_can_be_exported(values: Any, to: str) -> None:
     assert to in formats()
@@ -170,7 +170,7 @@ def test_trials_with_values_of_any_kind_can_be_exported(values: Any, to: str) ->
             assert path.is_relative_to(folder)
 
 
-@examples(40)
+@examples(5)
 @given(cut_up(encoded(about())))
 @example(DEEP)
 @example(b'{"host": ' + DEEP + b"}")
@@ -179,14 +179,14 @@ def test_a_manifest_of_any_bytes_is_one_or_bad_input(content: bytes) -> None:
         reported(folder)
 
 
-@examples(150)
+@examples(25)
 @given(spoilt(about(), most=6))
 def test_a_manifest_with_values_of_any_kind_is_one_or_bad_input(values: Any) -> None:
     with a_run(encoded(values), lines(trials())) as folder:
         reported(folder)
 
 
-@examples(15)
+@examples(3)
 @given(spoilt(about(), most=6))
 def test_a_manifest_with_values_of_any_kind_can_be_drawn(values: Any) -> None:
     with a_run(encoded(values), lines(trials())) as folder:
@@ -222,7 +222,7 @@ def test_a_manifest_without_end_is_bad_input_and_not_kept_in_memory(
 # --- a gate and a history
 
 
-@examples(60)
+@examples(40)
 @given(spoilt(gate(), most=6).map(encoded) | cut_up(encoded(gate())))
 @example(b'{"host": ' + DEEP + b"}")
 def test_a_gate_of_any_kind_can_be_shown_or_is_bad_input(content: bytes) -> None:
@@ -240,7 +240,7 @@ def test_a_gate_of_any_kind_can_be_shown_or_is_bad_input(content: bytes) -> None
         ET.fromstring(junit.render(found))
 
 
-@examples(15)
+@examples(4)
 @given(spoilt(gate(), most=6))
 def test_the_page_of_a_gate_of_any_kind_can_be_made(values: Any) -> None:
     with tempfile.TemporaryDirectory() as folder, within_memory(), nothing_but_notes():
@@ -266,7 +266,7 @@ def test_a_history_of_any_kind_can_be_shown_or_is_bad_input(content: bytes) -> N
         assert "\x1b" not in said.getvalue() and "\x00" not in said.getvalue()
 
 
-@examples(3)
+@examples(2)
 @given(spoilt(trials(), most=3))
 def test_a_spoilt_run_has_a_whole_report(values: Any) -> None:
     with a_run(encoded(about()), lines(values)) as folder, nothing_but_notes():
