@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.contests import Contest, contests
-from bench.histograms import CURVE, Floats, decode, percentiles_us, told_us
+from bench.histograms import CURVE, Floats, added, decode, percentiles_us, told_us
 from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
@@ -209,9 +209,7 @@ def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, mean
     for record, hist in hists:
         found.by_trial.setdefault(record.id, {}).update(zip(names, told_us(hist, at).tolist(), strict=True))
         curves.append(told_us(hist, CURVE))
-    total = hists[0][1]
-    for _, hist in hists[1:]:
-        total.add(hist)
+    total = added([hist for _, hist in hists])
     unfinished = sum(_unfinished(record, kind) for record, _ in hists)
     merged = (column.tolist() for column in percentiles_us(total, at, unfinished))
     found.merged.update(zip(names, zip(*merged, strict=True), strict=True))

@@ -172,7 +172,7 @@ def _minute(iso: str) -> str:
     """An ISO 8601 time to the minute, as it is where it is none."""
     try:
         return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    except ValueError:
+    except (ValueError, OverflowError):  # in another zone the year may be beyond the last or the first
         return iso
 
 

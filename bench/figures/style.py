@@ -100,6 +100,7 @@ RC: dict[str, Any] = {
 }
 FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 WIDTH_IN = 10.0
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # XML 1.0 has no way to write these (2.2, Char)
 
 
 @dataclass(frozen=True)
@@ -400,7 +401,7 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
-    text = svg.getvalue().decode()
+    text = NO_XML.sub("\N{REPLACEMENT CHARACTER}", svg.getvalue().decode())
     return Picture(_inline(text, name), _alone(text), png.getvalue())
 
 
