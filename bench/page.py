@@ -107,7 +107,10 @@ def _content(
         "nothing": caveats.nothing_to_compare(analysis.trials),
         "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
-        "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
+        "stops": [
+            *caveats.why_lines_stop(manifest.strategies, analysis.cases),
+            *caveats.stops(analysis.run.records),
+        ],
         "method": METHOD,
         "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
         "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),

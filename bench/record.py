@@ -169,6 +169,7 @@ class Record(msgspec.Struct, kw_only=True):
     flags: list[str] = []
     planned_hz: float = 0.0  # the rate that was planned, also where the trial has it as a fraction; 0: there is no plan
     lower_bounds: list[str] = []  # percentiles, such as "p99.9", of which only a lower bound is known (flag "censored")
+    stops_at: int = 0  # connections that the server took before it refused the others for want of something; 0: all
     held: bool | None = None  # whether the trial's objective (slo) held; None where it has none or was not measured
     load: Load | None = None
     server: Server | None = None

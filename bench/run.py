@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench import host, interpreters, one_step
+from bench import descriptors, host, interpreters, one_step
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
@@ -189,6 +189,7 @@ def run_trials(
     for record in records.values():
         outcome.add(record)
     one_step.clear(folder)
+    descriptors.raise_limit(plan.trials)
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 

@@ -16,7 +16,7 @@ from bench.probes.process import ProcessProbe
 from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
 from bench.record import Record, Server, Timing, Trial
-from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
+from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
 from bench.slo import holds, read_objective
 
 NOTHING_COMPLETED = "no message was completed"
@@ -86,15 +86,16 @@ def run_trial(
         trouble = str(error)
     finally:
         died = server.ended
-        ending = stop_server(server)
+        ending = stop_server(server, connections_of(trial))
         died = died or ending.unasked
         stopwatch.lap("teardown_s")
     record.timing = stopwatch.timing()
     record.load = measured.load if measured else None
+    record.stops_at = stops_at(trial, server)
     record.server = describe_server(server, probe, metrics, ending)
     reasons = [
-        *server_faults(server, ending, died),
-        *load_faults(trial, measured, server.refused, "" if died else trouble),
+        *server_faults(server, ending, died, connections_of(trial)),
+        *load_faults(trial, measured, server.refused, "" if died else trouble, record.stops_at),
     ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
@@ -138,17 +139,33 @@ def describe_server(
     )
 
 
-def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str]:
-    """What was wrong with the server's end, in words; a clean end is exit code 0 soon after SIGTERM.
+def connections_of(trial: Trial) -> int:
+    """All connections of a trial, those that say nothing among them."""
+    return trial.connections + trial.silent
 
-    How a server that is not ours ends at SIGTERM is its own affair.
+
+def stops_at(trial: Trial, server: RunningServer) -> int:
+    """How many connections a server took that refused the others for want of something; 0 where it took all or none.
+
+    Under churn there is no such number: the connections come one after the other.
+    """
+    if not server.refused_are_all or not server.refused or trial.workload == "churn":
+        return 0
+    return max(0, connections_of(trial) - sum(server.refused.values()))
+
+
+def server_faults(server: RunningServer, ending: Ending, died: bool, connections: int = 0) -> list[str]:
+    """What was wrong with the end of a server of so many connections, in words.
+
+    A clean end is exit code 0 soon after SIGTERM. How a server that is not ours ends is its own affair.
     """
     if server.foreign and not died:
         return []
     if ending.stopped:
         return ["a signal had stopped the server, so that it did nothing, and it had to be killed"]
     if ending.killed:
-        return [f"the server did not stop within {STOP_PATIENCE_S:g} s of SIGTERM and had to be killed"]
+        patience_s = stop_patience_s(connections)
+        return [f"the server did not stop within {patience_s:g} s of SIGTERM and had to be killed"]
     if died:
         return [f"the server ended in mid-trial, {how_it_ended(ending)}"]
     if ending.exit_code != 0:
@@ -156,14 +173,16 @@ def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str
     return []
 
 
-def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str) -> list[str]:
+def load_faults(
+    trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str, stopped_at: int = 0
+) -> list[str]:
     """What was wrong in the eyes of the load generator, in words."""
     faults = [trouble] if trouble else []
     missing = measured.refused if measured else 0
     if missing or refused:
-        why = "; ".join(refused) or "the server gave no reason"
-        total = trial.connections + trial.silent
-        faults.append(f"{max(missing, sum(refused.values()))} of {total} connections refused ({why})")
+        why = "; ".join(refused) or (measured.reason if measured else "") or "the server gave no reason"
+        lost = f"{max(missing, sum(refused.values()))} of {connections_of(trial)} connections refused ({why})"
+        faults.append(f"{lost}: it stops at {stopped_at}" if stopped_at else lost)
     if measured is None:
         return faults
     load = measured.load

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import interpreters
-from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
+from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
 from bench.plan import Plan, expected_s
 from bench.progress import duration, name
 from bench.say import say
@@ -39,7 +39,7 @@ def plan(choice: Choice, every_trial: bool) -> None:
     for interpreter in planned.interpreters.values():
         if interpreter.available:
             say(f"- {interpreter.name or 'iobench itself'} is {interpreters.describe(interpreter)}", indent="  ")
-    for note in [*planned.notes, *unavailable_notes(planned)]:
+    for note in [*planned.notes, *unavailable_notes(planned), *limit_notes(planned)]:
         say(f"- {note}", indent="  ")
 
 
