@@ -145,6 +145,18 @@ class Machine(msgspec.Struct, kw_only=True):
     load_wait_ns: float | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
 
 
+class Network(msgspec.Struct, kw_only=True):
+    """What the kernel dropped while the connections were opened: TcpExt in /proc/net/netstat, of the whole namespace.
+
+    `listen_drops` are all SYNs and last ACKs of a handshake that a listener dropped; `listen_overflows` those of them
+    that found the queue of accept(2) full, `request_queue_drops` those that found the queue of handshakes full.
+    """
+
+    listen_overflows: int
+    listen_drops: int
+    request_queue_drops: int
+
+
 class Timing(msgspec.Struct, kw_only=True):
     """Where the wall time of a trial went, in seconds."""
 
@@ -174,6 +186,7 @@ class Record(msgspec.Struct, kw_only=True):
     load: Load | None = None
     server: Server | None = None
     machine: Machine | None = None
+    network: Network | None = None
     timing: Timing | None = None
 
 

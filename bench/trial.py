@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.probes.machine import MachineProbe
+from bench.probes.network import NetworkProbe
 from bench.probes.process import ProcessProbe
 from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
@@ -65,9 +66,14 @@ def run_trial(
     stopwatch.lap("spawn_s")
     probe = ProcessProbe() if server.child else Unwatched()
     machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
+    network = NetworkProbe()
     metrics: dict[str, float] = {}
     measured: Measured | None = None
     trouble = ""
+
+    def connected() -> None:
+        record.network = network.stop()
+        stopwatch.lap("connect_s")
 
     def opened() -> None:
         stopwatch.lap("warmup_s")
@@ -80,7 +86,7 @@ def run_trial(
         stopwatch.lap("window_s")
 
     try:
-        watch = Watch(lambda: stopwatch.lap("connect_s"), opened, closed, tick)
+        watch = Watch(connected, opened, closed, tick)
         measured = measure(worker, trial, planned_hz, server, watch)
     except LoadFailedError as error:
         trouble = str(error)
@@ -112,7 +118,7 @@ def judge(record: Record) -> None:
         return
     if "cpu_ns" in server.metrics:
         record.bottleneck = validity.bottleneck(load, server, record.machine)
-    record.flags = validity.flags(record.trial, load, record.bottleneck)
+    record.flags = validity.flags(record.trial, load, record.bottleneck, record.network)
     record.lower_bounds = validity.lower_bounds(load)
     if record.trial.slo:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)

@@ -49,6 +49,7 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
     to leave it at those opened so far. Raises JobError if this machine can't open that many.
     """
     _raise_descriptor_limit()
+    most_queued = min(_QUEUED_MOST, max(1, _longest_queue() // 2))
     start = time.monotonic()
     deadline = start + job.ramp_s + (job.connect_s or job.timeout_s)
     address = parse(job.address)
@@ -63,8 +64,8 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
                 break
             if number and number % _PORTS_EACH == 0:
                 _move_on(address, sources)
-            if number and number % _LOOK_EVERY == 0:
-                _await_acceptance(address, deadline, ended)
+            if number and number % min(_LOOK_EVERY, most_queued) == 0:
+                _await_acceptance(address, most_queued, deadline, ended)
             try:
                 channels.append(_open(address, deadline, sources))
             except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
@@ -101,11 +102,10 @@ def _await_turn(due_s: float, ended: Callable[[], bool]) -> bool:
     return True
 
 
-def _await_acceptance(address: Address, deadline_s: float, ended: Callable[[], bool]) -> None:
-    """Wait until there is room in the queue of a TCP server on this machine; for any other, nothing is waited for."""
+def _await_acceptance(address: Address, most: int, deadline_s: float, ended: Callable[[], bool]) -> None:
+    """Wait until no more than so many are in the queue of a TCP server on this machine; no other is waited for."""
     if address.transport != "tcp" or not (address.place == "::1" or _ip_of(address).startswith("127.")):
         return
-    most = min(_QUEUED_MOST, _longest_queue() // 2)
     while queued(address.port) > most and time.monotonic() < deadline_s and not ended():
         time.sleep(0.001)
 
