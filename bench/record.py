@@ -112,7 +112,10 @@ class Server(msgspec.Struct, kw_only=True):
     (that threads could have run and had no CPU, summed over them), thread_demand_ns (the most that any one thread was
     on a CPU or waited for one: less than the window by what it slept);
 
-    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes.
+    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes,
+    anon_bytes (heap and stacks: anonymous memory, what processes share divided among them);
+
+    before the first connection: anon_start_bytes (the same).
     """
 
     pid: int

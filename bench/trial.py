@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.probes.machine import MachineProbe
+from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
 from bench.probes.process import ProcessProbe
 from bench.probes.unwatched import Unwatched
@@ -66,6 +67,9 @@ def run_trial(
     stopwatch.lap("spawn_s")
     probe = ProcessProbe() if server.child else Unwatched()
     machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
+    memory = MemoryProbe()
+    if server.child:
+        memory.start([server.pid])
     network = NetworkProbe()
     metrics: dict[str, float] = {}
     measured: Measured | None = None
@@ -83,6 +87,8 @@ def run_trial(
     def closed() -> None:
         record.machine = machine.stop()
         metrics.update(probe.stop())
+        if server.child:
+            metrics.update(memory.stop())
         stopwatch.lap("window_s")
 
     try:
@@ -99,6 +105,7 @@ def run_trial(
     record.load = measured.load if measured else None
     record.stops_at = stops_at(trial, server)
     record.server = describe_server(server, probe, metrics, ending)
+    record.server.missing.update(memory.missing)
     reasons = [
         *server_faults(server, ending, died, connections_of(trial)),
         *load_faults(trial, measured, server.refused, "" if died else trouble, record.stops_at),

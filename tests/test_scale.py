@@ -1,4 +1,4 @@
-"""Very many connections at once: all are served, none is dropped on the way, and neither side needs too many descriptors.
+"""Very many connections at once: all are served, none is dropped on the way, and neither side holds too much.
 
 Each test has a network namespace of its own (crowd.py): the kernel counts drops for a whole namespace.
 """

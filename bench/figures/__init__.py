@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import anatomy, cpu, intervals, lab, latency, load, order, throughput, why
+from bench.figures import anatomy, cpu, descriptors, intervals, lab, latency, load, order, throughput, why
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
 from bench.trust import noise
@@ -110,6 +110,16 @@ PLATES = (
         _of("cpu_us", "cpu_user_us", "cpu_system_us"),
         cpu.draw,
         _leaders("cpu_us"),
+    ),
+    Plate(
+        "descriptors",
+        "Cost of an event over watched descriptors",
+        "Lower is better; both axes are logarithmic. A level line (slope 0) does not depend on how many descriptors are "
+        "watched; one of slope 1 rises in proportion to them. The slopes in the legends are fitted by least squares. A "
+        "line ends where a strategy takes no more. A hollow point: the client, not the server, was the limit.",
+        descriptors.rows,
+        descriptors.draw,
+        descriptors.message,
     ),
     Plate(
         "order",
