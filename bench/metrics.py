@@ -79,8 +79,8 @@ METRICS = (
     Metric(
         "connection_kib",
         "KiB/connection",
-        "heap and stacks that the server grew by from its start to the end of the window, by the number of connections, "
-        "from 100 on; what the kernel holds (socket buffers, page tables) is not in it",
+        "heap and stacks that the server grew by from its start to the end of the window, by the number of "
+        "connections, from 100 on; what the kernel holds (socket buffers, page tables) is not in it",
         "KiB",
     ),
 )

@@ -185,7 +185,7 @@ def run_trials(
     `python -m clients`. Raises BadInputError where the load generator can't be started or a record can't be written.
     """
     outcome = Outcome()
-    records = {record.id: record for record in done}
+    records = {record.id: outlined(record) for record in done}
     for record in records.values():
         outcome.add(record)
     one_step.clear(folder)
@@ -211,8 +211,8 @@ def run_trials(
                     )
                     record.order = order
                     _keep(folder, record)
-                    records[record.id] = record
-                    outcome.add(record)
+                    records[record.id] = outlined(record)
+                    outcome.add(records[record.id])
                     if record.timing:
                         outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
                     progress.trial_ended(record)
@@ -226,6 +226,15 @@ def run_trials(
         guard.close()
     outcome.searches = _note_answers(folder, plan, records)
     return outcome
+
+
+def outlined(record: Record) -> Record:
+    """What later trials and the summary need of a record: a run of days must not grow by what is in its file already."""
+    load = record.load
+    if load is not None:
+        empty = dict.fromkeys(("service_hdr", "response_hdr", "lag_hdr", "connect_hdr"), "")
+        load = msgspec.structs.replace(load, intervals=[], interval_hdrs=[], **empty)
+    return msgspec.structs.replace(record, load=load, server=None, machine=None, network=None, timing=None)
 
 
 def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:

@@ -6,8 +6,9 @@ Where the server and the load run is given; neither the order of trials nor any 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
@@ -68,8 +69,7 @@ def run_trial(
     probe = ProcessProbe() if server.child else Unwatched()
     machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
     memory = MemoryProbe()
-    if server.child:
-        memory.start([server.pid])
+    memory.start([server.pid] if server.child else [])
     network = NetworkProbe()
     metrics: dict[str, float] = {}
     measured: Measured | None = None
@@ -86,9 +86,7 @@ def run_trial(
 
     def closed() -> None:
         record.machine = machine.stop()
-        metrics.update(probe.stop())
-        if server.child:
-            metrics.update(memory.stop())
+        metrics.update(probe.stop() | memory.stop())
         stopwatch.lap("window_s")
 
     try:
@@ -104,8 +102,7 @@ def run_trial(
     record.timing = stopwatch.timing()
     record.load = measured.load if measured else None
     record.stops_at = stops_at(trial, server)
-    record.server = describe_server(server, probe, metrics, ending)
-    record.server.missing.update(memory.missing)
+    record.server = describe_server(server, probe, metrics, ending, memory.missing)
     reasons = [
         *server_faults(server, ending, died, connections_of(trial)),
         *load_faults(trial, measured, server.refused, "" if died else trouble, record.stops_at),
@@ -132,9 +129,13 @@ def judge(record: Record) -> None:
 
 
 def describe_server(
-    server: RunningServer, probe: ProcessProbe | Unwatched, metrics: dict[str, float], ending: Ending
+    server: RunningServer,
+    probe: ProcessProbe | Unwatched,
+    metrics: dict[str, float],
+    ending: Ending,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> Server:
-    """Everything that is recorded of the server."""
+    """Everything that is recorded of the server; `missing` is what other probes than `probe` could not read."""
     return Server(
         pid=server.pid,
         implementation=server.implementation,
@@ -144,7 +145,7 @@ def describe_server(
         opened_ns=probe.opened_ns,
         closed_ns=probe.closed_ns,
         metrics=metrics,
-        missing=probe.missing,
+        missing={**probe.missing, **missing},
         refused=server.refused,
         exit_code=ending.exit_code if server.child else None,
         stderr_tail=ending.stderr_tail,

@@ -32,17 +32,18 @@ class MemoryProbe:
         return None
 
     def start(self, pids: Sequence[int]) -> None:
-        """Take the first reading: no connection is open yet."""
+        """Take the first reading: no connection is open yet. Without a process there is nothing to read."""
         self._roots = list(pids)
         self._started_bytes = self._read("anon_start_bytes")
 
     def stop(self) -> dict[str, float]:
         """Take the second reading, while the connections are still open."""
-        now_bytes = self._read("anon_bytes")
-        found = {"anon_start_bytes": self._started_bytes, "anon_bytes": now_bytes}
+        found = {"anon_start_bytes": self._started_bytes, "anon_bytes": self._read("anon_bytes")}
         return {name: float(value) for name, value in found.items() if value is not None}
 
     def _read(self, metric: str) -> int | None:
+        if not self._roots:
+            return None
         try:
             return sum(anonymous_bytes(pid) for pid in with_children(self._roots))
         except (OSError, ValueError) as error:
