@@ -229,7 +229,7 @@ def run_trials(
 
 
 def outlined(record: Record) -> Record:
-    """What later trials and the summary need of a record: a run of days must not grow by what is in its file already."""
+    """What later trials and the summary need of a record: a run of days must not grow by what is on disk."""
     load = record.load
     if load is not None:
         empty = dict.fromkeys(("service_hdr", "response_hdr", "lag_hdr", "connect_hdr"), "")
