@@ -116,7 +116,7 @@ PLATES = (
         "Cost of an event over watched descriptors",
         "Lower is better; both axes are logarithmic. A level line (slope 0) does not depend on how many descriptors "
         "are watched; one of slope 1 rises in proportion to them. The slopes in the legends are fitted by least "
-        "squares. A line ends where a strategy takes no more. A hollow point: the client, not the server, was the limit.",
+        "squares. A line ends where a strategy takes no more. Hollow: the client, not the server, was the limit.",
         descriptors.rows,
         descriptors.draw,
         descriptors.message,
