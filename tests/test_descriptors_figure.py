@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from synthetic import load, manifest, record
 
 from bench.analyse import Analysis, analyse
-from bench.figures import descriptors, pictures
-from bench.figures.style import PAPER, looks
+from bench.figures import PLATES, Plate, descriptors
+from bench.figures.style import PAPER, looks, picture
 from bench.metrics import CPU
 from bench.record import Record, Run
 
@@ -47,6 +47,10 @@ def crowd() -> Iterator[Record]:
 def analysed(*records: Record) -> Analysis:
     names = sorted({found.trial.strategy for found in records})
     return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
+
+
+def the_plate() -> Plate:
+    return next(plate for plate in PLATES if plate.name == "descriptors")
 
 
 def legend_of(axes: Axes) -> dict[str, str]:
@@ -112,11 +116,12 @@ def test_without_several_numbers_of_descriptors_there_is_no_figure() -> None:
     one_number = analysed(idle("poll", 16, 272, 5.0), idle("epoll_lt", 16, 272, 5.0), record("select"))
     assert descriptors.rows(one_number).empty
     assert descriptors.rows(analysed(record("select"))).empty
-    assert "descriptors" not in {plate.name for plate, _ in pictures(one_number)}
+    assert len(the_plate().rows(one_number)) == 0
 
 
 def test_the_report_has_the_figure_with_the_names_marked_for_switching_off() -> None:
-    drawn = {plate.name: picture for plate, picture in pictures(analysed(*crowd()))}
-    assert drawn["descriptors"].png.startswith(b"\x89PNG")
-    assert 'data-strategy="epoll_lt"' in drawn["descriptors"].inline
-    assert "10,000 descriptors watched" in drawn["descriptors"].inline
+    table = the_plate().rows(analysed(*crowd()))
+    drawn = picture(lambda: the_plate().draw(table, looks(table["strategy"])), "descriptors")
+    assert drawn.png.startswith(b"\x89PNG")
+    assert 'data-strategy="epoll_lt"' in drawn.inline
+    assert "10,000 descriptors watched" in drawn.inline

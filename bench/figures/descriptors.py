@@ -79,20 +79,22 @@ def _growth(line: pd.DataFrame) -> str:
 
 def draw(table: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw a row of panels for each metric. Takes what `rows` gives."""
-    found = split(table[table["metric"] == CPU.name], PANEL)
-    settings = [setting for setting, _ in found]
-    many = table["strategy"].nunique()
+    settings = [setting for setting, _ in split(table, PANEL)]
+    shown = [
+        (metric, setting, lines)
+        for metric in METRICS
+        for setting, lines in split(table[table["metric"] == metric.name], PANEL)
+    ]
     columns = min(3, len(settings))
-    shown = [(metric, setting) for metric in METRICS for setting in settings]
-    figure, axes = panels(len(shown), columns, 3.1 + 0.17 * -(-many // (3 - min(columns, 2))), one_scale=False)
-    for panel, (metric, setting) in zip(axes, shown, strict=True):
-        here = table[table["metric"] == metric.name]
-        for name, value in setting.items():
-            here = here[here[name] == value]
-        where = title(setting, settings, otherwise=("connections",)) or counted(setting["connections"], "connection")
+    legend_rows = -(-table["strategy"].nunique() // _legend_columns(columns))
+    figure, axes = panels(len(shown), columns, 3.0 + 0.18 * legend_rows, one_scale=False)
+    for panel, (metric, setting, lines) in zip(axes, shown, strict=True):
+        where = title(setting, settings, otherwise=("connections",))
         name_panel(panel, f"{_short(metric)}, active: {where}")
-        _lines(panel, metric, here, looks, where)
-    _share_scale(axes, len(settings))
+        _lines(panel, metric, lines, looks, where)
+        _legend(panel, lines, looks, _legend_columns(columns))
+    for metric in METRICS:
+        _scale([panel for panel, (of, *_) in zip(axes, shown, strict=True) if of is metric])
     return figure
 
 
@@ -101,24 +103,13 @@ def _short(metric: Metric) -> str:
 
 
 def _lines(axes: Axes, metric: Metric, lines: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-
-    handles, names = [], []
     for name, line in lines.groupby("strategy"):
-        look, strategy, exponent = looks[str(name)], str(name), slope(line)
+        look = looks[str(name)]
         (drawn,) = axes.plot(line["watched"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
-        mark(drawn, strategy)
+        mark(drawn, str(name))
         for point in line.to_dict("records"):
             _point(axes, metric, point, look, where)
-        text = f"{shorten(strategy, 24)}  {'one point' if math.isnan(exponent) else f'slope {exponent:+.2f}'}"
-        handles.append(Line2D([], [], color=look.color, marker=look.marker, ls=look.dashes, ms=5, label=text))
-        names.append(strategy)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    plain_numbers(axes, "x")
-    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
     axes.set_xlabel("descriptors watched")
-    _legend(axes, handles, names)
 
 
 def _point(axes: Axes, metric: Metric, point: Mapping[Any, Any], look: Look, where: str) -> None:
@@ -145,12 +136,26 @@ def _point(axes: Axes, metric: Metric, point: Mapping[Any, Any], look: Look, whe
     mark(marker, point["strategy"], [told])
 
 
-def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
+def _legend_columns(panels_in_a_row: int) -> int:
+    """How many names with their slopes fit side by side under a panel."""
+    return {1: 3, 2: 2}.get(panels_in_a_row, 1)
+
+
+def _legend(axes: Axes, lines: pd.DataFrame, looks: Mapping[str, Look], columns: int) -> None:
+    """Name the lines under the panel, each with its slope."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    names, handles = [], []
+    for name, line in lines.groupby("strategy"):
+        look = looks[str(name)]
+        text = f"{shorten(str(name), 24)}  {_slope_text(slope(line))}"
+        handles.append(Line2D([], [], color=look.color, marker=look.marker, ls=look.dashes, ms=5, label=text))
+        names.append(str(name))
     shown = axes.legend(
         handles=handles,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.17),
-        ncols=2 if len(axes.figure.axes) <= 4 else 1,
+        ncols=columns,
         fontsize=8,
         frameon=False,
         handlelength=2.4,
@@ -161,10 +166,25 @@ def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
             label(handle, name)
 
 
-def _share_scale(axes: Sequence[Axes], of_each: int) -> None:
-    """Give the panels of one metric the same axes, so that they can be compared."""
-    for start in range(0, len(axes), of_each):
-        row = axes[start : start + of_each]
-        for panel in row:
-            panel.set_ylim(min(other.get_ylim()[0] for other in row), max(other.get_ylim()[1] for other in row))
-            panel.set_xlim(min(other.get_xlim()[0] for other in row), max(other.get_xlim()[1] for other in row))
+def _slope_text(exponent: float) -> str:
+    return "one point" if math.isnan(exponent) else f"slope {round(exponent, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
+
+
+def _scale(axes: Sequence[Axes]) -> None:
+    """Give the panels of one metric the same logarithmic axes, so that they can be compared."""
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
+
+    for panel in axes:
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+    low, high = min(panel.get_ylim()[0] for panel in axes), max(panel.get_ylim()[1] for panel in axes)
+    left, right = min(panel.get_xlim()[0] for panel in axes), max(panel.get_xlim()[1] for panel in axes)
+    for panel in axes:
+        panel.set_ylim(low, high)
+        panel.set_xlim(left, right)
+        panel.xaxis.set_major_locator(LogLocator())
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_minor_locator(NullLocator())
+        plain_numbers(panel, "x")
+        panel.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))

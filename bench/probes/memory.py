@@ -44,11 +44,16 @@ class MemoryProbe:
     def _read(self, metric: str) -> int | None:
         if not self._roots:
             return None
-        try:
-            return sum(anonymous_bytes(pid) for pid in with_children(self._roots))
-        except (OSError, ValueError) as error:
-            self.missing[metric] = str(error)
-            return None
+        total = 0
+        for pid in with_children(self._roots):
+            try:
+                total += anonymous_bytes(pid)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended just now
+            except (OSError, ValueError) as error:
+                self.missing[metric] = str(error)
+                return None
+        return total
 
 
 def anonymous_bytes(pid: int | str) -> int:
