@@ -93,7 +93,7 @@ def draw(table: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         name_panel(panel, f"{_short(metric)}, active: {where}")
         _lines(panel, metric, lines, looks, where)
         _legend(panel, lines, looks, _legend_columns(columns))
-    for metric in METRICS:
+    for metric in dict.fromkeys(metric for metric, *_ in shown):
         _scale([panel for panel, (of, *_) in zip(axes, shown, strict=True) if of is metric])
     return figure
 
