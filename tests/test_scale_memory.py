@@ -86,8 +86,9 @@ def test_without_a_process_of_ours_there_is_nothing_to_read() -> None:
 
 def test_a_kernel_that_does_not_tell_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "PROC", tmp_path)
-    (tmp_path / "self").mkdir()
-    (tmp_path / "self" / "smaps_rollup").write_text("Rss: 1 kB\nPss: 1 kB\n")
+    for pid in ("self", str(os.getpid())):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "smaps_rollup").write_text("Rss: 1 kB\nPss: 1 kB\n")
     assert MemoryProbe().unavailable() == "the kernel tells no Pss_Anon in /proc/PID/smaps_rollup"
     probe = MemoryProbe()
     probe.start([os.getpid()])

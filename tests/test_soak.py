@@ -110,4 +110,5 @@ def test_a_run_keeps_of_a_record_no_more_than_later_trials_need() -> None:
     kept = outlined(whole)
     assert whole.load is not None and kept.load is not None
     assert (kept.id, kept.status, kept.held, kept.load.completed) == (whole.id, "ok", True, whole.load.completed)
-    assert len(msgspec.json.encode(kept)) < len(msgspec.json.encode(whole)) / 2
+    assert (kept.load.service_hdr, kept.load.interval_hdrs, kept.server, kept.machine) == ("", [], None, None)
+    assert whole.load.service_hdr and whole.server is not None

@@ -48,9 +48,9 @@ class MemoryProbe:
         for pid in with_children(self._roots):
             try:
                 total += anonymous_bytes(pid)
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended just now
             except (OSError, ValueError) as error:
+                if pid not in self._roots and isinstance(error, (FileNotFoundError, ProcessLookupError)):
+                    continue  # a child that ended just now
                 self.missing[metric] = str(error)
                 return None
         return total
