@@ -28,7 +28,7 @@ from servers.transport import Address, bound_address, dial, listen, parse
 
 READY_PATIENCE_S = 10.0
 STOP_PATIENCE_S = 2.0
-STOP_PATIENCE_MORE_S = 1e-3  # for each connection above a thousand: as many threads or processes take long to end
+STOP_PATIENCE_MORE_S = 3e-3  # for each connection above a thousand: as many threads or processes take long to end
 LAST_WORDS_PATIENCE_S = 1.0
 VISIT_PATIENCE_S = 0.5
 MOST_REASONS = 20  # why it refused connections

@@ -194,24 +194,35 @@ def load_faults(
     faults = [trouble] if trouble else []
     missing = measured.refused if measured else 0
     if missing or refused:
-        why = "; ".join(refused) or (measured.reason if measured else "") or "the server gave no reason"
-        lost = f"{max(missing, sum(refused.values()))} of {connections_of(trial)} connections refused ({why})"
-        faults.append(f"{lost}: it stops at {stopped_at}" if stopped_at else lost)
+        faults.append(_unopened(connections_of(trial), measured, refused, stopped_at))
     if measured is None:
         return faults
     load = measured.load
     errors = {kind: number for kind, number in load.errors.items() if number}
+    late = load.timed_out - max(0, missing - errors.get("refused", 0))  # besides connections that were late themselves
     if missing or refused:
         errors.pop("refused", None)
     if errors:
         faults.append("errors: " + ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items())))
-    if load.timed_out:
-        faults.append(f"{load.timed_out} messages timed out")
+    if late > 0:
+        faults.append(f"{late} messages timed out")
     if not load.completed:
         faults.append(NOTHING_COMPLETED)
     if quiet_s := validity.quiet_s(load):
         faults.append(f"no echo came in the last {quiet_s:.1f} s of the window")
     return faults
+
+
+def _unopened(total: int, measured: Measured | None, refused: dict[str, int], stopped_at: int) -> str:
+    """How many of so many connections there were not, and why; until a server has ended it tells no more than one."""
+    missing = measured.refused if measured else 0
+    if not refused and measured and measured.reason:
+        return f"{missing} of {total} connections could not be opened ({measured.reason})"
+    told = sum(refused.values())
+    at_least = "at least " if refused and not stopped_at and missing < told else ""
+    why = "; ".join(refused) or "the server gave no reason"
+    text = f"{at_least}{max(missing, told)} of {total} connections refused ({why})"
+    return f"{text}: it stops at {stopped_at}" if stopped_at else text
 
 
 def utc_now() -> str:
