@@ -82,6 +82,7 @@ TRIAL_COLUMNS = (
 )
 MAXIMA_BYTES = 64  # what the calibration's maxima are measured with
 P99_NEEDS = samples_needed(0.99)
+CROWD = 100  # connections; with fewer, what a server allocates once weighs too much to be shared out
 
 
 def _maxima_hz(calibration: Mapping[str, Any] | None) -> dict[str, float]:
@@ -126,6 +127,8 @@ def _trial_row(record: Record, times_us: Mapping[str, float], maxima_hz: Mapping
             row["of_maximum"] = 100 * row["rate_hz"] / most_hz
         if record.server is not None and row["rate_hz"] > 0:
             row |= _cost_per_message(record.server, row["rate_hz"])
+        if record.server is not None:
+            row["connection_kib"] = _connection_kib(record.server, record.trial.connections + record.trial.silent)
         row |= times_us
     return row
 
@@ -169,6 +172,15 @@ def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
         "switches_voluntary": per_message("switches_voluntary"),
         "switches_involuntary": per_message("switches_involuntary"),
     }
+
+
+def _connection_kib(server: Server, connections: int) -> float:
+    """What the server's own memory grew by, shared out to its connections."""
+    if connections < CROWD:
+        return math.nan
+    seen = server.metrics
+    grown = seen.get("anon_bytes", math.nan) - seen.get("anon_start_bytes", math.nan)
+    return grown / 1024 / connections
 
 
 # --- times

@@ -141,7 +141,7 @@ def _cases(sweep: Sweep, info: StrategyInfo, transports: Sequence[str]) -> tuple
     ):
         if not info.concurrent and not _one_at_a_time(fields, number, connections):
             continue
-        if threads > number or 0 < fields.get("cap", 0) < threads:
+        if threads > fields.get("connections", number) or 0 < fields.get("cap", 0) < threads:
             too_few[threads] += 1
             continue
         server = {"strategy": info.name, "python": python, "transport": transport}

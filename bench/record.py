@@ -124,7 +124,10 @@ class Server(msgspec.Struct, kw_only=True):
     (that threads could have run and had no CPU, summed over them), thread_demand_ns (the most that any one thread was
     on a CPU or waited for one: less than the window by what it slept);
 
-    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes.
+    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes,
+    anon_bytes (heap and stacks: anonymous memory, what processes share divided among them);
+
+    before the first connection: anon_start_bytes (the same).
     """
 
     pid: Count
@@ -158,6 +161,18 @@ class Machine(msgspec.Struct, kw_only=True):
     harness_ns: Amount = 0.0  # CPU time of the process that took the readings, from the first on
 
 
+class Network(msgspec.Struct, kw_only=True):
+    """What the kernel dropped while the connections were opened: TcpExt in /proc/net/netstat, of the whole namespace.
+
+    `listen_drops` are all SYNs and last ACKs of a handshake that a listener dropped; `listen_overflows` those of them
+    that found the queue of accept(2) full, `request_queue_drops` those that found the queue of handshakes full.
+    """
+
+    listen_overflows: int
+    listen_drops: int
+    request_queue_drops: int
+
+
 class Timing(msgspec.Struct, kw_only=True):
     """Where the wall time of a trial went, in seconds."""
 
@@ -182,11 +197,13 @@ class Record(msgspec.Struct, kw_only=True):
     flags: list[str] = []
     planned_hz: Rate = 0.0  # the rate that was planned, also where the trial has it as a fraction; 0: there is no plan
     lower_bounds: list[str] = []  # percentiles, such as "p99.9", of which only a lower bound is known (flag "censored")
+    stops_at: int = 0  # connections that the server took before it refused the others for want of something; 0: all
     held: bool | None = None  # whether the trial's objective (slo) held; None where it has none or was not measured
     source: str = ""  # of a comparison: its id in the run that it was taken from
     load: Load | None = None
     server: Server | None = None
     machine: Machine | None = None
+    network: Network | None = None
     timing: Timing | None = None
 
 

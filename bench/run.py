@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench import host, interpreters, one_step
+from bench import descriptors, host, interpreters, one_step
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
@@ -188,10 +188,11 @@ def run_trials(
     """
     _refuse_where_nothing_can_be_kept(folder)
     outcome = Outcome()
-    records = {record.id: record for record in done}
+    records = {record.id: outlined(record) for record in done}
     for record in records.values():
         outcome.add(record)
     one_step.clear(folder)
+    descriptors.raise_limit(plan.trials)
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 
@@ -213,8 +214,8 @@ def run_trials(
                     )
                     record.order = order
                     _keep(folder, record)
-                    records[record.id] = record
-                    outcome.add(record)
+                    records[record.id] = outlined(record)
+                    outcome.add(records[record.id])
                     if record.timing:
                         outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
                     progress.trial_ended(record)
@@ -228,6 +229,15 @@ def run_trials(
         guard.close()
     outcome.searches = _note_answers(folder, plan, records)
     return outcome
+
+
+def outlined(record: Record) -> Record:
+    """What later trials and the summary need of a record: a run of days must not grow by what is on disk."""
+    load = record.load
+    if load is not None:
+        empty = dict.fromkeys(("service_hdr", "response_hdr", "lag_hdr", "connect_hdr"), "")
+        load = msgspec.structs.replace(load, intervals=[], interval_hdrs=[], **empty)
+    return msgspec.structs.replace(record, load=load, server=None, machine=None, network=None, timing=None)
 
 
 def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:
