@@ -15,7 +15,7 @@ import typer
 
 from bench import complete
 from bench.errors import BadInputError
-from bench.say import NO_BREAK, WIDTH, complain
+from bench.say import NO_BREAK, WIDTH, complain, plain
 
 app = typer.Typer(
     name="iobench",
@@ -305,12 +305,20 @@ def history(
 @app.command()
 def report(
     run: RunArgument,
+    *,
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
+    ] = "",
+    trial: Annotated[
+        list[str] | None,
+        typer.Option("--trial", metavar="ID", help="Draw this trial's intervals, too; repeatable."),
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Make a run's report again from its raw data."""
     from bench.commands import folders as command  # noqa: PLC0415
 
-    command.report(run, results)
+    command.report(run, results, baseline, [one for ids in trial or [] for one in ids.split(",")])
 
 
 @app.command()
@@ -362,7 +370,7 @@ def main() -> NoReturn:
         app()
     except BadInputError as error:
         complain(f"error:{NO_BREAK}{error}")  # a path may be as long as a line
-        typer.echo(f"next: {error.next_step}", err=True)
+        typer.echo(plain(f"next: {error.next_step}"), err=True)
     sys.exit(2)
 
 

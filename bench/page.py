@@ -14,19 +14,21 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench import answer, capacity, caveats, compare, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, strategy_page, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
-from bench.figures.style import THEME, Picture, looks, shorten, swatch
+from bench.figures.style import OUTLINES, THEME, Picture, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
+from bench.markers import ARROW, FAILED, FILLED, HOLLOW, UNAVAILABLE, markers
 from bench.why import words as why_words
 from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 MOST_LISTED = 2_000  # rows of a table; more would make the page slow, and are in a CSV beside it
+MOST_PRINTED = 300  # trials; more are folded on paper too
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
     "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
@@ -95,8 +97,12 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         "nothing": caveats.nothing_to_compare(analysis.trials),
         "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
-        "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
+        "stops": [
+            *caveats.why_lines_stop(manifest.strategies, analysis.cases),
+            *caveats.stops(analysis.run.records),
+        ],
         "method": METHOD,
+        "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
         "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
         "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
@@ -113,9 +119,11 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         "load_rows": tables.load_rows(analysis),
         "trials": len(analysis.trials[analysis.trials["status"] == "ok"]),
         "trial_columns": tables.trial_columns(analysis),
+        "most_printed": MOST_PRINTED,
         "trial_rows": tables.trial_rows(analysis) if len(analysis.trials) <= MOST_LISTED else [],
         "trust": _trust(analysis),
         "strategies": _strategies(analysis),
+        "strategy_pages": strategy_page.links(analysis),
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": caveats.client_bound(analysis.cases),
@@ -137,6 +145,25 @@ def too_long(analysis: Analysis) -> dict[str, pd.DataFrame]:
     return {name: table for name, (rows, table) in found.items() if len(rows) > MOST_LISTED}
 
 
+# A kind of marker -> its outline, and how it is filled.
+_DRAWN = {
+    FILLED: (OUTLINES["o"], "var(--ink)"),
+    HOLLOW: (OUTLINES["o"], "var(--paper)"),
+    ARROW: ("M0 5V-4M-3 -1L0 -4.5L3 -1", "none"),
+    FAILED: (f"{OUTLINES['o']}M-1.8 -1.8L1.8 1.8M-1.8 1.8L1.8 -1.8", "var(--paper)"),
+    UNAVAILABLE: (f"{OUTLINES['o']}M-2.2 0H2.2", "var(--paper)"),
+}
+
+
+def _drawn(kind: str) -> str:
+    """Draw a kind of marker, as the SVG of a page that sets the theme's variables."""
+    outline, fill = _DRAWN[kind]
+    return (
+        '<svg viewBox="-6 -6 12 12" width="12" height="12" aria-hidden="true" focusable="false">'
+        f'<path d="{outline}" style="fill: {fill}; stroke: var(--ink); stroke-width: 1.4"/></svg>'
+    )
+
+
 def _summary(analysis: Analysis, folder: str) -> str:
     good = int((analysis.trials["status"] == "ok").sum())
     strategies = words.counted(analysis.trials["strategy"].nunique(), "strategy", "strategies")
@@ -148,7 +175,7 @@ def _minute(iso: str) -> str:
     """An ISO 8601 time to the minute, as it is where it is none."""
     try:
         return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    except ValueError:
+    except (ValueError, OverflowError):  # in another zone the year may be beyond the last or the first
         return iso
 
 

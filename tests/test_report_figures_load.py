@@ -83,15 +83,15 @@ def test_each_setting_has_a_panel() -> None:
 def test_where_sends_were_planned_a_dotted_line_shows_the_service_time() -> None:
     color = looks(["poll"])["poll"].color
     planned, closed = analysed(open_record("poll", 80_000, 1e5)), analysed(record("poll"))
-    (with_plan,) = latency.draw(planned.curves, looks(["poll"])).axes
-    (without,) = latency.draw(closed.curves, looks(["poll"])).axes
+    (with_plan,) = latency.draw(latency.rows(planned), looks(["poll"])).axes
+    (without,) = latency.draw(latency.rows(closed), looks(["poll"])).axes
     dotted = [line for line in curves(with_plan, color) if line.get_linestyle() not in ("-", "None")]
     assert len(dotted) == 1
     assert [line for line in curves(without, color) if line.get_linestyle() not in ("-", "None")] == []
 
 
 def test_percentiles_that_are_lower_bounds_are_hollow() -> None:
-    (axes,) = latency.draw(analysed(open_record("poll", 110_000, 1e5)).curves, looks(["poll"])).axes
+    (axes,) = latency.draw(latency.rows(analysed(open_record("poll", 110_000, 1e5))), looks(["poll"])).axes
     hollow = [line for line in axes.get_lines() if line.get_markerfacecolor() == PAPER and len(line.get_xdata())]
     (line,) = hollow
     assert min(line.get_xdata()) == pytest.approx(10)  # p90 on; 89 % were answered

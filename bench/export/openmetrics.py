@@ -101,8 +101,8 @@ def _quantile(metric: Metric) -> dict[str, str]:
     return {} if metric.quantile is None else {"quantile": f"{metric.quantile:g}"}
 
 
-def _line(name: str, record: Record, more: dict[str, str], value: float) -> str:
-    labels = definition(record.trial) | {"repeat": str(record.trial.repeat), "trial": record.id} | more
+def _line(name: str, record: Record, more: Mapping[str, str], value: float) -> str:
+    labels = definition(record.trial) | {"repeat": str(record.trial.repeat), "trial": record.id, **more}
     return f"{name}{{{_labels(labels)}}} {value:.9g}{_time(record.started)}"
 
 
