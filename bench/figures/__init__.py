@@ -271,9 +271,17 @@ def _of_a_chart(name: str, chart: Chart) -> Plate:
 
 
 def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple[Plate, Picture]]:
-    """Draw every figure that the run has data for, with the baseline and the trials that were chosen."""
+    """Draw every figure that the run has data for, with the baseline and the trials that were chosen.
+
+    What a plate says is found out once, however often it is asked.
+    """
     all_looks = looks(analysis.estimates["strategy"])
     for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
         rows = plate.rows(analysis)
         if len(rows):
-            yield plate, picture(partial(plate.draw, rows, all_looks), plate.name)
+            drawn = picture(partial(plate.draw, rows, all_looks), plate.name)
+            yield replace(plate, message=partial(_told, plate.message(analysis))), drawn
+
+
+def _told(message: str, _: Analysis) -> str:
+    return message
