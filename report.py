@@ -34,7 +34,7 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
                 f"iobench report {folder}",
             )
         return show.write(folder, show.read(folder))[0]
-    from bench import page, strategy_page  # noqa: PLC0415 - pandas and matplotlib are slow to import
+    from bench import page, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
     from bench.analyse import analyse  # noqa: PLC0415
     from bench.figures import pictures  # noqa: PLC0415
     from bench.figures.chosen import choose  # noqa: PLC0415
@@ -46,7 +46,9 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
     for plate, picture in drawn:
         files[f"{plate.name}.svg"] = picture.svg.encode()
         files[f"{plate.name}.png"] = picture.png
-    files["report.md"] = page.markdown(analysis, drawn).encode()
+    files["report.md"] = summary.markdown(analysis, drawn).encode()
+    for name, table in page.too_long(analysis).items():
+        files[name] = table.to_csv(index=False, lineterminator="\n").encode()
     for name, html in strategy_page.pages(analysis, drawn):
         files[name] = html.encode()
     files["report.html"] = page.html(analysis, drawn).encode()

@@ -14,7 +14,7 @@ from statistics import median
 from bench.contests import Contest
 from bench.metrics import CPU, P99, RATE, Metric
 from bench.verdicts import no_winner, too_few
-from bench.words import MOST_NAMED, digits, named, quoted, title, value_text, values_text
+from bench.words import MOST_NAMED, digits, joined, named, quoted, title, value_text, values_text
 
 MOST_SPELLED = 8  # cases of a question; more are counted by winner
 MANY = 8  # connections: fewer are not many
@@ -132,16 +132,42 @@ def counted_up(contests: Sequence[Contest]) -> list[str]:
 
 
 def opening(contests: Sequence[Contest]) -> list[str]:
-    """Say which one to take for everything, which one for many connections, and how much the choice matters."""
+    """Say which one to take for everything, which one for many connections, how it came out, how much it matters.
+
+    Nothing where nothing was measured that strategies can be compared by.
+    """
     rivalries = [contest for contest in contests if len(contest.ranking) > 1]
-    if rivalries and all(_unsure(contest) for contest in rivalries):
+    if not rivalries:
+        return _no_rivals(contests)
+    if all(_unsure(contest) for contest in rivalries):
         return ["There are too few repeats to tell any two strategies apart: it takes 4.", *stakes(rivalries)]
     most = max((contest.group["connections"] for contest in contests), default=0)
     at_most = [contest for contest in rivalries if contest.group["connections"] == most]
     found = one_for_all(rivalries, "One for everything measured here")
     if most >= MANY and len(at_most) < len(rivalries):
         found += one_for_all(at_most, f"For many connections ({most:,}, the most here)")
-    return [*found, *stakes(rivalries)]
+    return [*found, *tally(rivalries), *stakes(rivalries)]
+
+
+def _no_rivals(contests: Sequence[Contest]) -> list[str]:
+    names = sorted({it.strategy for contest in contests for it in contest.ranking})
+    if len(names) > 1:
+        return ["No two strategies were measured under the same load: there is nothing to choose by."]
+    return [f"Only {quoted(name)} was measured: there is nothing to choose from." for name in names]
+
+
+def tally(contests: Sequence[Contest]) -> list[str]:
+    """Count the comparisons with a winner, the ties, and those that name none, with the reason."""
+    if len(contests) < 2:
+        return []
+    reasons = [no_winner(it) or ("there are too few repeats to tell" if _unsure(it) else "") for it in contests]
+    ties = sum(bool(it.level) and not why for it, why in zip(contests, reasons, strict=True))
+    none = Counter(why.removeprefix("no winner, ") for why in reasons if why)
+    won = len(contests) - ties - none.total()
+    parts = [f"{won} {'has' if won == 1 else 'have'} a winner"] if won else []
+    parts += [f"{ties} {'is a tie' if ties == 1 else 'are ties'}"] if ties else []
+    parts += [f"{count} {'names' if count == 1 else 'name'} none, since {why}" for why, count in none.items()]
+    return [f"Of {len(contests)} comparisons {joined(parts)}."]
 
 
 def one_for_all(contests: Sequence[Contest], what_for: str) -> list[str]:
@@ -158,12 +184,17 @@ def one_for_all(contests: Sequence[Contest], what_for: str) -> list[str]:
     worst = max(decided, key=lambda contest: _behind(contest, name))
     factor = _behind(worst, name)
     first = sum(name in (contest.ranking[0].strategy, *contest.level) for contest in decided)
-    often = f"{first} of {len(decided)}" if first < len(decided) else "both" if first == 2 else f"all {first}"
-    text = f"{what_for}: {quoted(name)}, first or level with the first in {often} comparisons"
+    text = f"{what_for}: {quoted(name)}, first or level with the first in {_often(first, len(decided))} comparisons"
     if factor >= NOTED:
         place = f"{worst.metric.title}, {where(worst, contests)}"
         text += f"; at worst a factor of {digits(factor)} behind the best ({place})"
     return [f"{text}."]
+
+
+def _often(times: int, of: int) -> str:
+    if times == of:
+        return "both" if of == 2 else f"all {of}"
+    return f"{times or 'none'} of {of}"
 
 
 def _unsure(contest: Contest) -> bool:

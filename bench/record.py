@@ -171,6 +171,7 @@ class Record(msgspec.Struct, kw_only=True):
     planned_hz: float = 0.0  # the rate that was planned, also where the trial has it as a fraction; 0: there is no plan
     lower_bounds: list[str] = []  # percentiles, such as "p99.9", of which only a lower bound is known (flag "censored")
     held: bool | None = None  # whether the trial's objective (slo) held; None where it has none or was not measured
+    source: str = ""  # of a comparison: its id in the run that it was taken from
     load: Load | None = None
     server: Server | None = None
     machine: Machine | None = None
@@ -219,6 +220,21 @@ class Search(msgspec.Struct, kw_only=True):
     reason: str = ""  # why there is no answer
 
 
+class Compared(msgspec.Struct, kw_only=True):
+    """One of the runs that `iobench compare` put together. The others are compared with the first."""
+
+    label: str  # in brackets after the name of each of its strategies
+    run: str  # the name of its folder
+    created: str
+    sweep: str
+    host: dict[str, Any]
+    versions: dict[str, str]
+    interpreters: list[str]  # that its servers ran on
+    python: str = ""  # that all of its trials named, left out of their definitions where that is what runs differ in
+    trials: int = 0  # recorded
+    trials_planned: int = 0  # 0 where that isn't known
+
+
 class Manifest(msgspec.Struct, kw_only=True):
     """What was run, where, and on which machine: manifest.json."""
 
@@ -235,6 +251,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     anatomy: dict[str, Any] | None = None  # the newest one there was, as `iobench anatomy --results DIR` wrote it
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
+    compared: list[Compared] = []  # the runs that this is a comparison of; empty for a run
 
 
 class Run(msgspec.Struct, kw_only=True):

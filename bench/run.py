@@ -79,9 +79,9 @@ class Outcome:
         return 1 - self.measuring_s / self.wall_s if self.wall_s else 0.0
 
 
-def make_folder(results: Path, sweep: Sweep) -> Path:
-    """Make results/SWEEP-TIME, with a number behind it where that exists. Raises BadInputError."""
-    name = f"{sweep.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+def make_folder(results: Path, what: str) -> Path:
+    """Make results/WHAT-TIME, with a number behind it where that exists. Raises BadInputError."""
+    name = f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         results.mkdir(parents=True, exist_ok=True)
         for number in range(1, 1000):
@@ -94,7 +94,7 @@ def make_folder(results: Path, sweep: Sweep) -> Path:
     except OSError as error:
         raise BadInputError(
             f"No run folder can be made in {results}: {error.strerror}.",
-            f"iobench sweep {sweep.name} --results DIR, with a DIR that you may write to",
+            "--results DIR, with a DIR that you may write to",
         ) from None
     raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
 
@@ -153,7 +153,7 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -
     calibration, lab, anatomy = newest_calibration(results), newest_lab(results), newest_anatomy(results)
     manifest = make_manifest(sweep, plan, layout, calibration, lab, anatomy=anatomy)
     manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
-    folder = make_folder(results, sweep)
+    folder = make_folder(results, sweep.name)
     try:
         write_manifest(folder, manifest)
     except OSError as error:

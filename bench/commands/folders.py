@@ -1,4 +1,4 @@
-"""What is done with a run's folder: find it, read it, make its report, export its data."""
+"""What is done with a run's folder: find it, read it, make its report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ from bench.record import Run, read_run
 def report(run: str, results: Path, baseline: str = "", trials: Sequence[str] = ()) -> None:
     """Write a run's report, with this baseline and these trials by themselves, and print its path."""
     print(write_report(find_run(run, results), baseline, trials))
-
-
-def export(run: str, to: str, out: Path | None, results: Path) -> None:
-    """Write a run's data in another format and print what was written."""
-    from bench import export as exports  # noqa: PLC0415 - numpy is slow to import
-
-    for path in exports.export(open_run(run, results), to, out):
-        print(path)
 
 
 def write_report(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
-from bench.export import told_in_one_sentence, with_times
+from bench.export import with_times
 from bench.histograms import decode_any
 from bench.record import Load, Record, Run
 
-name = "hlog"
-summary = "HdrHistogram log: every interval of every trial, tagged with the trial's id"
+summary = "HdrHistogram log: every interval of every trial"
 default = "latency.hlog"
 
 NS_PER_MS = 1e6
@@ -32,8 +30,8 @@ class Interval(NamedTuple):
     histogram: str
 
 
-def write(run: Run, path: Path) -> list[Path]:
-    """Write one file. Raises BadInputError."""
+def render(run: Run) -> bytes:
+    """Give the file. Raises BadInputError."""
     intervals = sorted(
         (interval for record in with_times(run) for interval in _intervals(record)), key=lambda it: it.start_s
     )
@@ -45,9 +43,7 @@ def write(run: Run, path: Path) -> list[Path]:
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
         *filter(None, (_line(interval, began_s) for interval in intervals)),
     ]
-    with told_in_one_sentence(path):
-        path.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
-    return [path]
+    return ("\n".join(lines) + "\n").encode("ascii", errors="replace")
 
 
 def _intervals(record: Record) -> Iterator[Interval]:

@@ -18,6 +18,7 @@ from bench import capacity
 from bench.analyse import Analysis
 from bench.figures import (
     anatomy,
+    compared,
     cpu,
     heat,
     intervals,
@@ -36,11 +37,14 @@ from bench.figures import chosen as chosen_trials
 from bench.figures.chosen import Chosen
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
+from bench.metrics import SETTING
 from bench.trust import noise
 from bench.verdicts import headlines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_SETTINGS = 12  # of a figure: more panels are neither looked at nor soon drawn
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,16 @@ def _drift(analysis: Analysis) -> str:
 
 
 PLATES = (
+    Plate(
+        "compared",
+        "What became better and worse",
+        "Left of the line is better, right of it worse. A bar is the exact 95 % interval of the ratio (Hodges and "
+        "Lehmann); red diamonds are worse beyond chance, hollow squares have no verdict. Cases with fewer than four "
+        "repeats have no interval and no row.",
+        compared.rows,
+        compared.draw,
+        compared.message,
+    ),
     Plate(
         "throughput",
         "Throughput over connections",
@@ -277,11 +291,25 @@ def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple
     """
     all_looks = looks(analysis.estimates["strategy"])
     for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
-        rows = plate.rows(analysis)
+        rows, note = bounded(plate.rows(analysis))
         if len(rows):
-            drawn = picture(partial(plate.draw, rows, all_looks), plate.name)
-            yield replace(plate, message=partial(_told, plate.message(analysis))), drawn
+            shown = replace(plate, message=partial(_told, plate.message(analysis)))
+            if note:
+                shown = replace(shown, how_to_read=f"{plate.how_to_read} {note}")
+            yield shown, picture(partial(plate.draw, rows, all_looks), plate.name)
 
 
 def _told(message: str, _: Analysis) -> str:
     return message
+
+
+def bounded(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Give the rows of the first MOST_SETTINGS settings, and what is to be said where there are more."""
+    if not set(SETTING) <= set(rows.columns):
+        return rows, ""
+    settings = rows[list(SETTING)].drop_duplicates()
+    if len(settings) <= MOST_SETTINGS:
+        return rows, ""
+    kept = settings.sort_values(list(SETTING))[:MOST_SETTINGS]
+    note = f"The first {MOST_SETTINGS} of {len(settings):,} settings are drawn; the tables have all of them."
+    return rows.merge(kept, on=list(SETTING)), note
