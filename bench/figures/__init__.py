@@ -7,7 +7,7 @@ looks like is decided in style.py; nothing here reads or writes a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ from bench.figures import chosen as chosen_trials
 from bench.figures.chosen import Chosen
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
+from bench.load_curve import PANEL
 from bench.metrics import SETTING
 from bench.trust import noise
 from bench.verdicts import headlines
@@ -57,6 +58,7 @@ class Plate:
     rows: Callable[[Analysis], pd.DataFrame]
     draw: Callable[[pd.DataFrame, Mapping[str, Look]], Figure]
     message: Callable[[Analysis], str]  # what it shows, in words
+    settings: tuple[str, ...] = SETTING  # by these it has panels
     where_planned: str = ""  # how to read, besides, what only runs with planned sends have
 
     def explained(self, analysis: Analysis) -> str:
@@ -142,6 +144,7 @@ PLATES = (
         lambda analysis: analysis.load_points,
         load.draw,
         lambda analysis: " ".join(capacity.front_sentences(analysis.load_points)),
+        settings=PANEL,
     ),
     Plate(
         "latency",
@@ -291,7 +294,7 @@ def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple
     """
     all_looks = looks(analysis.estimates["strategy"])
     for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
-        rows, note = bounded(plate.rows(analysis))
+        rows, note = bounded(plate.rows(analysis), plate.settings)
         if len(rows):
             shown = replace(plate, message=partial(_told, plate.message(analysis)))
             if note:
@@ -303,13 +306,13 @@ def _told(message: str, _: Analysis) -> str:
     return message
 
 
-def bounded(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def bounded(rows: pd.DataFrame, columns: Sequence[str] = SETTING) -> tuple[pd.DataFrame, str]:
     """Give the rows of the first MOST_SETTINGS settings, and what is to be said where there are more."""
-    if not set(SETTING) <= set(rows.columns):
+    if not set(columns) <= set(rows.columns):
         return rows, ""
-    settings = rows[list(SETTING)].drop_duplicates()
+    settings = rows[list(columns)].drop_duplicates()
     if len(settings) <= MOST_SETTINGS:
         return rows, ""
-    kept = settings.sort_values(list(SETTING))[:MOST_SETTINGS]
+    kept = settings.sort_values(list(columns))[:MOST_SETTINGS]
     note = f"The first {MOST_SETTINGS} of {len(settings):,} settings are drawn; the tables have all of them."
-    return rows.merge(kept, on=list(SETTING)), note
+    return rows.merge(kept, on=list(columns)), note
