@@ -7,12 +7,13 @@ measured and nothing is run here.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from bench import one_step
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE
 
@@ -53,21 +54,19 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
         files[name] = html.encode()
     files["report.html"] = page.html(analysis, drawn).encode()
     for name, content in files.items():
-        _write_whole(folder / name, content)
+        _write_whole(folder, name, content)
     return folder / "report.html"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
+def _write_whole(folder: Path, name: str, content: bytes) -> None:
+    path = folder / name
     try:
         path.parent.mkdir(exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        one_step.write(path, content)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise BadInputError(
-            f"{path} can't be written: {error.strerror}.", f"ls -ld {path.parent} shows who may write there"
+            f"{path} can't be written: {error.strerror}.",
+            one_step.remedy(error, path.parent, f"iobench report {shlex.quote(str(folder))}"),
         ) from None
 
 

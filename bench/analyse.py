@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.contests import Contest, contests
-from bench.histograms import CURVE, Floats, decode, percentiles_us, told_us
+from bench.histograms import CURVE, Floats, added, decode, percentiles_us, told_us
 from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
@@ -82,6 +82,7 @@ TRIAL_COLUMNS = (
 )
 MAXIMA_BYTES = 64  # what the calibration's maxima are measured with
 P99_NEEDS = samples_needed(0.99)
+CROWD = 100  # connections; with fewer, what a server allocates once weighs too much to be shared out
 
 
 def _maxima_hz(calibration: Mapping[str, Any] | None) -> dict[str, float]:
@@ -126,6 +127,8 @@ def _trial_row(record: Record, times_us: Mapping[str, float], maxima_hz: Mapping
             row["of_maximum"] = 100 * row["rate_hz"] / most_hz
         if record.server is not None and row["rate_hz"] > 0:
             row |= _cost_per_message(record.server, row["rate_hz"])
+        if record.server is not None:
+            row["connection_kib"] = _connection_kib(record.server, record.trial.connections + record.trial.silent)
         row |= times_us
     return row
 
@@ -171,6 +174,15 @@ def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
     }
 
 
+def _connection_kib(server: Server, connections: int) -> float:
+    """What the server's own memory grew by, shared out to its connections."""
+    if connections < CROWD:
+        return math.nan
+    seen = server.metrics
+    grown = seen.get("anon_bytes", math.nan) - seen.get("anon_start_bytes", math.nan)
+    return grown / 1024 / connections
+
+
 # --- times
 
 
@@ -209,9 +221,7 @@ def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, mean
     for record, hist in hists:
         found.by_trial.setdefault(record.id, {}).update(zip(names, told_us(hist, at).tolist(), strict=True))
         curves.append(told_us(hist, CURVE))
-    total = hists[0][1]
-    for _, hist in hists[1:]:
-        total.add(hist)
+    total = added([hist for _, hist in hists])
     unfinished = sum(_unfinished(record, kind) for record, _ in hists)
     merged = (column.tolist() for column in percentiles_us(total, at, unfinished))
     found.merged.update(zip(names, zip(*merged, strict=True), strict=True))

@@ -15,7 +15,7 @@ import typer
 
 from bench import complete
 from bench.errors import BadInputError
-from bench.say import NO_BREAK, WIDTH, complain
+from bench.say import NO_BREAK, WIDTH, complain, plain
 
 app = typer.Typer(
     name="iobench",
@@ -370,7 +370,7 @@ def main() -> NoReturn:
         app()
     except BadInputError as error:
         complain(f"error:{NO_BREAK}{error}")  # a path may be as long as a line
-        typer.echo(f"next: {error.next_step}", err=True)
+        typer.echo(plain(f"next: {error.next_step}"), err=True)
     sys.exit(2)
 
 

@@ -4,8 +4,8 @@ One job a line goes to its standard input, events come back from its standard ou
 
     {"event": "ready", "pid": ...}                              warm: everything is compiled
     -> {"job": ID, "address": "tcp:127.0.0.1:4000", "workload": "closed", "connections": 64, "message_bytes": 64,
-        "warmup_s": 0.2, "duration_s": 0.8, "timeout_s": 10.0, "seed": 1}
-    {"event": "connected", "job": ID, "connections": n, "refused": n, "connect_ns": ...}
+        "warmup_s": 0.2, "duration_s": 0.8, "timeout_s": 10.0, "connect_s": 10.1, "hold_s": 1.1, "seed": 1}
+    {"event": "connected", "job": ID, "connections": n, "refused": n, "reason": ..., "connect_ns": ...}
     {"event": "window_opened", "job": ID, "monotonic_ns": ...}
     {"event": "window_closed", "job": ID, "monotonic_ns": ...}  the load stays on, so that the probes see it
     -> {"stop": ID}
@@ -34,6 +34,11 @@ from bench.server import RunningServer
 
 WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
 CONNECT_TIMEOUT_S = 10.0
+# More for each connection. A server may have to fork; or it asks all connections between one accept and the next, and
+# then the time for all of them goes with the square of their number.
+CONNECT_EACH_S = 0.008
+HOLD_S = 1.0  # the load stays on after the window for the probes, which read each process of a server ...
+HOLD_EACH_S = 0.001  # ... and there may be one for each connection
 MARGIN_S = 5.0  # beyond what a step should take
 END_PATIENCE_S = 1.0
 TICK_S = 1.0
@@ -78,10 +83,11 @@ class Watch:
 
 
 class Measured(NamedTuple):
-    """What a trial's load came to; `refused`: connections that could not be made."""
+    """What a trial's load came to; `refused`: connections that could not be made, and one `reason` for it."""
 
     load: Load
     refused: int
+    reason: str = ""
 
 
 def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()) -> LoadWorker:
@@ -144,7 +150,7 @@ def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer,
 def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch) -> Measured:
     name = str(line["job"])
     worker.send(line)
-    patience_s = line.get("ramp_s", 0.0) + CONNECT_TIMEOUT_S + MARGIN_S
+    patience_s = line.get("ramp_s", 0.0) + line.get("connect_s", CONNECT_TIMEOUT_S) + MARGIN_S
     connected = _expect(worker, "connected", name, patience_s, server=server)
     watch.connected()
     _expect(worker, "window_opened", name, line["warmup_s"] + MARGIN_S, server=server)
@@ -153,11 +159,13 @@ def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, wa
     watch.closed()
     worker.send({"stop": name})
     result = _expect(worker, "result", name, MARGIN_S, server=server)
-    return Measured(msgspec.convert(result["load"], Load), msgspec.convert(connected["refused"], Count))
+    refused, reason = msgspec.convert(connected["refused"], Count), msgspec.convert(connected.get("reason", ""), str)
+    return Measured(msgspec.convert(result["load"], Load), refused, reason)
 
 
 def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:
     """The line that tells the worker what to do."""
+    connections = trial.connections + trial.silent
     return {
         "job": trial.id,
         "address": address,
@@ -171,6 +179,8 @@ def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:
         "cap": trial.cap,
         "silent": trial.silent,
         "ramp_s": trial.ramp_s,
+        "connect_s": CONNECT_TIMEOUT_S + CONNECT_EACH_S * connections,
+        "hold_s": HOLD_S + HOLD_EACH_S * connections,
         "threads": trial.threads,
         "trickle_bytes": trial.trickle_bytes,
         "trickle_hz": trial.trickle_hz,

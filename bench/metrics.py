@@ -89,6 +89,13 @@ METRICS = (
     SWITCHES,
     Metric("messages_per_cpu_s", "messages/CPU-s", "messages per server CPU-second", "", higher_is_better=True),
     Metric("rss_peak_bytes", "memory MiB", "peak resident memory of the server", "bytes"),
+    Metric(
+        "connection_kib",
+        "KiB/connection",
+        "heap and stacks that the server grew by from its start to the end of the window, by the number of "
+        "connections, from 100 on; what the kernel holds (socket buffers, page tables) is not in it",
+        "KiB",
+    ),
 )
 QUANTILES = tuple(metric for metric in METRICS if metric.quantile is not None)
 CONTESTED = (RATE, CPU, P99)

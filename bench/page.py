@@ -97,7 +97,10 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         "nothing": caveats.nothing_to_compare(analysis.trials),
         "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
-        "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
+        "stops": [
+            *caveats.why_lines_stop(manifest.strategies, analysis.cases),
+            *caveats.stops(analysis.run.records),
+        ],
         "method": METHOD,
         "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
         "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
@@ -172,7 +175,7 @@ def _minute(iso: str) -> str:
     """An ISO 8601 time to the minute, as it is where it is none."""
     try:
         return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    except ValueError:
+    except (ValueError, OverflowError):  # in another zone the year may be beyond the last or the first
         return iso
 
 

@@ -5,6 +5,7 @@ How one trial is run is in trial.py, what the user sees meanwhile in progress.py
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench import host, interpreters, one_step
+from bench import descriptors, host, interpreters, one_step
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
@@ -25,6 +26,7 @@ from bench.progress import Progress
 from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
+    UNREADABLE,
     Manifest,
     Record,
     Run,
@@ -143,7 +145,7 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNREADABLE):
             continue
     return None
 
@@ -184,11 +186,13 @@ def run_trials(
     every process ended, the outcome so far returned. The commands stand in for `python -m servers` and
     `python -m clients`. Raises BadInputError where the load generator can't be started or a record can't be written.
     """
+    _refuse_where_nothing_can_be_kept(folder)
     outcome = Outcome()
-    records = {record.id: record for record in done}
+    records = {record.id: outlined(record) for record in done}
     for record in records.values():
         outcome.add(record)
     one_step.clear(folder)
+    descriptors.raise_limit(plan.trials)
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 
@@ -210,8 +214,8 @@ def run_trials(
                     )
                     record.order = order
                     _keep(folder, record)
-                    records[record.id] = record
-                    outcome.add(record)
+                    records[record.id] = outlined(record)
+                    outcome.add(records[record.id])
                     if record.timing:
                         outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
                     progress.trial_ended(record)
@@ -225,6 +229,15 @@ def run_trials(
         guard.close()
     outcome.searches = _note_answers(folder, plan, records)
     return outcome
+
+
+def outlined(record: Record) -> Record:
+    """What later trials and the summary need of a record: a run of days must not grow by what is on disk."""
+    load = record.load
+    if load is not None:
+        empty = dict.fromkeys(("service_hdr", "response_hdr", "lag_hdr", "connect_hdr"), "")
+        load = msgspec.structs.replace(load, intervals=[], interval_hdrs=[], **empty)
+    return msgspec.structs.replace(record, load=load, server=None, machine=None, network=None, timing=None)
 
 
 def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:
@@ -354,8 +367,16 @@ def _keep(folder: Path, record: Record) -> None:
         raise _unwritable(folder / TRIALS_FILE, folder, error) from None
 
 
+def _refuse_where_nothing_can_be_kept(folder: Path) -> None:
+    """Find out before anything is measured. Raises BadInputError."""
+    try:
+        (folder / TRIALS_FILE).open("ab").close()
+    except OSError as error:
+        raise _unwritable(folder / TRIALS_FILE, folder, error) from None
+
+
 def _unwritable(file: Path, folder: Path, error: OSError) -> BadInputError:
     return BadInputError(
         f"{file} can't be written: {error.strerror}. What is in it stays.",
-        f"make room, then: iobench sweep --resume {folder}",
+        one_step.remedy(error, folder, f"iobench sweep --resume {shlex.quote(str(folder))}"),
     )

@@ -6,17 +6,20 @@ Where the server and the load run is given; neither the order of trials nor any 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.probes.machine import MachineProbe
+from bench.probes.memory import MemoryProbe
+from bench.probes.network import NetworkProbe
 from bench.probes.process import ProcessProbe
 from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
 from bench.record import Record, Server, Timing, Trial
-from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
+from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
 from bench.slo import holds, read_objective
 
 NOTHING_COMPLETED = "no message was completed"
@@ -65,9 +68,16 @@ def run_trial(
     stopwatch.lap("spawn_s")
     probe = ProcessProbe() if server.child else Unwatched()
     machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
+    memory = MemoryProbe()
+    memory.start([server.pid] if server.child else [])
+    network = NetworkProbe()
     metrics: dict[str, float] = {}
     measured: Measured | None = None
     trouble = ""
+
+    def connected() -> None:
+        record.network = network.stop()
+        stopwatch.lap("connect_s")
 
     def opened() -> None:
         stopwatch.lap("warmup_s")
@@ -76,25 +86,26 @@ def run_trial(
 
     def closed() -> None:
         record.machine = machine.stop()
-        metrics.update(probe.stop())
+        metrics.update(probe.stop() | memory.stop())
         stopwatch.lap("window_s")
 
     try:
-        watch = Watch(lambda: stopwatch.lap("connect_s"), opened, closed, tick)
+        watch = Watch(connected, opened, closed, tick)
         measured = measure(worker, trial, planned_hz, server, watch)
     except LoadFailedError as error:
         trouble = str(error)
     finally:
         died = server.ended
-        ending = stop_server(server)
+        ending = stop_server(server, connections_of(trial))
         died = died or ending.unasked
         stopwatch.lap("teardown_s")
     record.timing = stopwatch.timing()
     record.load = measured.load if measured else None
-    record.server = describe_server(server, probe, metrics, ending)
+    record.stops_at = stops_at(trial, server)
+    record.server = describe_server(server, probe, metrics, ending, memory.missing)
     reasons = [
-        *server_faults(server, ending, died),
-        *load_faults(trial, measured, server.refused, "" if died else trouble),
+        *server_faults(server, ending, died, connections_of(trial)),
+        *load_faults(trial, measured, server.refused, "" if died else trouble, record.stops_at),
     ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
@@ -111,16 +122,20 @@ def judge(record: Record) -> None:
         return
     if "cpu_ns" in server.metrics:
         record.bottleneck = validity.bottleneck(load, server, record.machine)
-    record.flags = validity.flags(record.trial, load, record.bottleneck)
+    record.flags = validity.flags(record.trial, load, record.bottleneck, record.network)
     record.lower_bounds = validity.lower_bounds(load)
     if record.trial.slo:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
 
 
 def describe_server(
-    server: RunningServer, probe: ProcessProbe | Unwatched, metrics: dict[str, float], ending: Ending
+    server: RunningServer,
+    probe: ProcessProbe | Unwatched,
+    metrics: dict[str, float],
+    ending: Ending,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> Server:
-    """Everything that is recorded of the server."""
+    """Everything that is recorded of the server; `missing` is what other probes than `probe` could not read."""
     return Server(
         pid=server.pid,
         implementation=server.implementation,
@@ -130,7 +145,7 @@ def describe_server(
         opened_ns=probe.opened_ns,
         closed_ns=probe.closed_ns,
         metrics=metrics,
-        missing=probe.missing,
+        missing={**probe.missing, **missing},
         refused=server.refused,
         exit_code=ending.exit_code if server.child else None,
         stderr_tail=ending.stderr_tail,
@@ -138,17 +153,33 @@ def describe_server(
     )
 
 
-def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str]:
-    """What was wrong with the server's end, in words; a clean end is exit code 0 soon after SIGTERM.
+def connections_of(trial: Trial) -> int:
+    """All connections of a trial, those that say nothing among them."""
+    return trial.connections + trial.silent
 
-    How a server that is not ours ends at SIGTERM is its own affair.
+
+def stops_at(trial: Trial, server: RunningServer) -> int:
+    """How many connections a server took that refused the others for want of something; 0 where it took all or none.
+
+    Under churn there is no such number: the connections come one after the other.
+    """
+    if not server.refused_are_all or not server.refused or trial.workload == "churn":
+        return 0
+    return max(0, connections_of(trial) - sum(server.refused.values()))
+
+
+def server_faults(server: RunningServer, ending: Ending, died: bool, connections: int = 0) -> list[str]:
+    """What was wrong with the end of a server of so many connections, in words.
+
+    A clean end is exit code 0 soon after SIGTERM. How a server that is not ours ends is its own affair.
     """
     if server.foreign and not died:
         return []
     if ending.stopped:
         return ["a signal had stopped the server, so that it did nothing, and it had to be killed"]
     if ending.killed:
-        return [f"the server did not stop within {STOP_PATIENCE_S:g} s of SIGTERM and had to be killed"]
+        patience_s = stop_patience_s(connections)
+        return [f"the server did not stop within {patience_s:g} s of SIGTERM and had to be killed"]
     if died:
         return [f"the server ended in mid-trial, {how_it_ended(ending)}"]
     if ending.exit_code != 0:
@@ -156,29 +187,42 @@ def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str
     return []
 
 
-def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str) -> list[str]:
+def load_faults(
+    trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str, stopped_at: int = 0
+) -> list[str]:
     """What was wrong in the eyes of the load generator, in words."""
     faults = [trouble] if trouble else []
     missing = measured.refused if measured else 0
     if missing or refused:
-        why = "; ".join(refused) or "the server gave no reason"
-        total = trial.connections + trial.silent
-        faults.append(f"{max(missing, sum(refused.values()))} of {total} connections refused ({why})")
+        faults.append(_unopened(connections_of(trial), measured, refused, stopped_at))
     if measured is None:
         return faults
     load = measured.load
     errors = {kind: number for kind, number in load.errors.items() if number}
+    late = load.timed_out - max(0, missing - errors.get("refused", 0))  # besides connections that were late themselves
     if missing or refused:
         errors.pop("refused", None)
     if errors:
         faults.append("errors: " + ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items())))
-    if load.timed_out:
-        faults.append(f"{load.timed_out} messages timed out")
+    if late > 0:
+        faults.append(f"{late} messages timed out")
     if not load.completed:
         faults.append(NOTHING_COMPLETED)
     if quiet_s := validity.quiet_s(load):
         faults.append(f"no echo came in the last {quiet_s:.1f} s of the window")
     return faults
+
+
+def _unopened(total: int, measured: Measured | None, refused: dict[str, int], stopped_at: int) -> str:
+    """How many of so many connections there were not, and why; until a server has ended it tells no more than one."""
+    missing = measured.refused if measured else 0
+    if not refused and measured and measured.reason:
+        return f"{missing} of {total} connections could not be opened ({measured.reason})"
+    told = sum(refused.values())
+    at_least = "at least " if refused and not stopped_at and missing < told else ""
+    why = "; ".join(refused) or "the server gave no reason"
+    text = f"{at_least}{max(missing, told)} of {total} connections refused ({why})"
+    return f"{text}: it stops at {stopped_at}" if stopped_at else text
 
 
 def utc_now() -> str:

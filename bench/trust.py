@@ -25,6 +25,9 @@ FLAGS = {
     "unsteady": "Throughput or response times drifted within the window: one figure does not describe it.",
     "censored": "Messages were still waited for when the window closed. The percentiles that they reach into are lower "
     "bounds, shown with ≥.",
+    "syn_drops": "A queue of connections overflowed while they were being opened, and the kernel dropped handshakes: "
+    "they are tried again a second later or more, and a client may believe in a connection that the server has not "
+    "seen. A longer ramp_s or a higher net.core.somaxconn helps. The counters are those of the network namespace.",
     "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "
     "care, and take no absolute figure from here.",
     "too_few": f"Fewer than {samples_needed(0.99)} messages: not even p99 can be told.",

@@ -4,16 +4,17 @@
     {"stop": "ID"}
 
     {"event": "ready", "pid": 1}
-    {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "connect_ns": 1}
+    {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "reason": "", "connect_ns": 1}
     {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
     {"event": "window_closed", "job": "ID", "monotonic_ns": 1}
     {"event": "result", "job": "ID", "load": {...}}
     {"event": "failed", "job": "ID", "reason": "..."}                in place of whatever should have come next
 
-Ready means that everything is compiled. Once the window is closed the load stays on until the stop, for 1 s at most, so
-that whoever watches the server can read its counters under load; a result means that all connections are closed. A stop
-before the window closes ends it early. End-of-file ends the process, in mid-job too, and so does SIGTERM. SIGINT is
-ignored: in a terminal it reaches the whole group, and what is to be done about it is the runner's decision.
+Ready means that everything is compiled. Once the window is closed the load stays on until the stop, for `hold_s` at
+most, so that whoever watches the server can read its counters under load; a result means that all connections are
+closed. A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and so does
+SIGTERM. SIGINT is ignored: in a terminal it reaches the whole group, and what is to be done about it is the runner's
+decision.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from typing import Any, NoReturn
 from clients.job import JobError, read_job
 from clients.opening import connect
 from clients.session import run, warm_up_code
-
-HOLD_S = 1.0
 
 
 class Inbox:
@@ -54,7 +53,7 @@ class Inbox:
             line = self._lines.popleft()
             try:
                 fields = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return f"a line is not JSON: {error}"
             if not isinstance(fields, dict):
                 return "a line is not a JSON object"
@@ -66,7 +65,7 @@ class Inbox:
         while select.select([self._fd], [], [], 0)[0]:
             self._receive()
         for line in list(self._lines):
-            with suppress(ValueError):  # next_job will report it
+            with suppress(ValueError, RecursionError):  # next_job will report it
                 if json.loads(line) == {"stop": job}:
                     self._lines.remove(line)
                     self._stopped = True
@@ -120,6 +119,7 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int
         job=job_id,
         connections=len(connected.channels),
         refused=connected.failed.total(),
+        reason=connected.reason,
         connect_ns=connected.connect_ns,
     )
     load = run(
@@ -127,7 +127,7 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int
         connected,
         say=lambda event, at_ns: say(event, job=job_id, monotonic_ns=at_ns),
         ended=lambda: inbox.told_to_stop(job_id),
-        hold_s=HOLD_S,
+        hold_s=job.hold_s,
         cpus=cpus,
     )
     say("result", job=job_id, load=asdict(load))

@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import interpreters
 from bench import run as runs
 from bench import sweep as sweeps
-from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
+from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
 from bench.commands.folders import find_run, write_report
 from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
@@ -112,7 +112,7 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
     """Run what is left, sum up, write the report; returns the exit code."""
     left = runs.remaining(planned, done)
     runnable = [trial for trial in left if not planned.why_not(trial)]
-    for note in [*planned.notes, *unavailable_notes(planned)]:
+    for note in [*planned.notes, *unavailable_notes(planned), *limit_notes(planned)]:
         complain(f"note: {note}")
     threads = max((trial.threads for trial in planned.trials), default=1)
     if threads > len(layout.load):

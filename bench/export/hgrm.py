@@ -15,7 +15,7 @@ import msgspec
 
 from bench.errors import BadInputError
 from bench.export import with_times
-from bench.histograms import decode
+from bench.histograms import added, decode
 from bench.record import Record, Run, Trial
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _name(trial: Trial, differing: Sequence[str]) -> str:
     """Strategy and setting, in letters that any file system takes."""
     values = [(name, getattr(trial, name)) for name in differing]
     parts = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values]
-    return re.sub(r"[^\w.=-]+", "_", "-".join([trial.strategy, *parts]))[:200]
+    return re.sub(r"[^\w.=-]+", "_", "-".join([trial.strategy, *parts]), flags=re.ASCII)[:200]
 
 
 def _free(stem: str, taken: Container[str]) -> str:
@@ -80,6 +80,4 @@ def _kinds(records: list[Record]) -> dict[str, list[str]]:
 
 def _sum(texts: Sequence[str]) -> HdrHistogram | None:
     found = [hist for hist in map(decode, texts) if hist is not None]
-    for other in found[1:]:
-        found[0].add(other)
-    return found[0] if found else None
+    return added(found) if found else None

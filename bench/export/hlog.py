@@ -7,6 +7,7 @@ up any range of intervals.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -19,6 +20,7 @@ summary = "HdrHistogram log: every interval of every trial"
 default = "latency.hlog"
 
 NS_PER_MS = 1e6
+NO_TAG = r"[^\w.-]+"  # a comma or the end of a line would end it
 
 
 class Interval(NamedTuple):
@@ -39,7 +41,7 @@ def render(run: Run) -> bytes:
     lines = [
         f"#[Logged by iobench, from {run.folder.resolve().name}: a tag is a trial's id]",
         "#[Histogram log format version 1.3]",
-        f"#[StartTime: {began_s:.3f} (seconds since epoch), {datetime.fromtimestamp(began_s, UTC):%Y-%m-%dT%H:%M:%SZ}]",
+        f"#[StartTime: {began_s:.3f} (seconds since epoch), {_date(began_s)}]",
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
         *filter(None, (_line(interval, began_s) for interval in intervals)),
     ]
@@ -69,7 +71,7 @@ def _opened_s(record: Record) -> float:
     """When the window opened: after all that came before it in the trial."""
     try:
         started_s = datetime.fromisoformat(record.started).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no date, or one beyond what the system's clock can tell
         started_s = 0.0
     timing = record.timing
     return started_s + (timing.spawn_s + timing.connect_s + timing.warmup_s if timing else 0.0)
@@ -82,4 +84,11 @@ def _line(interval: Interval, began_s: float) -> str:
         return ""
     most_ms = hist.get_max_value() / NS_PER_MS
     times = f"{interval.start_s - began_s:.3f},{interval.length_s:.3f},{most_ms:.3f}"
-    return f"Tag={interval.tag},{times},{interval.histogram}"
+    return f"Tag={re.sub(NO_TAG, '_', interval.tag)},{times},{interval.histogram}"
+
+
+def _date(since_epoch_s: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(since_epoch_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return "at a time beyond all dates"

@@ -20,6 +20,7 @@ from bench.figures import (
     anatomy,
     compared,
     cpu,
+    descriptors,
     heat,
     intervals,
     lab,
@@ -187,6 +188,16 @@ PLATES = (
         memory.rows,
         memory.draw,
         memory.message,
+    ),
+    Plate(
+        "descriptors",
+        "Cost of an event over watched descriptors",
+        "Lower is better; both axes are logarithmic. A level line (slope 0) does not depend on how many descriptors "
+        "are watched; one of slope 1 rises in proportion to them. The slopes in the legends are fitted by least "
+        "squares. A line ends where a strategy takes no more. Hollow: the client, not the server, was the limit.",
+        descriptors.rows,
+        descriptors.draw,
+        descriptors.message,
     ),
     Plate(
         "order",

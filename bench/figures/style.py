@@ -100,6 +100,7 @@ RC: dict[str, Any] = {
 }
 FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 WIDTH_IN = 10.0
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # XML 1.0 has no way to write these (2.2, Char)
 
 
 @dataclass(frozen=True)
@@ -402,7 +403,7 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         quick: Any = {"compress_level": 3}  # a tenth larger than by default, in two thirds of the time
         figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None}, pil_kwargs=quick)
-    text = svg.getvalue().decode()
+    text = NO_XML.sub("\N{REPLACEMENT CHARACTER}", svg.getvalue().decode())
     return Picture(_inline(text, name), _alone(text), png.getvalue())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from bench.errors import BadInputError
-from bench.record import Run, Trial, read_manifest, read_run
+from bench.record import UNREADABLE, Amount, Count, Run, Trial, read_manifest, read_run
 from bench.words import case_title
 
 SCHEMA = 1
@@ -31,10 +31,10 @@ class Estimate(msgspec.Struct, kw_only=True):
     case: str
     strategy: str
     metric: str
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Amount
+    low: Amount
+    high: Amount
+    n: Count
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -135,7 +135,7 @@ def read_file(path: Path) -> list[Entry]:
             continue
         try:
             entry = msgspec.json.decode(line, type=Entry)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             warnings.warn(f"{path}, line {number} is left out: {error}", stacklevel=2)
             continue
         if entry.schema != SCHEMA:
