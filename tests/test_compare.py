@@ -345,6 +345,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.timeout(300)
 def test_the_command_tells_the_ratios_writes_a_report_and_leaves_the_runs_alone(here: Path) -> None:
     before = contents(here / "results")
     done = iobench("compare", "quick-1", "results/quick-2", "--label", "before", "--label", "after", cwd=here)
