@@ -353,7 +353,7 @@ def repeat_intervals(trials: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple
     good = trials[trials["status"] == "ok"]
     values: dict[tuple[Any, ...], list[float]] = {}
     for metric in metrics:
-        for *case, value in zip(*(good[name] for name in (*CASE, metric)), strict=True):
+        for *case, value in zip(*(good[name].tolist() for name in (*CASE, metric)), strict=True):
             values.setdefault((*case, metric), []).append(value)
     found = {}
     for key, of_case in values.items():
@@ -369,6 +369,6 @@ def medians(trials: pd.DataFrame, column: str) -> dict[tuple[Any, ...], float]:
     """Give the median over the good trials of each case, by its definition; nothing of a case where none has it."""
     good = trials[(trials["status"] == "ok") & trials[column].notna()]
     values: dict[tuple[Any, ...], list[float]] = {}
-    for *case, value in zip(*(good[name] for name in (*CASE, column)), strict=True):
+    for *case, value in zip(*(good[name].tolist() for name in (*CASE, column)), strict=True):
         values.setdefault(tuple(case), []).append(value)
     return {case: float(np.median(found)) for case, found in values.items()}

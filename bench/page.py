@@ -59,6 +59,7 @@ def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["kept_together"] = _kept_together
+    environment.filters["shorten"] = shorten
     return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"
 
 

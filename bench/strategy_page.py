@@ -26,6 +26,7 @@ from bench.why.files import understood
 TEMPLATES = Path(__file__).parent / "templates"
 FOLDER = "strategies"
 LONGEST = 60  # of a file's name
+MOST_LISTED = 500  # rows of a table
 MOST_PLACES = 8  # that a sentence lists; more are counted
 
 
@@ -94,6 +95,7 @@ def _content(shared: _Shared, name: str, figures: Sequence[tuple[Plate, Pieces, 
     analysis = shared.analysis
     info = shared.infos.get(name)
     counts = [one for one in shared.why if one.strategy == name]
+    trial_rows = [row[1:] for row in shared.trial_rows if row[0].sort == name]
     return {
         "name": name,
         "title": str(analysis.run.manifest.sweep.get("name") or analysis.run.folder.resolve().name),
@@ -107,9 +109,10 @@ def _content(shared: _Shared, name: str, figures: Sequence[tuple[Plate, Pieces, 
             if trial["strategy"] == name
         ],
         "columns": shared.columns[1:],
-        "rows": [row[1:] for row in shared.rows if row[0].sort == name],
+        "rows": [row[1:] for row in shared.rows if row[0].sort == name][:MOST_LISTED],
         "trial_columns": shared.trial_columns[1:],
-        "trial_rows": [row[1:] for row in shared.trial_rows if row[0].sort == name],
+        "trial_rows": trial_rows[:MOST_LISTED],
+        "trials": len(trial_rows),
         "figures": [
             Figure(plate, of_one(pieces, name), how_to_read)
             for plate, pieces, how_to_read in figures

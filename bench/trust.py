@@ -202,12 +202,9 @@ def _calibrated_in_short(claims: Sequence[Claimed]) -> str:
 
 
 def _trials_in_short(trials: pd.DataFrame, good: pd.DataFrame) -> str:
-    flags = int((good["flags"] != "").sum())
-    flagged = f"{flags:,} of them {'has' if flags == 1 else 'have'} a flag" if flags else "none of them has a flag"
-    bad = len(trials) - len(good)
-    return f"{len(good):,} of {len(trials):,} are good, and {flagged}" + (
-        f"; {bad:,} failed or could not be run." if bad else "."
-    )
+    flags, bad = int((good["flags"] != "").sum()), len(trials) - len(good)
+    text = f"{len(good):,} of {len(trials):,} good, {f'{flags:,}' if flags else 'none'} of them with a flag"
+    return f"{text}; {bad:,} failed or could not be run." if bad else f"{text}."
 
 
 def _limit_in_short(good: pd.DataFrame) -> str:
@@ -219,7 +216,7 @@ def _limit_in_short(good: pd.DataFrame) -> str:
         )
     if (good["bottleneck"] == "").all():
         return "Whether server or client was the limit is not known."
-    return f"In none of {counted(len(good), 'good trial')} was the client the limit."
+    return "In no good trial was the client the limit."
 
 
 def _noise_in_short(trials: pd.DataFrame) -> str:

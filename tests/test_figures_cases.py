@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,16 @@ def test_what_failed_stands_at_the_foot_of_the_axes_where_it_would_have_been() -
     assert (round(x / 128, 1), y) == (1, 0)
     assert signs[0].get_transform() == axes.get_xaxis_transform()
     assert explained(figure) == ["failed"]
+
+
+@pytest.mark.parametrize("module", [throughput, response])
+def test_a_line_has_a_gap_where_a_case_failed(module: Any) -> None:
+    records = [record("a", count, at) for count in (1, 128) for at in range(2)]
+    analysis = analysed(*records, unmeasured("a", 16, 0, "failed", "it died"))
+    figure = module.draw(module.rows(analysis), looks("a"))
+    for axes in figure.axes:
+        (line,) = [line for line in axes.get_lines() if len(line.get_xdata()) == 3]
+        assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False]
 
 
 def test_what_failed_at_the_same_place_stands_one_above_the_other() -> None:

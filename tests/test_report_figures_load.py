@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from synthetic import load, load_sweep, manifest, open_record, record, sweep, unmeasured
 
 from bench.analyse import Analysis, analyse
-from bench.figures import intervals, latency, order
+from bench.figures import PLATES, bounded, intervals, latency, order
 from bench.figures import load as load_figure
 from bench.figures.style import INK, PAPER, looks
 from bench.record import Record, Run
@@ -75,6 +75,14 @@ def test_each_setting_has_a_panel() -> None:
     records = [open_record("poll", rate, 1e5, connections=count) for rate in (1e4, 2e4) for count in (1, 16)]
     figure = load_figure.draw(analysed(*records).load_points, looks(["poll"]))
     assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == ["1 connection", "16 connections"]
+
+
+def test_a_curve_of_many_rates_is_drawn_whole() -> None:
+    rates = [1000.0 * step for step in range(1, 21)]
+    points = analysed(*(open_record("poll", rate, 1e5) for rate in rates)).load_points
+    (plate,) = [plate for plate in PLATES if plate.name == "load"]
+    kept, note = bounded(points, plate.settings)
+    assert (len(kept), note) == (20, "")
 
 
 # --- latency by percentile

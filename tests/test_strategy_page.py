@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from synthetic import STRATEGIES, manifest, record, sweep, unmeasured, why, write_default, write_run
 
 import report
+from bench import strategy_page
 from bench.analyse import Analysis, analyse
 from bench.anatomy.steps import Anatomy, Step
 from bench.figures import pictures
@@ -127,7 +128,7 @@ def test_hostile_names_and_docstrings_are_text(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     for name in HOSTILE:
         found = page(folder, name)
-        assert len([tag for tag, _ in found.tags if tag == "script"]) == 1
+        assert len([tag for tag, _ in found.tags if tag == "script"]) == 2  # the page's own
         assert not [tag for tag, _ in found.tags if tag == "img"]
         assert doc in found.text
 
@@ -168,6 +169,15 @@ def test_it_shows_the_docstring_the_cases_and_the_trials_of_this_strategy_alone(
     table = found.words[found.words.rindex("Trials") :]
     assert all(id_ in table for id_ in ids)
     assert not any(id_ in found.words for id_ in others)
+
+
+def test_of_very_many_trials_the_first_are_listed_and_the_page_says_where_all_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy_page, "MOST_LISTED", 2)
+    folder = write_run(tmp_path / "run", [record("a", 1, repeat) for repeat in range(3)])
+    report.write(folder)
+    assert "The first 2 of 3; all of them are in trials.jsonl." in page(folder, "a").words
 
 
 def test_headings_descend_and_ids_are_unique_and_links_lead_somewhere(default_run: Path) -> None:

@@ -7,7 +7,7 @@ looks like is decided in style.py; nothing here reads or writes a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ from bench.figures import chosen as chosen_trials
 from bench.figures.chosen import Chosen
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
+from bench.load_curve import PANEL
 from bench.metrics import SETTING
 from bench.trust import noise
 from bench.verdicts import headlines
@@ -59,6 +60,7 @@ class Plate:
     rows: Callable[[Analysis], pd.DataFrame]
     draw: Callable[[pd.DataFrame, Mapping[str, Look]], Figure]
     message: Callable[[Analysis], str]  # what it shows, in words
+    settings: tuple[str, ...] = SETTING  # by these it has panels
     where_planned: str = ""  # how to read, besides, what only runs with planned sends have
 
     def explained(self, analysis: Analysis) -> str:
@@ -144,6 +146,7 @@ PLATES = (
         lambda analysis: analysis.load_points,
         load.draw,
         lambda analysis: " ".join(capacity.front_sentences(analysis.load_points)),
+        settings=PANEL,
     ),
     Plate(
         "latency",
@@ -297,23 +300,32 @@ def _of_a_chart(name: str, chart: Chart) -> Plate:
 
 
 def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple[Plate, Picture]]:
-    """Draw every figure that the run has data for, with the baseline and the trials that were chosen."""
+    """Draw every figure that the run has data for, with the baseline and the trials that were chosen.
+
+    What a plate says is found out once, however often it is asked.
+    """
     all_looks = looks(analysis.estimates["strategy"])
     for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
-        rows, note = bounded(plate.rows(analysis))
+        rows, note = bounded(plate.rows(analysis), plate.settings)
         if len(rows):
-            shown = replace(plate, how_to_read=f"{plate.how_to_read} {note}") if note else plate
+            shown = replace(plate, message=partial(_told, plate.message(analysis)))
+            if note:
+                shown = replace(shown, how_to_read=f"{plate.how_to_read} {note}")
             yield shown, picture(partial(plate.draw, rows, all_looks), plate.name)
 
 
-def bounded(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _told(message: str, _: Analysis) -> str:
+    return message
+
+
+def bounded(rows: pd.DataFrame, columns: Sequence[str] = SETTING) -> tuple[pd.DataFrame, str]:
     """Give the rows of as many settings as there is room for, and what is to be said where there are more."""
-    if not set(SETTING) <= set(rows.columns):
+    if not set(columns) <= set(rows.columns):
         return rows, ""
-    sizes = rows.groupby(list(SETTING)).size()
+    sizes = rows.groupby(list(columns)).size()
     room = max(1, min(MOST_SETTINGS, int((sizes.cumsum() <= MOST_ROWS).sum())))
     if len(sizes) <= room:
         return rows, ""
     kept = sizes.index[:room].to_frame(index=False)
     note = f"The first {room} of {len(sizes):,} settings are drawn; the tables have all of them."
-    return rows.merge(kept, on=list(SETTING)), note
+    return rows.merge(kept, on=list(columns)), note

@@ -41,7 +41,7 @@ def doubts(trials: pd.DataFrame) -> dict[Case, str]:
     all_trials: Counter[Case] = Counter()
     flagged: dict[Case, Counter[str]] = {}
     good = trials[trials["status"] == "ok"]
-    for *case, flags, bound in zip(*(good[name] for name in (*CASE, "flags", "client_bound")), strict=True):
+    for *case, flags, bound in zip(*(good[name].tolist() for name in (*CASE, "flags", "client_bound")), strict=True):
         key = tuple(case)
         all_trials[key] += 1
         found = set(flags.split(", ")) | ({"client_bound"} if bound else set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -75,19 +76,16 @@ def rows(baseline: str) -> Callable[[Analysis], pd.DataFrame]:
     def pick(analysis: Analysis) -> pd.DataFrame:
         base = baseline or usual_baseline(analysis)
         found: list[dict[str, Any]] = []
+        about = _about(analysis)
+        strategies = sorted({key[-1] for key in about} - {base})
         for metric in CONTESTED:
             values = _values(analysis, metric)
-            about = _about(analysis, metric)
-            strategies = sorted({key[-1] for key in about} - {base})
             for place in sorted(key[:-1] for key in values if key[-1] == base):
+                where = dict(zip(GROUP, place, strict=True)) | {"metric": metric.name, "baseline": base}
                 for name in strategies:
-                    row = dict(zip(GROUP, place, strict=True)) | {
-                        "metric": metric.name,
-                        "strategy": name,
-                        "baseline": base,
-                    }
                     told = about.get((*place, name), {"doubts": "", "reason": "", "ids": ""})
-                    found.append(row | told | _effect(metric, values.get((*place, name), []), values[*place, base]))
+                    effect = _effect(metric, values.get((*place, name), []), values[*place, base])
+                    found.append(where | {"strategy": name} | told | effect)
         table = pd.DataFrame(found, columns=COLUMNS)
         if table.empty:
             return table
@@ -102,19 +100,19 @@ def _values(analysis: Analysis, metric: Metric) -> dict[Key, list[float]]:
     wanted = (trials[metric.name] > 0) & (trials["slo"] == "") & (trials["load_fraction"] == 0)
     if metric is RATE:
         wanted &= ~trials["planned"].astype(bool)
+    good = trials.loc[wanted, [*GROUP, "strategy", metric.name]]
     found: dict[Key, list[float]] = {}
-    for *key, value in zip(*(trials[wanted][name] for name in (*GROUP, "strategy", metric.name)), strict=True):
+    for *key, value in zip(*(good[name].tolist() for name in good), strict=True):
         found.setdefault(tuple(key), []).append(value)
     return found
 
 
-def _about(analysis: Analysis, metric: Metric) -> dict[Key, dict[str, Any]]:
+def _about(analysis: Analysis) -> dict[Key, dict[str, Any]]:
     """Doubts, reason and trials of each case, by place and strategy."""
-    found = cases.measured(analysis, metric.name, planned=metric is not RATE)
-    found = found[found["load_fraction"] == 0]
+    found = cases.measured(analysis, *(metric.name for metric in CONTESTED))
     return {
         (*(row[name] for name in GROUP), row["strategy"]): {name: row[name] for name in ("doubts", "reason", "ids")}
-        for row in found.to_dict("records")
+        for row in found[found["load_fraction"] == 0].to_dict("records")
     }
 
 
@@ -128,8 +126,8 @@ def _effect(metric: Metric, own: list[float], base: list[float]) -> dict[str, An
         "low": effect.low,
         "high": effect.high,
         "noise": equal_within(own, base),
-        "values": float(pd.Series(own).median()),
-        "base_values": float(pd.Series(base).median()),
+        "values": median(own),
+        "base_values": median(base),
     }
 
 
@@ -239,21 +237,25 @@ def _panel(axes: Axes, found: pd.DataFrame, names: list[str], metric: Metric, re
 
 
 def _drawn(axes: Axes, y: float, row: Mapping[Any, Any], metric: Metric) -> set[str]:
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+    from matplotlib.patches import Rectangle  # noqa: PLC0415
+
     left, right = axes.get_xlim()
     sure = math.isfinite(row["high"]) and row["low"] > 0
     reasons = {flag for flag in row["doubts"].split(", ") if flag and metric is not CPU}
     reasons |= set() if sure else {"few_repeats"}
     if not math.isnan(row["noise"]):
         low, high = max(left, 1 / row["noise"]), min(right, row["noise"])
-        (noise,) = axes.barh(y, high - low, 0.78, left=low, color=LINE, lw=0)
+        noise = axes.add_patch(Rectangle((low, y - 0.39), high - low, 0.78, color=LINE, lw=0))
         mark(noise, row["strategy"])
     if sure:
         ends = [min(max(end, left), right) for end in (row["low"], row["high"])]
-        (interval,) = axes.plot(ends, [y, y], color=INK, lw=1.6, solid_capstyle="butt")
+        interval = axes.add_line(Line2D(ends, [y, y], color=INK, lw=1.6, solid_capstyle="butt"))
         mark(interval, row["strategy"])
     at = min(max(row["ratio"], left), right)
     marker = "o" if at == row["ratio"] else "<" if at == left else ">"
-    (effect,) = axes.plot(at, y, marker=marker, color=INK, mfc=PAPER if reasons else INK, ms=5, mew=1.2, clip_on=False)
+    face = PAPER if reasons else INK
+    effect = axes.add_line(Line2D([at], [y], marker=marker, color=INK, mfc=face, ms=5, mew=1.2, clip_on=False))
     mark(effect, row["strategy"], [_says(row, metric)])
     return reasons
 

@@ -69,7 +69,7 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         counts = sorted(rows["connections"].unique())
         gone = rows[rows["value"].isna()]
         for panel, metric in zip(axes[2 * at :], SHOWN, strict=False):
-            own = rows[(rows["metric"] == metric.name) & rows["value"].notna()]
+            own = rows[(rows["metric"] == metric.name) | rows["value"].isna()]
             _lines(panel, own.assign(where=where), looks, metric)
             without: Counter[int] = Counter()
             for row in _dicts(gone.assign(where=where)):
@@ -92,13 +92,13 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
 def _lines(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], metric: Metric) -> None:
     bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, line in rows.sort_values("connections").groupby("strategy"):
-        look = looks[str(name)]
+        look = looks.get(str(name), UNMEASURED)
         if bands and (line["n"] > 1).any():
             low, high = line["low"].fillna(line["value"]), line["high"].fillna(line["value"])
             mark(axes.fill_between(line["connections"], low, high, color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
         mark(drawn, str(name))
-        for point in _dicts(line):
+        for point in _dicts(line[line["value"].notna()]):
             (marker,) = axes.plot(
                 point["connections"],
                 point["value"],

@@ -396,11 +396,13 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
     with mpl.rc_context(rc), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # in the SVG the browser's fonts have it
         figure = draw()
-        figure.draw_without_rendering()
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
         figure.set_layout_engine(None)  # laid out once, not for each format; with "none" each is drawn twice
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
+        quick: Any = {"compress_level": 3}  # a tenth larger than by default, in two thirds of the time
+        figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None}, pil_kwargs=quick)
     text = NO_XML.sub("\N{REPLACEMENT CHARACTER}", svg.getvalue().decode())
     return Picture(_inline(text, name), _alone(text), png.getvalue())
 

@@ -85,11 +85,11 @@ def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     for name, own in rates.sort_values("connections").groupby("strategy"):
         look = looks.get(str(name), UNMEASURED)
         aside = 2 ** (ASIDE * (names.index(name) - (len(names) - 1) / 2) / len(names))
-        line = own[own["value"].notna()]
-        x = line["connections"] * aside
-        if len(names) <= MOST_BANDS and len(line) > 1 and (line["n"] > 1).any():
-            mark(axes.fill_between(x, line["low"], line["high"], color=look.color, alpha=0.15, lw=0), str(name))
-        (drawn,) = axes.plot(x, line["value"], color=look.color, ls=look.dashes, lw=1.7)
+        known = own[own["value"].notna()]
+        x = own["connections"] * aside
+        if len(names) <= MOST_BANDS and len(known) > 1 and (known["n"] > 1).any():
+            mark(axes.fill_between(x, own["low"], own["high"], color=look.color, alpha=0.15, lw=0), str(name))
+        (drawn,) = axes.plot(x, own["value"], color=look.color, ls=look.dashes, lw=1.7)
         mark(drawn, str(name))
         for point in _dicts(own):
             if math.isnan(point["value"]):
