@@ -160,10 +160,10 @@ def _legend(axes: Axes, lines: pd.DataFrame, looks: Mapping[str, Look], columns:
         frameon=False,
         handlelength=2.4,
     )
-    for name, handle, text in zip(names, shown.legend_handles, shown.get_texts(), strict=True):
-        label(text, name)
+    for owner, handle, written in zip(names, shown.legend_handles, shown.get_texts(), strict=True):
+        label(written, owner)
         if handle is not None:
-            label(handle, name)
+            label(handle, owner)
 
 
 def _slope_text(exponent: float) -> str:
