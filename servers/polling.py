@@ -19,7 +19,6 @@ from typing import List
 
 from servers.contract import RECV_SIZE, Channel, Listener, Strategy
 
-
 # Accepted between two sweeps, at most. One alone would make the time in which all get in rise with the square of their
 # number: each would wait for a sweep over all before it.
 NEWCOMERS = 64
