@@ -40,16 +40,16 @@ def stops(records: Iterable[Record]) -> list[str]:
     most: dict[tuple[str, str, str], tuple[int, str]] = {}
     for record in records:
         if record.stops_at and record.server is not None:
-            key = (record.trial.strategy, record.trial.transport, column_text("workload", record.trial.workload))
-            most[key] = max(most.get(key, (0, "")), (record.stops_at, "; ".join(sorted(record.server.refused))))
+            place = (record.trial.strategy, record.trial.transport, column_text("workload", record.trial.workload))
+            most[place] = max(most.get(place, (0, "")), (record.stops_at, "; ".join(sorted(record.server.refused))))
     places: dict[tuple[str, int, str], list[str]] = {}
-    for (strategy, transport, workload), (number, why) in sorted(most.items()):
-        places.setdefault((strategy, number, why), []).append(f"{transport}, {workload}")
+    for (strategy, *where), (number, why) in sorted(most.items()):
+        places.setdefault((strategy, number, why), []).append(", ".join(where))
     times = Counter(strategy for strategy, _, _ in places)
     return [
         f"{quoted(strategy)} stops at {counted(number, 'connection')}"
-        f"{f' ({joined(where)})' if times[strategy] > 1 else ''}: {why.rstrip('.')}."
-        for (strategy, number, why), where in places.items()
+        f"{f' ({joined(told)})' if times[strategy] > 1 else ''}: {why.rstrip('.')}."
+        for (strategy, number, why), told in places.items()
     ]
 
 

@@ -5,6 +5,7 @@ How one trial is run is in trial.py, what the user sees meanwhile in progress.py
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from bench.progress import Progress
 from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
+    UNREADABLE,
     Manifest,
     Record,
     Run,
@@ -79,9 +81,9 @@ class Outcome:
         return 1 - self.measuring_s / self.wall_s if self.wall_s else 0.0
 
 
-def make_folder(results: Path, sweep: Sweep) -> Path:
-    """Make results/SWEEP-TIME, with a number behind it where that exists. Raises BadInputError."""
-    name = f"{sweep.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+def make_folder(results: Path, what: str) -> Path:
+    """Make results/WHAT-TIME, with a number behind it where that exists. Raises BadInputError."""
+    name = f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         results.mkdir(parents=True, exist_ok=True)
         for number in range(1, 1000):
@@ -94,7 +96,7 @@ def make_folder(results: Path, sweep: Sweep) -> Path:
     except OSError as error:
         raise BadInputError(
             f"No run folder can be made in {results}: {error.strerror}.",
-            f"iobench sweep {sweep.name} --results DIR, with a DIR that you may write to",
+            "--results DIR, with a DIR that you may write to",
         ) from None
     raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
 
@@ -143,7 +145,7 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNREADABLE):
             continue
     return None
 
@@ -153,7 +155,7 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -
     calibration, lab, anatomy = newest_calibration(results), newest_lab(results), newest_anatomy(results)
     manifest = make_manifest(sweep, plan, layout, calibration, lab, anatomy=anatomy)
     manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
-    folder = make_folder(results, sweep)
+    folder = make_folder(results, sweep.name)
     try:
         write_manifest(folder, manifest)
     except OSError as error:
@@ -184,6 +186,7 @@ def run_trials(
     every process ended, the outcome so far returned. The commands stand in for `python -m servers` and
     `python -m clients`. Raises BadInputError where the load generator can't be started or a record can't be written.
     """
+    _refuse_where_nothing_can_be_kept(folder)
     outcome = Outcome()
     records = {record.id: outlined(record) for record in done}
     for record in records.values():
@@ -364,8 +367,16 @@ def _keep(folder: Path, record: Record) -> None:
         raise _unwritable(folder / TRIALS_FILE, folder, error) from None
 
 
+def _refuse_where_nothing_can_be_kept(folder: Path) -> None:
+    """Find out before anything is measured. Raises BadInputError."""
+    try:
+        (folder / TRIALS_FILE).open("ab").close()
+    except OSError as error:
+        raise _unwritable(folder / TRIALS_FILE, folder, error) from None
+
+
 def _unwritable(file: Path, folder: Path, error: OSError) -> BadInputError:
     return BadInputError(
         f"{file} can't be written: {error.strerror}. What is in it stays.",
-        f"make room, then: iobench sweep --resume {folder}",
+        one_step.remedy(error, folder, f"iobench sweep --resume {shlex.quote(str(folder))}"),
     )

@@ -6,13 +6,14 @@ table is an axis. The values are checked here; what puts the load on a server is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.errors import did_you_mean
+from bench.errors import did_you_mean, shown
 from bench.record import Trial
 
 Depth = Annotated[int, msgspec.Meta(ge=1, le=1024)]
@@ -109,11 +110,13 @@ def read_workload(given: object) -> Workload:
     values: Mapping[str, Any] = given if isinstance(given, dict) else {"kind": given}
     kinds = ", ".join(f'"{name}"' for name in KINDS)
     if "kind" not in values:
-        raise NotAllowedError(f"{given!r} has no kind; there are: {kinds}")
+        raise NotAllowedError(f"{shown(given)} has no kind; there are: {kinds}")
     kind = values["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
-        hint = did_you_mean(str(kind), KINDS)
-        raise NotAllowedError(f'{kind!r} is not allowed{hint}; allowed: {kinds}, or a table such as {{kind = "burst"}}')
+        hint = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
+        raise NotAllowedError(
+            f'{shown(kind)} is not allowed{hint}; allowed: {kinds}, or a table such as {{kind = "burst"}}'
+        )
     keys = {field.name: field.type for field in msgspec.structs.fields(KINDS[kind])}
     checked = {key: _axis(kind, key, value, keys) for key, value in values.items() if key != "kind"}
     if kind == "open" and not ("rate_hz" in checked or "load" in checked):
@@ -141,14 +144,14 @@ def _axis(kind: str, key: str, value: object, keys: Mapping[str, Any]) -> tuple[
     """The values of one key, a single one standing for a list of one."""
     if key not in keys:
         takes = f"it takes {', '.join(keys)}" if keys else "it takes nothing but its kind"
-        raise NotAllowedError(f"there is no key {key!r} in {kind}{did_you_mean(key, keys)}; {takes}")
+        raise NotAllowedError(f"there is no key {shown(key)} in {kind}{did_you_mean(key, keys)}; {takes}")
     listed = value if isinstance(value, list) else [value]
     try:
         axis: tuple[Any, ...] = msgspec.convert(listed, keys[key])
     except (msgspec.ValidationError, OverflowError):
         axis = ()
     if not axis or len(set(axis)) < len(axis):
-        raise NotAllowedError(f"{key} = {value!r} of {kind} is not allowed; allowed: {ALLOWED[key]}, each once")
+        raise NotAllowedError(f"{key} = {shown(value)} of {kind} is not allowed; allowed: {ALLOWED[key]}, each once")
     return axis
 
 
@@ -173,6 +176,15 @@ def points(workload: Workload, depth: Iterable[int]) -> Iterator[dict[str, Any]]
                 yield fields | {"connections": active, "silent": total - active}
             if not crowds:
                 yield fields
+
+
+def count_points(workload: Workload, depth: Sequence[int]) -> int:
+    """How many `points` gives, without giving them."""
+    axes = msgspec.structs.asdict(workload)
+    if "depth" in axes:
+        axes["depth"] = axes["depth"] or depth
+    rates = len(axes.pop("rate_hz", ())) + len(axes.pop("load", ()))
+    return max(1, rates) * math.prod(map(len, axes.values()))
 
 
 def describe(trial: Trial) -> str:

@@ -53,7 +53,7 @@ class Inbox:
             line = self._lines.popleft()
             try:
                 fields = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return f"a line is not JSON: {error}"
             if not isinstance(fields, dict):
                 return "a line is not a JSON object"
@@ -65,7 +65,7 @@ class Inbox:
         while select.select([self._fd], [], [], 0)[0]:
             self._receive()
         for line in list(self._lines):
-            with suppress(ValueError):  # next_job will report it
+            with suppress(ValueError, RecursionError):  # next_job will report it
                 if json.loads(line) == {"stop": job}:
                     self._lines.remove(line)
                     self._stopped = True

@@ -24,7 +24,6 @@ from bench.processes import Guard
 from bench.progress import Progress
 from bench.record import Manifest, Record, StrategyInfo, Trial, read_run, write_manifest
 from bench.run import Outcome, run_trials
-from bench.sweep import Sweep
 
 HERE = Path(__file__).parent
 FAKE_SERVER = [sys.executable, str(HERE / "fake_server.py")]
@@ -394,6 +393,6 @@ def test_a_signal_between_two_waits_ends_the_next_one() -> None:
 
 
 def test_run_folders_made_in_the_same_second_are_different(tmp_path: Path) -> None:
-    folders = {run.make_folder(tmp_path / "results", Sweep(name="quick")) for _ in range(4)}
+    folders = {run.make_folder(tmp_path / "results", "quick") for _ in range(4)}
     assert len(folders) == 4
     assert all(one.is_dir() and one.name.startswith("quick-") for one in folders)

@@ -79,6 +79,9 @@ def run_again(earlier: Run, results: Path) -> Path:
 
 
 def _sweep_of(run: Run) -> Sweep:
+    if run.manifest.compared:
+        one = run.manifest.compared[0].run
+        raise BadInputError(f"{run.folder} is a comparison of runs, and no run.", f"iobench sweep --resume {one}")
     values = {key: value for key, value in run.manifest.sweep.items() if key not in ("name", "trials_planned")}
     try:
         return sweeps.from_values(str(run.manifest.sweep.get("name", "")), values, str(run.folder))

@@ -160,10 +160,10 @@ def _legend(axes: Axes, lines: pd.DataFrame, looks: Mapping[str, Look], columns:
         frameon=False,
         handlelength=2.4,
     )
-    for owner, handle, written in zip(names, shown.legend_handles, shown.get_texts(), strict=True):
-        label(written, owner)
+    for name, handle, words in zip(names, shown.legend_handles, shown.get_texts(), strict=True):
+        label(words, name)
         if handle is not None:
-            label(handle, owner)
+            label(handle, name)
 
 
 def _slope_text(exponent: float) -> str:
