@@ -29,7 +29,7 @@ import msgspec
 from bench import processes
 from bench.events import ProtocolError, Stream, wait
 from bench.processes import Guard
-from bench.record import Count, Load, Trial
+from bench.record import Count, Load, Machine, Trial
 from bench.server import RunningServer
 
 WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
@@ -78,10 +78,14 @@ class Watch:
 
 
 class Measured(NamedTuple):
-    """What a trial's load came to; `refused`: connections that could not be made."""
+    """What a trial's load came to; `refused`: connections that could not be made.
+
+    `machine` is what became of the CPUs meanwhile, where that was read.
+    """
 
     load: Load
     refused: int
+    machine: Machine | None = None
 
 
 def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()) -> LoadWorker:
