@@ -196,7 +196,8 @@ def carry_out(
         stopped = server.stop()
         stopwatch.lap("teardown_s")
     record.timing = stopwatch.timing()
-    record.load = measured.load if measured else None
+    if measured:
+        record.load, record.load_hosts, record.overlap = measured.load, list(measured.hosts), measured.overlap
     record.machine = _both_sides(measured.machine if measured else None, stopped.machine)
     record.server = stopped.server
     reasons = [
@@ -286,6 +287,7 @@ def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int]
         errors.pop("refused", None)
     if errors:
         faults.append("errors: " + ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items())))
+    faults += measured.faults
     if load.timed_out:
         faults.append(f"{load.timed_out} messages timed out")
     if not load.completed:
