@@ -283,6 +283,11 @@ class Crew:
         self._command = command
         self._worker: LoadWorker | None = None
 
+    @property
+    def running(self) -> LoadWorker | None:
+        """The load generator as it is, fit for work or not; None where there is none."""
+        return self._worker
+
     def start(self) -> None:
         """Start it for the first time. Raises BadInputError."""
         try:
