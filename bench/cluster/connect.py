@@ -1,7 +1,7 @@
 """The way to a cluster: its scheduler, the workers with their roles, and actors on them that are asked and heard.
 
-What a worker may do is told by Dask's resources: `server` and `load`. One that offers both is a whole machine. Roles are
-not dealt out here, and what is asked of a host is the affair of those who ask.
+What a worker may do is told by Dask's resources: `server` and `load`. One that offers both is a whole machine. What is
+asked of a host is the affair of those who ask.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Cluster:
     about: dict[str, About] = field(default_factory=dict)
 
     def members(self) -> dict[str, Member]:
-        """The workers that there are now and that offer a role, by name."""
+        """The workers that there are now and that offer a role, by name. Raises BadInputError without a scheduler."""
+        if self.client.status == "closed":
+            raise BadInputError("The scheduler has gone. What there is of the run stays.", "iobench sweep --resume RUN")
         found: dict[str, dict[str, Any]] = self.client.scheduler_info(n_workers=-1)["workers"]
         named = {}
         for number, (address, facts) in enumerate(sorted(found.items()), 1):
@@ -103,11 +105,16 @@ class Cluster:
         return dict(sorted(named.items()))
 
     def check(self, members: Collection[Member]) -> None:
-        """Ask workers who they are. Raises BadInputError where one has another iobench than this process."""
+        """Ask workers who they are.
+
+        Raises BadInputError where one has another iobench than this process, HostLostError where one does not answer.
+        """
         answers = self.client.run(about, workers=[one.address for one in members], on_error="return")
         wrong = []
         for one in members:
             said = answers.get(one.address)
+            if said is None or isinstance(said, OSError):
+                raise HostLostError([one.name], "was lost")
             if isinstance(said, About) and (said.version, said.code) == (own_version(), fingerprint()):
                 self.about[one.name] = said
             elif isinstance(said, About):

@@ -80,6 +80,9 @@ class Commands(NamedTuple):
     load: Sequence[str] = ()
 
 
+OURS = Commands()
+
+
 @dataclass
 class _Crewed:
     """What has to be ended once an actor has gone: processes and their guard."""
@@ -104,7 +107,7 @@ class LoadHost:
     `threads` is the most load threads that a trial has.
     """
 
-    def __init__(self, targets: Targets, threads: int, commands: Commands = Commands()) -> None:
+    def __init__(self, targets: Targets, threads: int, commands: Commands = OURS) -> None:
         self._targets = targets
         guard = Guard()
         self._crew = Crew(guard, choose_cpus(threads), commands.load)
@@ -146,7 +149,7 @@ class LoadHost:
         self._probe.start()
         return opened_ns - told_ns
 
-    def closed(self) -> None | Failed:
+    def closed(self) -> Failed | None:
         """Wait until the window has closed. The load stays on, so that the server's probes see it."""
         assert self._job is not None and self._probe is not None
         try:
@@ -185,7 +188,7 @@ class ServerHost:
     `plan` tells how a trial's server is started; it needs no trials.
     """
 
-    def __init__(self, plan: Plan, bind: str, reached_at: str, commands: Commands = Commands()) -> None:
+    def __init__(self, plan: Plan, bind: str, reached_at: str, commands: Commands = OURS) -> None:
         guard, layout = Guard(), choose_cpus()
 
         def start(trial: Trial) -> RunningServer:  # it must not hold the actor, which would never be let go
@@ -250,13 +253,13 @@ class ServerHost:
 class WholeMachine:
     """Runs trials with server and load both at home on this worker's machine."""
 
-    def __init__(self, plan: Plan, threads: int, commands: Commands = Commands()) -> None:
+    def __init__(self, plan: Plan, threads: int, commands: Commands = OURS) -> None:
         self._plan, self._commands = plan, commands
         self._guard, self._layout = Guard(), choose_cpus(threads)
         self._crew = Crew(self._guard, self._layout, commands.load)
         weakref.finalize(self, _Crewed(self._guard, self._crew).end)
 
-    def warm_up(self) -> None | Failed:
+    def warm_up(self) -> Failed | None:
         """Start the load generator."""
         try:
             self._crew.worker()
