@@ -25,6 +25,7 @@ from bench.progress import Progress
 from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
+    Host,
     Manifest,
     Record,
     Run,
@@ -149,10 +150,19 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
     return None
 
 
-def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
-    """Make the run's folder with its manifest in it. Raises BadInputError."""
+def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout, hosts: Sequence[Host] = ()) -> Path:
+    """Make the run's folder with its manifest in it. Raises BadInputError.
+
+    On a cluster, `hosts` are those that take part, the server's first: the run's machine is that one. What was found
+    out about this machine goes with the run only where they are alike.
+    """
     calibration, lab, anatomy = newest_calibration(results), newest_lab(results), newest_anatomy(results)
     manifest = make_manifest(sweep, plan, layout, calibration, lab, anatomy=anatomy)
+    if hosts:
+        alike = not unlike(manifest.host, hosts[0].facts)
+        manifest.hosts, manifest.host = list(hosts), hosts[0].facts
+        if not alike:
+            manifest.calibration = manifest.lab = manifest.anatomy = None
     manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
     folder = make_folder(results, sweep)
     try:
@@ -164,8 +174,11 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -
 
 def differences(run: Run, layout: host.CpuLayout) -> list[str]:
     """What about this machine is not as it was when the run was begun."""
-    now: dict[str, Any] = msgspec.to_builtins(host.describe(layout))
-    then = run.manifest.host
+    return unlike(run.manifest.host, msgspec.to_builtins(host.describe(layout)))
+
+
+def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In which facts that must not change two descriptions of a machine differ."""
     return [f"{fact} was {then.get(fact)}, is {now.get(fact)}" for fact in SAME_HOST if then.get(fact) != now.get(fact)]
 
 

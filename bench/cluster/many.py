@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from bench import one_step
-from bench.cluster.connect import LOAD, LOOK_S, SERVER, Cluster, Heard, HostLostError, Member, Remote, answer_of
+from bench.cluster.connect import LOAD, LOOK_S, SERVER, TICK_S, Cluster, Heard, HostLostError, Member, Remote, answer_of
 from bench.cluster.hosts import OURS, Commands, Failed, Known, WholeMachine
 from bench.cluster.one_server import HOST_LOST, MOST_LOSSES, SERVER_PATIENCE_S, WORD_S
 from bench.errors import BadInputError
@@ -158,6 +158,7 @@ class ManyMachines:
 
     def _go_round(self, folder: Path) -> None:
         """Give every machine its next trial as soon as it has ended one, until none has any left."""
+        next_tick = time.monotonic() + TICK_S
         while self._machines:
             for machine in list(self._machines):
                 self._look_at(machine, folder)
@@ -166,7 +167,9 @@ class ManyMachines:
             if not answers:
                 time.sleep(LOOK_S)
             raise_signals()
-            self.progress.tick()
+            if time.monotonic() > next_tick:
+                next_tick = time.monotonic() + TICK_S
+                self.progress.tick()
 
     def _look_at(self, machine: _Machine, folder: Path) -> None:
         """Take a machine's answer, if it has one, and give it the next trial; one that has no more leaves."""
@@ -184,6 +187,9 @@ class ManyMachines:
             not_possible = unrunnable(machine.trial, machine.plan, self._records)
             if not_possible is not None:
                 self._keep(machine, not_possible, folder)
+            elif machine.losses >= MOST_LOSSES:
+                why = f"its machine {machine.name} was lost {MOST_LOSSES} times in this trial"
+                self._keep(machine, not_run(machine.trial, "failed", why), folder)
             elif not self._is_there(machine):
                 if not machine.given_up:
                     return
@@ -231,13 +237,10 @@ class ManyMachines:
     def _is_there(self, machine: _Machine) -> bool:
         """Whether a machine can run a trial; one that was lost is made anew when its worker is back.
 
-        Sets `given_up` where it has stayed away for too long, or where the trial is what kills it.
+        Sets `given_up` where it has stayed away for too long.
         """
         if machine.remote is not None and not machine.remote.lost:
             return True
-        if machine.losses >= MOST_LOSSES:
-            machine.given_up = True
-            return False
         machine.remote = None
         member = self.cluster.members().get(machine.name)
         if member is not None and {SERVER, LOAD} <= {*member.roles}:

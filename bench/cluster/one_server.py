@@ -7,6 +7,7 @@ hosts.py.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -62,14 +63,7 @@ class OneServer:
         self._loads: dict[str, Remote] = {}
         self._missed: set[str] = set()  # load hosts that were waited for in vain
         self._given_up = False
-        at = {name: cluster.about[name].place for name in [self._server_name, *self._load_names]}
-        self._apart = sorted(name for name in self._load_names if at[name] != at[self._server_name])
-        if self._apart and not bind:
-            raise BadInputError(
-                f"Servers would listen on {LOOPBACK} of {self._server_name}, where load from {', '.join(self._apart)} "
-                "can't reach them.",
-                "iobench sweep ... --bind ADDRESS, an address of the server's machine in a network that you trust",
-            )
+        self._apart = apart(cluster, self._server_name, self._load_names)
 
     @property
     def stage(self) -> Stage:
@@ -202,6 +196,25 @@ class OneServer:
         about = self._cluster.about
         near = [one for one in hosts if about[one.name].place == about[self._server_name].place]
         return bool(near and record.machine and {*record.machine.load_cpus} & {*server.cpus})
+
+
+def apart(cluster: Cluster, server: str, loads: Sequence[str]) -> list[str]:
+    """The load hosts that don't have their loopback in common with the server's host."""
+    return [name for name in loads if cluster.about[name].place != cluster.about[server].place]
+
+
+def refuse_unreachable(cluster: Cluster, names: Sequence[str], bind: str) -> None:
+    """Raise BadInputError where load would come from other machines and servers are not told where to listen for it.
+
+    `names` has the server's host first.
+    """
+    distant = apart(cluster, names[0], names[1:])
+    if distant and (not bind or ipaddress.ip_address(bind).is_loopback):
+        raise BadInputError(
+            f"Servers would listen on loopback of {names[0]} only, where load from {', '.join(distant)} can't reach "
+            "them.",
+            "iobench sweep ... --bind IP, an address of the server's machine in a network that you trust",
+        )
 
 
 def _pause() -> None:
