@@ -18,6 +18,7 @@ from bench.gate.model import CPU, MEMORY, P50, P99, THROUGHPUT, Case, Pair, Samp
 from bench.gate.sides import Source
 from bench.gate.turns import Contestant, Rig, drive, enter, leave, take_turns, total
 from bench.histograms import decode, quantiles_us
+from bench.probes.machine import TICK_NS
 from bench.record import Load, Machine, Server, Trial
 from bench.trial import NOTHING_COMPLETED
 
@@ -169,7 +170,11 @@ def waited_for_others(load: Load, server: Server, machine: Machine | None) -> fl
 
 
 def stolen(server: Server, machine: Machine | None) -> float:
-    """The share of the window that the hypervisor took from the CPUs of either side, as far as the kernel knows."""
+    """The share of the window that the hypervisor took from the CPUs of either side, as far as the kernel knows.
+
+    It tells that in whole ticks (proc_stat(5)), of 10 ms as a rule: one of them may have been nearly full long before.
+    """
     if machine is None:
         return 0.0
-    return max(machine.server_steal_ns, machine.load_steal_ns) / max(1, server.closed_ns - server.opened_ns)
+    taken_ns = max(machine.server_steal_ns, machine.load_steal_ns) - TICK_NS
+    return max(0.0, taken_ns) / max(1, server.closed_ns - server.opened_ns)
