@@ -72,12 +72,26 @@ def hodges_lehmann_ratio(a: Sequence[float], b: Sequence[float], level: float = 
     sections 4.2 and 4.3). No distribution is assumed. Samples too small for `level` (3 against 3, say) give
     limits of 0 and infinity. Raises ValueError where a value isn't positive or a sample is empty.
     """
-    if not a or not b:
+    return blocked_ratio([(a, b)], level)
+
+
+def blocked_ratio(blocks: Sequence[tuple[Sequence[float], Sequence[float]]], level: float = 0.95) -> Interval:
+    """Estimate by what factor `a` is larger than `b` where both were measured in each of some blocks, such as machines.
+
+    Values are compared within their blocks only: the estimate is the median of those ratios, and the limits are those
+    that the sum of the blocks' Mann-Whitney statistics does not reject, exact given independent blocks (Lehmann:
+    Nonparametrics, section 3.3: blocked comparisons). With one block it is `hodges_lehmann_ratio`. Raises ValueError
+    where a value isn't positive, a block has none on one side, or there is no block.
+    """
+    if not blocks or not all(a and b for a, b in blocks):
         raise ValueError("a ratio needs values on both sides")
-    if min(*a, *b) <= 0:
+    if min(min(*a, *b) for a, b in blocks) <= 0:
         raise ValueError("a ratio needs positive values")
-    shifts = np.sort(np.subtract.outer(np.log(a), np.log(b)).ravel())
-    below = np.cumsum(mann_whitney_null(len(a), len(b)))
+    shifts = np.sort(np.concatenate([np.subtract.outer(np.log(a), np.log(b)).ravel() for a, b in blocks]))
+    null = np.ones(1)
+    for a, b in blocks:
+        null = np.convolve(null, mann_whitney_null(len(a), len(b)))
+    below = np.cumsum(null)
     cut = int(np.searchsorted(below, (1 - level) / 2, side="right"))  # how many shifts lie outside on either side
     estimate = math.exp(float(np.median(shifts)))
     if cut == 0:
@@ -105,6 +119,33 @@ def welch_p(a: Sequence[float], b: Sequence[float]) -> float:
     parts = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(x) - 1) + parts[1] ** 2 / (len(y) - 1))
     return float(2 * stdtr(freedom, -abs(x.mean() - y.mean()) / math.sqrt(sum(parts))))
+
+
+def blocked_p(blocks: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+    """Give the two-sided p-value of a t-test on the logarithms, of values that are compared within their blocks only.
+
+    With two values or more on each side of every block, it is Welch's test on the mean of the blocks' differences, each
+    with its own variances. With fewer, it is Student's paired test on those differences, one for each block; of a
+    single block it is `welch_p`. Raises ValueError as that does.
+    """
+    if len(blocks) == 1:
+        return welch_p(*blocks[0])
+    if not blocks or min(min(*a, *b) for a, b in blocks) <= 0:
+        raise ValueError("a ratio needs positive values")
+    logs = [(np.log(a), np.log(b)) for a, b in blocks]
+    differences = np.array([x.mean() - y.mean() for x, y in logs])
+    if all(len(x) > 1 and len(y) > 1 for x, y in logs):
+        parts = np.array([(side.var(ddof=1) / len(side), len(side) - 1) for pair in logs for side in pair])
+        error = parts[:, 0].sum() / len(blocks) ** 2
+        weights = (parts[:, 0] ** 2 / parts[:, 1]).sum()
+        freedom = parts[:, 0].sum() ** 2 / weights if weights else 0.0
+    else:
+        error, freedom = differences.var(ddof=1) / len(differences), float(len(differences) - 1)
+    if not error or not freedom:
+        return float(differences.mean() == 0)
+    from scipy.special import stdtr  # noqa: PLC0415 - slow to import, though not as slow as scipy.stats
+
+    return float(2 * stdtr(freedom, -abs(differences.mean()) / math.sqrt(error)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -223,19 +223,23 @@ def open_cluster(where: str) -> Iterator[Cluster]:
     if match and int(match[1]) < 2:
         raise BadInputError(f"{where} is too few: one worker runs the server, the others the load.", "local:2 or more")
     with (
-        local_cluster(int(match[1])) if match else nullcontext(where) as address,
+        local_cluster(one_server(int(match[1]))) if match else nullcontext(where) as address,
         _connected(address) as client,
         _alone(client),
     ):
         yield Cluster(client)
 
 
+def one_server(workers: int) -> dict[str, dict[str, float]]:
+    """What so many workers offer, by name, where the first is for the server and the others for the load."""
+    return {SERVER: {SERVER: 1}} | {f"{LOAD}-{number}": {LOAD: 1} for number in range(1, workers)}
+
+
 @contextmanager
-def local_cluster(workers: int) -> Iterator[str]:
-    """Start a scheduler and workers as processes of this machine, the first for the server: the scheduler's address."""
+def local_cluster(offers: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Start a scheduler, and workers with these resources, as processes of this machine: the scheduler's address."""
     usual = {"host": "127.0.0.1", "nthreads": 1, "memory_limit": 0, "dashboard": False}
     usual |= {"silence_logs": logging.CRITICAL}
-    offers = {SERVER: {SERVER: 1}} | {f"{LOAD}-{number}": {LOAD: 1} for number in range(1, workers)}
     with SpecCluster(
         scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
         workers={name: {"cls": Nanny, "options": usual | {"resources": offer}} for name, offer in offers.items()},
