@@ -231,7 +231,7 @@ def test_workers_with_other_code_of_the_same_version_are_refused_by_name(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connect, "fingerprint", lambda: "0123456789ab")
-    with pytest.raises(BadInputError, match="load-3 has .* "):
+    with pytest.raises(BadInputError, match=r"load-3 has .* "):
         cluster.check([cluster.members()["load-3"]])
 
 
