@@ -146,7 +146,7 @@ def test_without_dask_the_extra_is_named(here: Path) -> None:
 def test_a_scheduler_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "CONNECT_S", 0.5)
     with (
-        pytest.raises(BadInputError, match="No scheduler can be reached at tcp://127.0.0.1:1"),
+        pytest.raises(BadInputError, match="No scheduler can be reached at tcp"),
         open_cluster("tcp://127.0.0.1:1"),
     ):
         pass
