@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from company import BOTH, FAKES, Triggers, company, complete, killing, left_running, lingering
+from company import BOTH, FAKES, Triggers, company, complete, killing, left_running
 from hypothesis import given
 from hypothesis import strategies as some
 from spawn import eventually
@@ -160,7 +160,7 @@ def test_rates_that_are_fractions_follow_from_the_closed_loop_on_the_same_machin
 
 def test_a_trial_whose_machine_is_lost_waits_for_it_while_the_others_go_on(cluster: Cluster, folder: Path) -> None:
     progress = Triggers({("b", "good tcp x2"): killing(cluster, "b")})
-    carry_out(cluster, plan(*BLOCKS), folder, progress, commands=lingering(2))
+    carry_out(cluster, plan(*BLOCKS), folder, progress)
     records = read_run(folder).records
     assert {(record.server_host, record.trial.repeat) for record in records} == {("a", 1), ("b", 2), ("c", 3)}
     assert len(records) == len((folder / TRIALS_FILE).read_text().splitlines()) == 6
@@ -173,7 +173,7 @@ def test_trials_of_a_machine_that_stays_away_are_unavailable(
 ) -> None:
     monkeypatch.setattr(many, "SERVER_PATIENCE_S", -1.0)
     progress = Triggers({("b", "good tcp x2"): killing(cluster, "b")})
-    carry_out(cluster, plan(*BLOCKS[2:3]), folder, progress, commands=lingering(2), there={"b": known()["b"]})
+    carry_out(cluster, plan(*BLOCKS[2:3]), folder, progress, there={"b": known()["b"]})
     (record,) = read_run(folder).records
     assert (record.status, record.server_host, record.flags) == ("unavailable", "b", [HOST_LOST])
     assert record.reason == "machine b was gone, and stayed away"
@@ -181,7 +181,7 @@ def test_trials_of_a_machine_that_stays_away_are_unavailable(
 
 def test_a_signal_ends_the_run_and_keeps_what_there_is(cluster: Cluster, folder: Path) -> None:
     progress = Triggers({("a", "good tcp x4"): lambda: os.kill(os.getpid(), signal.SIGTERM)})
-    outcome = carry_out(cluster, plan(*BLOCKS[:2]), folder, progress, commands=lingering(4))
+    outcome = carry_out(cluster, plan(*BLOCKS[:2]), folder, progress)
     assert outcome.interrupted == signal.SIGTERM
     assert [one.trial.connections for one in read_run(folder).records] == [2]
 
