@@ -143,6 +143,7 @@ class Machine(msgspec.Struct, kw_only=True):
     load_idle_ns: float
     load_steal_ns: float
     load_wait_ns: float | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
+    harness_ns: float = 0.0  # CPU time of the process that took the readings, from the first on
 
 
 class LoadHost(msgspec.Struct, kw_only=True):

@@ -257,6 +257,12 @@ def test_a_load_generator_that_waited_was_disturbed_too() -> None:
     assert waited_for_others(*window(server_ns=1e9, demand_ns=1e9, load_wait_ns=0.3e9)) == pytest.approx(0.3)
 
 
+def test_a_load_generator_that_waited_for_the_harness_was_not() -> None:
+    seen, about, machine = window(server_ns=1e9, demand_ns=1e9, load_wait_ns=0.3e9)
+    machine.harness_ns = 0.2e9
+    assert waited_for_others(seen, about, machine) == pytest.approx(0.1)
+
+
 def test_stolen_time_is_a_share_of_the_window() -> None:
     _, seen, machine = window(server_ns=1e9, demand_ns=1e9, steal_ns=0.04e9 + TICK_NS)
     assert stolen(seen, machine) == pytest.approx(0.04)

@@ -73,6 +73,7 @@ def window(completed: int, cpu_ns: int, response_ns: int | None = None, wait_ns:
             load_idle_ns=3e6,
             load_steal_ns=0,
             load_wait_ns=wait_ns,
+            harness_ns=1e5,
         ),
     )
 
@@ -86,6 +87,7 @@ def test_turns_add_up_as_if_they_had_been_one_window() -> None:
     assert found.machine is not None
     assert (found.machine.server_idle_ns, found.machine.load_idle_ns) == (6e6, 9e6)
     assert (found.machine.server_steal_ns, found.machine.load_wait_ns) == (3e3, 3e6)
+    assert found.machine.harness_ns == 3e5
 
 
 def test_response_times_of_all_turns_are_in_one_histogram() -> None:

@@ -37,6 +37,7 @@ def test_both_sides_are_told_apart_and_only_the_growth_counts(tmp_path: Path, mo
     assert (found.server_idle_ns, found.server_steal_ns) == (0, 4 * TICK_NS)
     assert (found.load_idle_ns, found.load_steal_ns, found.load_cpus) == (11 * TICK_NS, 0, [0])
     assert found.load_wait_ns is not None and found.load_wait_ns >= 0
+    assert found.harness_ns > 0  # our own reading
 
 
 def test_without_proc_there_is_nothing_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,8 @@ def waited_for_others(load: Load, server: Server, machine: Machine | None) -> fl
 
     Threads of one server wait for each other, too, and that is the strategy's own affair: the wait for others is at
     most what the busiest thread ran or waited, less all that ran of the server; with one thread that is its wait. Nor
-    can it be longer than others ran: than the CPUs were neither idle, nor stolen, nor ours.
+    can it be longer than others ran: than the CPUs were neither idle, nor stolen, nor ours. The load also waits while
+    the harness reads its counters, on the CPU that they may have to share; either side waits for that in each turn.
     """
     if machine is None:
         return 0.0
@@ -162,7 +163,7 @@ def waited_for_others(load: Load, server: Server, machine: Machine | None) -> fl
         return max(0.0, min(others_ns, waited_ns)) / window_ns
 
     waited_ns = server.metrics.get("thread_demand_ns", 0.0) - server_ns
-    ours, theirs = server_ns + both * load_ns, load_ns + both * server_ns
+    ours, theirs = server_ns + both * load_ns, load_ns + both * server_ns + machine.harness_ns
     return max(
         share(server.cpus, machine.server_idle_ns, machine.server_steal_ns, ours, waited_ns),
         share(machine.load_cpus, machine.load_idle_ns, machine.load_steal_ns, theirs, machine.load_wait_ns or 0.0),

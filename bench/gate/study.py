@@ -46,8 +46,8 @@ CALL_TRIES = 100
 REPLAYS = 1000
 TRIES = 300  # of a detection
 SUITES, SUITE_CASES = 40, 50
-TURN_US = 0.01  # about, of an empty loop: where the search for the right number of turns begins
-CALIBRATIONS, SOME = 2, 15
+TURN_US = 0.01  # about, of an empty loop
+MUCH, SOME = 1.0, 15  # a slowdown to measure a turn by, and of how many pairs
 SLOWED_EVERY = 3  # rounds: there must be many more pairs of equal servers, for a hundred comparisons of fresh ones
 
 
@@ -118,14 +118,15 @@ def spin(turns: int) -> str:
 
 
 def _turns(rig: Rig, case: Case, ours: Source, slow: Slowdown, cpu_us: float) -> int:
-    """How many turns make a message cost its share more: measured in pairs, since a loop is slower in a busy server."""
-    share, turns = slow.share, max(1, round(slow.share * cpu_us / TURN_US))
-    for _ in range(CALIBRATIONS):
-        with ExitStack() as stack:
-            pairs = _some(rig, case, ours, _slowed(stack, slow, turns))
-        ratio = statistics.median(pair.head.metrics[CPU.name] / pair.base.metrics[CPU.name] for pair in pairs)
-        turns = max(1, round(turns * min(4.0, max(0.25, share / max(1e-3, ratio - 1)))))
-    return turns
+    """How many turns make a message cost its share more: measured in pairs, since a loop is slower in a busy server.
+
+    It is measured where the loop is long enough to stand out from the noise: what it costs grows by the turn.
+    """
+    turns = max(1, round(MUCH * cpu_us / TURN_US))
+    with ExitStack() as stack:
+        pairs = _some(rig, case, ours, _slowed(stack, slow, turns))
+    ratio = statistics.median(pair.head.metrics[CPU.name] / pair.base.metrics[CPU.name] for pair in pairs)
+    return max(1, round(turns * slow.share / (ratio - 1)))
 
 
 def _slowed(stack: ExitStack, slow: Slowdown, turns: int) -> Source:

@@ -170,7 +170,7 @@ def total(windows: Sequence[Window]) -> Window:
     )
     if len(machines) < len(windows):
         return Window(load, server, None)
-    times = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns")
+    times = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns", "harness_ns")
     waits = [one.load_wait_ns for one in machines if one.load_wait_ns is not None]
     machine = msgspec.structs.replace(
         machines[-1], load_wait_ns=sum(waits) if len(waits) == len(machines) else None, **_added(machines, times)

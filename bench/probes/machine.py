@@ -6,6 +6,7 @@ All of it is /proc; where there is none, there is no Machine. What it means for 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -38,13 +39,16 @@ class MachineProbe:
     def __init__(self, server_cpus: Sequence[int], load_cpus: Sequence[int], load_pid: int) -> None:
         self._server_cpus, self._load_cpus, self._load_pid = server_cpus, load_cpus, load_pid
         self._opened: Reading | None = None
+        self._began_ns = 0
 
     def start(self) -> None:
         """Take the first reading."""
+        self._began_ns = time.process_time_ns()
         self._opened = self._read()
 
     def stop(self) -> Machine | None:
         """Take the second reading; None where the figures can't be had."""
+        harness_ns = time.process_time_ns() - self._began_ns
         before, after = self._opened, self._read()
         if before is None or after is None:
             return None
@@ -58,6 +62,7 @@ class MachineProbe:
             load_idle_ns=after.load.idle_ns - before.load.idle_ns,
             load_steal_ns=after.load.steal_ns - before.load.steal_ns,
             load_wait_ns=waited,
+            harness_ns=harness_ns,
         )
 
     def _read(self) -> Reading | None:
