@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from bench.cluster import capacity_measure
@@ -44,6 +44,7 @@ def exactly(connections: int, of: Constants = ROUND) -> Taken:
     )
 
 
+@settings(deadline=None)
 @given(
     bases=some.lists(some.floats(1, 1e8), min_size=7, max_size=7),
     growth=some.lists(some.floats(0.01, 10), min_size=7, max_size=7),
@@ -88,6 +89,7 @@ def test_what_a_server_has_least_of_is_used_up_first(host: object, first: str) -
     assert needs(ROUND, Demand(19_000, 10**5), host).server_first == first  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(connections=some.integers(1, 10**7), messages_s=some.floats(1, 1e8))
 def test_load_hosts_are_enough_for_the_ports_and_at_least_one(connections: int, messages_s: float) -> None:
     hosts = needs(ROUND, Demand(connections, messages_s), HOST).load_hosts

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from scipy.stats import ttest_1samp, wilcoxon
 from synthetic import manifest, record
@@ -26,6 +26,7 @@ def host(name: str, *roles: str, **facts: Any) -> Host:
     return Host(name=name, roles=list(roles or ("server", "load")), facts=FACTS | facts)
 
 
+@settings(deadline=None)
 @given(a=values, b=values)
 def test_one_block_is_the_unblocked_comparison(a: list[float], b: list[float]) -> None:
     assert blocked_ratio([(a, b)]) == hodges_lehmann_ratio(a, b)
@@ -41,6 +42,7 @@ def test_pairs_of_single_values_have_the_interval_of_their_signs() -> None:
     assert found.estimate == pytest.approx(math.sqrt(5 * 6))
 
 
+@settings(deadline=None)
 @given(factors=some.lists(some.floats(0.01, 100), min_size=3, max_size=3), ratio=some.floats(0.5, 2))
 def test_how_fast_each_machine_is_does_not_matter(factors: list[float], ratio: float) -> None:
     a, b = np.array([1.0, 1.1, 0.9, 1.05]) * ratio, np.array([1.0, 1.02, 0.95, 1.04])

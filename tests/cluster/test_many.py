@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 from company import BOTH, FAKES, Triggers, company, complete, killing, left_running
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from spawn import eventually
 from synthetic import record
@@ -73,6 +73,7 @@ def carry_out(
 # --- who runs what
 
 
+@settings(deadline=None)
 @given(repeats=some.integers(1, 30), cases=some.integers(1, 5), machines=some.integers(1, 10))
 def test_every_repeat_is_whole_on_one_machine_and_machines_get_as_many_as_each_other(
     repeats: int, cases: int, machines: int

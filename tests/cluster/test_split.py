@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from bench.cluster.split import (
@@ -61,6 +61,7 @@ def load(times_ns: list[int], **fields: Any) -> Load:
     return Load(**(usual | fields))
 
 
+@settings(deadline=None)
 @given(
     connections=some.integers(1, 1_000_000),
     silent=some.integers(0, 10_000),
@@ -91,6 +92,7 @@ def test_the_shares_of_a_job_add_up_to_it_and_are_as_even_as_they_can_be(
     )
 
 
+@settings(deadline=None)
 @given(total=some.integers(0, 10**9), parts=some.integers(1, 1000))
 def test_a_number_is_dealt_out_whole_remainders_to_the_first(total: int, parts: int) -> None:
     dealt = deal(total, parts)
@@ -113,6 +115,7 @@ def test_hosts_for_which_there_is_nothing_to_do_get_no_job(fields: dict[str, Any
 times = some.lists(some.integers(0, 10**12), max_size=200)
 
 
+@settings(deadline=None)
 @given(parts=some.lists(times, min_size=1, max_size=5))
 def test_merged_histograms_are_byte_for_byte_those_of_the_same_values_recorded_in_one_place(
     parts: list[list[int]],
@@ -210,6 +213,7 @@ def test_a_window_lies_between_the_go_and_the_answer_less_half_the_way() -> None
     assert found == Window(1202 * MS, 2202 * MS, 2 * MS)
 
 
+@settings(deadline=None)
 @given(there_ns=some.integers(0, 50 * MS), back_ns=some.integers(0, 50 * MS), waited_ns=some.integers(0, SECOND))
 def test_a_window_is_misplaced_by_no_more_than_its_uncertainty(there_ns: int, back_ns: int, waited_ns: int) -> None:
     opened_ns = there_ns + waited_ns
