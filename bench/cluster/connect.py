@@ -148,6 +148,11 @@ class Cluster:
                 raise HostLostError([name], f"could not begin: {future.exception()}")
         return {name: Remote(members[name], future, future.result()) for name, future in futures.items()}
 
+    def leave(self, remotes: Sequence[Remote]) -> None:
+        """Let actors go: what they have started ends with them, on workers that are there."""
+        with suppress(OSError, RuntimeError):  # the scheduler has gone, and lets go of them by itself
+            self.client.cancel([one.future for one in remotes], force=True)
+
     def begin(self, remote: Remote, method: str, *arguments: Any) -> concurrent.futures.Future[Heard]:
         """Ask an actor something; the answer comes by and by. Raises HostLostError."""
         if remote.lost:
@@ -241,7 +246,7 @@ def local_cluster(offers: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     usual = {"host": "127.0.0.1", "nthreads": 1, "memory_limit": 0, "dashboard": False}
     usual |= {"silence_logs": logging.CRITICAL}
     with SpecCluster(
-        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": ":0"}},
         workers={name: {"cls": Nanny, "options": usual | {"resources": offer}} for name, offer in offers.items()},
         silence_logs=logging.CRITICAL,
     ) as cluster:

@@ -93,6 +93,7 @@ class ManyMachines:
     _machines: list[_Machine] = field(default_factory=list)
     _records: dict[str, Record] = field(default_factory=dict)
     _outcome: Outcome = field(default_factory=Outcome)
+    _made: list[Remote] = field(default_factory=list)
     _order: int = 0
 
     def run(self, folder: Path, done: Iterable[Record]) -> Outcome:
@@ -117,7 +118,7 @@ class ManyMachines:
             self._outcome.interrupted = interruption.signum
         finally:
             self.progress.close()
-            self._machines.clear()  # what was started there ends with the actors
+            self.cluster.leave(self._made)
         self._outcome.searches = note_answers(folder, self.plan, self._records)
         return self._outcome
 
@@ -148,6 +149,7 @@ class ManyMachines:
             own = machine.plan._replace(trials=[])
             only = {machine.name: wanted[machine.name]}
             made |= self.cluster.make(only, SERVER, self.kind, own, threads, self.commands)
+            self._made.append(made[machine.name])
             self.progress.host(machine.name, "warms up")
         answers = self.cluster.ask([(one, "warm_up", ()) for one in made.values()], WARM_PATIENCE_S + WORD_S)
         for machine in machines:
@@ -230,6 +232,8 @@ class ManyMachines:
 
     def _lose(self, machine: _Machine, how: str) -> None:
         """Have the trial under way wait for its machine."""
+        if machine.remote is not None:
+            self.cluster.leave([machine.remote])
         machine.remote, machine.answer = None, None
         machine.losses += 1
         self.progress.host(machine.name, f"{how}; its trials wait", trouble=True)

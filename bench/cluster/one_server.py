@@ -87,6 +87,7 @@ class OneServer:
 
     def end(self) -> None:
         """Let the roles go: what they have started on the workers ends with them."""
+        self._cluster.leave([*([self._server] if self._server else []), *self._loads.values()])
         self._server = None
         self._loads.clear()
 
