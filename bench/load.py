@@ -176,7 +176,7 @@ class HeldJob:
 
     def call_off(self) -> None:
         """End the job wherever it is; a worker that does not come to an end of it is not `usable` any more."""
-        self._worker.usable = _called_off(self._worker, self._name)
+        self._worker.usable = self._worker.ending is None and _called_off(self._worker, self._name)
 
 
 @contextmanager

@@ -121,8 +121,9 @@ def test_trouble_on_a_host_fails_the_trial_with_the_reason_and_the_run_goes_on(
 
 
 def test_a_load_host_that_is_lost_in_mid_trial_fails_that_trial_and_the_next_has_it_again(
-    cluster: Cluster, folder: Path
+    cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(one_server, "LOAD_PATIENCE_S", 60.0)
     progress = Triggers({("load-2", "measures"): killing(cluster, "load-2")})
     carry_out(cluster, plan(trial("good", 6), trial("good", 9)), folder, progress, lingering(2))
     bad, good = read_run(folder).records
@@ -137,10 +138,10 @@ def test_a_run_goes_on_without_a_load_host_that_stays_away(
 ) -> None:
     monkeypatch.setattr(one_server, "LOAD_PATIENCE_S", 0.0)
     progress = Triggers({("load-3", "measures"): killing(cluster, "load-3")})
-    carry_out(cluster, plan(trial("good", 6), trial("good", 4)), folder, progress, lingering(2))
+    carry_out(cluster, plan(trial("good", 6), trial("good", 10)), folder, progress, lingering(2))
     bad, good = read_run(folder).records
     assert (bad.status, good.status) == ("failed", "ok")
-    assert good.load is not None and good.load.connections == 4
+    assert good.load is not None and good.load.connections == 10
     assert len(good.load_hosts) == 2
     assert ("load-3", "is gone; the run goes on without it") in progress.told
 
