@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import dask
 from dask.distributed import Client, Lock, Nanny, Scheduler, SpecCluster, wait
 
 from bench.cluster.about import About, about, fingerprint
@@ -245,11 +246,16 @@ def local_cluster(offers: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """Start a scheduler, and workers with these resources, as processes of this machine: the scheduler's address."""
     usual = {"host": "127.0.0.1", "nthreads": 1, "memory_limit": 0, "dashboard": False}
     usual |= {"silence_logs": logging.CRITICAL}
-    with SpecCluster(
-        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": ":0"}},
-        workers={name: {"cls": Nanny, "options": usual | {"resources": offer}} for name, offer in offers.items()},
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
+    # A worker that was lost is started again by its nanny, unless the cluster has meanwhile given up on it.
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+    with (
+        patience,
+        SpecCluster(
+            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": ":0"}},
+            workers={name: {"cls": Nanny, "options": usual | {"resources": offer}} for name, offer in offers.items()},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
         yield str(cluster.scheduler_address)
 
 

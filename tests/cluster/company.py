@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 from test_run import Silence
 
-from bench.cluster.connect import Cluster, local_cluster, open_cluster
+from bench.cluster.connect import Cluster, HostLostError, local_cluster, open_cluster
 from bench.cluster.hosts import Commands
 
 TESTS = Path(__file__).parent.parent
@@ -39,8 +40,13 @@ def company(offers: Mapping[str, Mapping[str, float]]) -> Iterator[Cluster]:
 
 def complete(cluster: Cluster, number: int) -> None:
     """Wait until all workers are there again, and have said who they are."""
-    cluster.client.wait_for_workers(number, timeout=60)
-    cluster.check(list(cluster.members().values()))
+    deadline = time.monotonic() + 90
+    while True:
+        cluster.client.wait_for_workers(number, timeout=60)
+        try:
+            return cluster.check(list(cluster.members().values()))
+        except HostLostError:  # it was killed a moment ago, and the scheduler has not noticed yet
+            assert time.monotonic() < deadline
 
 
 def pid_of(cluster: Cluster, name: str) -> int:
