@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
 import psutil
 import pytest
 from dask.distributed import Client
-from spawn import eventually
 from test_cli import assert_is_bad_input, begun, environment, iobench, the_run
 
 from bench.cluster import connect
@@ -31,6 +31,7 @@ warmup_s = 0.05
 duration_s = 0.5
 """
 TRIALS = 8
+PATIENCE_S = 60.0
 SHORT_LEASES = {"DASK_DISTRIBUTED__SCHEDULER__LOCKS__LEASE_TIMEOUT": "2s"}
 
 
@@ -81,11 +82,11 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_its_run_is_resumed_wi
         monkeypatch.setenv(name, value)
     results = here / "results"
     with begun("sweep", "tiny.toml", "--scheduler", address, cwd=here) as driver:
-        assert eventually(lambda: len(lines(results)) >= 2), driver.poll()
+        wait_until(lambda: len(lines(results)) >= 2 or driver.poll() is not None)
         driver.kill()
     with Client(address) as client:
         workers = [psutil.Process(pid) for pid in client.run(os.getpid).values()]
-    assert eventually(lambda: not [one for worker in workers for one in started_by(worker)])
+    wait_until(lambda: not [one for worker in workers for one in started_by(worker)])
     before = lines(results)
     assert 2 <= len(before) < TRIALS
     folder = the_run(results)
@@ -96,6 +97,13 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_its_run_is_resumed_wi
     assert lines(results)[: len(before)] == before
     assert {*Counter(record.id for record in read_run(folder).records).values()} == {1}
     assert len(lines(results)) == TRIALS
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def lines(results: Path) -> list[str]:

@@ -35,9 +35,11 @@ class Files(NamedTuple):
     @property
     def settings(self) -> dict[str, object]:
         """What a user writes into Dask's configuration, or into DASK_ variables."""
-        mine = {"cert": str(self.certificate), "key": str(self.key)}
-        tls = {"ca-file": str(self.certificate), "client": mine, "scheduler": mine, "worker": mine}
-        return {"distributed.comm.require-encryption": True, "distributed.comm.tls": tls}
+        tls = "distributed.comm.tls"
+        found = {"distributed.comm.require-encryption": True, f"{tls}.ca-file": str(self.certificate)}
+        for role in ("client", "scheduler", "worker"):
+            found |= {f"{tls}.{role}.cert": str(self.certificate), f"{tls}.{role}.key": str(self.key)}
+        return found
 
 
 @pytest.fixture(scope="module")
