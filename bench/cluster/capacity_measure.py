@@ -18,7 +18,18 @@ import msgspec
 import psutil
 
 from bench.catalogue import list_strategies
-from bench.cluster.capacity_model import STORED, WITHIN, Constants, Stored, Taken, compare, fill, fit, read
+from bench.cluster.capacity_model import (
+    STORED,
+    WITHIN,
+    Constants,
+    Stored,
+    Taken,
+    compare,
+    fill,
+    fit,
+    least_disturbed,
+    read,
+)
 from bench.host import CpuLayout, choose_cpus, cpu_model
 from bench.load import Watch, end_worker, measure, start_worker
 from bench.probes.process import ProcessProbe
@@ -29,6 +40,7 @@ from bench.server import start_server, stop_server
 STRATEGY = "epoll_lt"
 MESSAGE_BYTES = 64
 SIZES = (100, 1000, 10_000)
+ROUNDS = 3
 WARMUP_S, WINDOW_S = 0.5, 2.0
 MEMINFO, SOCKSTAT = Path("/proc/meminfo"), Path("/proc/net/sockstat")
 DOC = HOME / "docs/scale.md"
@@ -98,12 +110,13 @@ def _taken(connections: int, load: Load, seen: dict[str, float], server_window_n
     )
 
 
-def take_all(sizes: Sequence[int] = SIZES) -> list[Taken]:
-    """Measure at each size."""
+def take_all(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> list[Taken]:
+    """Measure at each size, one after another, so many times round."""
     layout, guard = choose_cpus(), Guard()
     try:
         with pinned(layout.harness):
-            return [take(size, layout, guard) for size in sizes]
+            found = [[take(size, layout, guard) for size in sizes] for _ in range(rounds)]
+            return [least_disturbed(same) for same in zip(*found, strict=True)]
     finally:
         guard.close()
 
@@ -129,7 +142,7 @@ def main() -> int:
     write = parser.parse_args().write
     if not write:
         return 0 if tell(read().constants, take_all()) else 1
-    constants = fit([*take_all(), *take_all()])
+    constants = fit(take_all())
     stored = Stored(
         machine=cpu_model(),
         strategy=STRATEGY,

@@ -8,6 +8,7 @@ for ten times as many connections.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -109,6 +110,16 @@ class Needs(NamedTuple):
     load_hosts: int
     load_first: str
     load_bytes: float  # of each load host
+
+
+def least_disturbed(taken: Sequence[Taken]) -> Taken:
+    """What several measurements of one size tell together: of CPU times the least, of all else the median.
+
+    Whatever else a machine does makes a message dearer, never cheaper; memory of the kernel's comes and goes both ways.
+    """
+    amounts = {name: [float(getattr(one, name)) for one in taken] for name in Constants.__struct_fields__}
+    told = {name: min(found) if name.endswith("_us") else statistics.median(found) for name, found in amounts.items()}
+    return Taken(connections=taken[0].connections, **told)
 
 
 def fit(taken: Sequence[Taken]) -> Constants:
@@ -241,7 +252,7 @@ def needs_table(stored: Stored, host: Host = HOST, demands: Sequence[Demand] = D
 def check_table(stored: Stored) -> str:
     """How far the model is from what was measured later, as Markdown."""
     found = compare(stored.constants, stored.checked)
-    names = {
+    names: dict[str, tuple[str, Callable[[float], str]]] = {
         "memory": ("memory of server, load and kernel", lambda value: f"{value / 2**20:.0f} MiB"),
         "server_descriptors": ("descriptors of the server", lambda value: f"{value:,.0f}"),
         "load_descriptors": ("descriptors of the load generator", lambda value: f"{value:,.0f}"),
