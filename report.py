@@ -7,55 +7,66 @@ measured and nothing is run here.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from bench import one_step
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
     """Write the report of a run into its folder and return the path of report.html.
 
-    Each file appears whole or not at all. A gate's folder has a report of its own kind. A line of trials.jsonl that
-    can't be read is left out with a warning, and the report says so. Raises BadInputError where the folder is no run or
-    can't be written to.
+    Strategies are compared with `baseline`, and `trials` (ids, or how they begin) are drawn by themselves. Each file
+    appears whole or not at all. A gate's folder has a report of its own kind. A line of trials.jsonl that can't be read
+    is left out with a warning, and the report says so. Raises BadInputError where the folder is no run or can't be
+    written to, or what is asked for is not in it.
     """
     if (folder / GATE_FILE).is_file():
         from bench.gate import show  # noqa: PLC0415 - needed by gates alone
 
+        if baseline or trials:
+            raise BadInputError(
+                f"{folder} is a gate: it compares head with base, and has pairs in place of trials.",
+                f"iobench report {folder}",
+            )
         return show.write(folder, show.read(folder))[0]
-    from bench import page  # noqa: PLC0415 - pandas and matplotlib are slow to import
+    from bench import page, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
     from bench.analyse import analyse  # noqa: PLC0415
     from bench.figures import pictures  # noqa: PLC0415
+    from bench.figures.chosen import choose  # noqa: PLC0415
     from bench.record import read_run  # noqa: PLC0415
 
     analysis = analyse(read_run(folder))
-    drawn = list(pictures(analysis))
+    drawn = list(pictures(analysis, choose(analysis, baseline, trials)))
     files: dict[str, bytes] = {}
     for plate, picture in drawn:
         files[f"{plate.name}.svg"] = picture.svg.encode()
         files[f"{plate.name}.png"] = picture.png
-    files["report.md"] = page.markdown(analysis, drawn).encode()
+    files["report.md"] = summary.markdown(analysis, drawn).encode()
+    for name, table in page.too_long(analysis).items():
+        files[name] = table.to_csv(index=False, lineterminator="\n").encode()
+    for name, html in strategy_page.pages(analysis, drawn):
+        files[name] = html.encode()
     files["report.html"] = page.html(analysis, drawn).encode()
     for name, content in files.items():
-        _write_whole(folder / name, content)
+        _write_whole(folder, name, content)
     return folder / "report.html"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
+def _write_whole(folder: Path, name: str, content: bytes) -> None:
+    path = folder / name
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        path.parent.mkdir(exist_ok=True)
+        one_step.write(path, content)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise BadInputError(
-            f"{path} can't be written: {error.strerror}.", f"ls -ld {path.parent} shows who may write there"
+            f"{path} can't be written: {error.strerror}.",
+            one_step.remedy(error, path.parent, f"iobench report {shlex.quote(str(folder))}"),
         ) from None
 
 
@@ -63,11 +74,13 @@ def main(argv: Sequence[str]) -> int:
     """Read the command line and obey it; the exit code is 2 for bad input."""
     parser = argparse.ArgumentParser(prog="report.py", description="Make the report of a run.")
     parser.add_argument("folder", type=Path, help="the run: a folder in results/")
-    folder = parser.parse_args(argv).folder
+    parser.add_argument("--baseline", default="", metavar="NAME", help="the strategy that the others are compared with")
+    parser.add_argument("--trial", action="append", default=[], metavar="ID", help="draw it by itself; repeatable")
+    given = parser.parse_args(argv)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            written = write(folder)
+            written = write(given.folder, given.baseline, given.trial)
         except BadInputError as error:
             print(f"{error}\n{error.next_step}", file=sys.stderr)
             return 2

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.contests import Contest, contests
-from bench.histograms import CURVE, Floats, decode, percentiles_us, told_us
+from bench.histograms import CURVE, Floats, added, decode, percentiles_us, told_us
 from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
@@ -78,9 +78,11 @@ TRIAL_COLUMNS = (
     *("id", "repeat", "seed", "order", "started", "host", "status", "reason", "bottleneck", "client_bound", "flags"),
     *("planned", "completed", "errors", "unfinished", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
     *(metric.name for metric in METRICS),
+    *("switches_voluntary", "switches_involuntary", "rss_bytes"),  # parts of metrics, for figures
 )
 MAXIMA_BYTES = 64  # what the calibration's maxima are measured with
 P99_NEEDS = samples_needed(0.99)
+CROWD = 100  # connections; with fewer, what a server allocates once weighs too much to be shared out
 
 
 def _maxima_hz(calibration: Mapping[str, Any] | None) -> dict[str, float]:
@@ -119,13 +121,15 @@ def _trial_row(record: Record, times_us: Mapping[str, float], maxima_hz: Mapping
         "window_s": timing.window_s if timing else 0.0,
         "teardown_s": timing.teardown_s if timing else 0.0,
     }
-    row |= dict.fromkeys((metric.name for metric in METRICS), math.nan)
+    row |= dict.fromkeys((name for name in TRIAL_COLUMNS if name not in row), math.nan)
     if record.status == "ok" and load is not None and load.closed_ns > load.opened_ns:
         row |= _rates(record.trial.workload, load)
         if record.trial.message_bytes == MAXIMA_BYTES and (most_hz := maxima_hz.get(record.trial.transport)):
             row["of_maximum"] = 100 * row["rate_hz"] / most_hz
         if record.server is not None and row["rate_hz"] > 0:
             row |= _cost_per_message(record.server, row["rate_hz"])
+        if record.server is not None:
+            row["connection_kib"] = _connection_kib(record.server, record.trial.connections + record.trial.silent)
         row |= times_us
     return row
 
@@ -149,7 +153,7 @@ def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
     """Divide rates, not amounts: the probes' window and the load's are not the same instants."""
     window_s = (server.closed_ns - server.opened_ns) / 1e9
     seen = server.metrics
-    costs = {"rss_peak_bytes": seen.get("rss_peak_bytes", math.nan)}
+    costs = {name: seen.get(name, math.nan) for name in ("rss_peak_bytes", "rss_bytes")}
     if window_s <= 0:
         return costs
 
@@ -166,7 +170,18 @@ def _cost_per_message(server: Server, rate_hz: float) -> dict[str, float]:
         "cpu_user_us": cpu_us * user_share,
         "cpu_system_us": cpu_us * (1 - user_share),
         "switches": per_message("switches_voluntary", "switches_involuntary"),
+        "switches_voluntary": per_message("switches_voluntary"),
+        "switches_involuntary": per_message("switches_involuntary"),
     }
+
+
+def _connection_kib(server: Server, connections: int) -> float:
+    """What the server's own memory grew by, shared out to its connections."""
+    if connections < CROWD:
+        return math.nan
+    seen = server.metrics
+    grown = seen.get("anon_bytes", math.nan) - seen.get("anon_start_bytes", math.nan)
+    return grown / 1024 / connections
 
 
 # --- times
@@ -184,33 +199,32 @@ class Times(NamedTuple):
     told_up_to: dict[str, float]  # by the same: percentiles above it are lower bounds
 
 
-def _times(records: Iterable[Record]) -> Times:
+def _times(records: Sequence[Record]) -> Times:
     found = Times({}, {}, {}, {})
-    planned = False
-    kept: dict[str, list[tuple[Record, Any]]] = {}  # kind -> histograms
-    for record in records:
-        planned |= record.load is not None and record.load.response_hdr != ""
-        for kind, text in _recorded(record).items():
-            if (hist := decode(text)) is not None:
-                kept.setdefault(kind, []).append((record, hist))
-    for kind, hists in kept.items():
+    planned = any(record.load is not None and record.load.response_hdr != "" for record in records)
+    for kind in ("service", "response", "lag", "connect"):
         # Users wait for the response where sends were planned, else for the service.
         is_latency = kind == ("response" if planned else "service")
-        _add_kind(found, hists, kind, {kind, "latency"} if is_latency else {kind})
+        _add_kind(found, records, kind, {kind, "latency"} if is_latency else {kind})
     return found
 
 
-def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, meanings: set[str]) -> None:
+def _add_kind(found: Times, records: Iterable[Record], kind: str, meanings: set[str]) -> None:
+    """Read the histograms of one kind, one after the other: together they may be larger than memory."""
     metrics = [metric for metric in QUANTILES if metric.of in meanings]
     names, at = [metric.name for metric in metrics], [metric.quantile or 0.0 for metric in metrics]
     curves = []
-    for record, hist in hists:
+    total, unfinished = None, 0
+    for record in records:
+        hist = decode(_recorded(record).get(kind, ""))
+        if hist is None:
+            continue
         found.by_trial.setdefault(record.id, {}).update(zip(names, told_us(hist, at).tolist(), strict=True))
         curves.append(told_us(hist, CURVE))
-    total = hists[0][1]
-    for _, hist in hists[1:]:
-        total.add(hist)
-    unfinished = sum(_unfinished(record, kind) for record, _ in hists)
+        unfinished += _unfinished(record, kind)
+        total = hist if total is None else added([total, hist])
+    if total is None:
+        return
     merged = (column.tolist() for column in percentiles_us(total, at, unfinished))
     found.merged.update(zip(names, zip(*merged, strict=True), strict=True))
     if kind in ("service", "response"):
@@ -329,3 +343,33 @@ def _estimate_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dic
             "planned": any(row["planned"] for row in good),
             "ids": _ids(rows),
         }
+
+
+def repeat_intervals(trials: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple[Any, ...], dict[str, float]]:
+    """Give the interval of the median over the repeats of a case (median_interval): how far repeats lie apart.
+
+    Takes the table of trials. The key is a case's definition and the metric's name; the values are `low`, `high`,
+    `confidence` and `n`. Where a good trial can't tell the metric, or there is but one, there is no interval.
+    """
+    good = trials[trials["status"] == "ok"]
+    values: dict[tuple[Any, ...], list[float]] = {}
+    for metric in metrics:
+        for *case, value in zip(*(good[name].tolist() for name in (*CASE, metric)), strict=True):
+            values.setdefault((*case, metric), []).append(value)
+    found = {}
+    for key, of_case in values.items():
+        if len(of_case) > 1 and not any(map(math.isnan, of_case)):
+            _, low, high, confidence = median_interval(of_case)
+            found[key] = {"low": low, "high": high, "confidence": confidence, "n": len(of_case)}
+        else:
+            found[key] = {"low": math.nan, "high": math.nan, "confidence": math.nan, "n": 0}
+    return found
+
+
+def medians(trials: pd.DataFrame, column: str) -> dict[tuple[Any, ...], float]:
+    """Give the median over the good trials of each case, by its definition; nothing of a case where none has it."""
+    good = trials[(trials["status"] == "ok") & trials[column].notna()]
+    values: dict[tuple[Any, ...], list[float]] = {}
+    for *case, value in zip(*(good[name].tolist() for name in (*CASE, column)), strict=True):
+        values.setdefault(tuple(case), []).append(value)
+    return {case: float(np.median(found)) for case, found in values.items()}

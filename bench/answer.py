@@ -14,7 +14,7 @@ from statistics import median
 from bench.contests import Contest
 from bench.metrics import CPU, P99, RATE, Metric
 from bench.verdicts import no_winner, too_few
-from bench.words import MOST_NAMED, digits, named, quoted, title, value_text, values_text
+from bench.words import MOST_NAMED, digits, joined, named, quoted, title, value_text, values_text
 
 MOST_SPELLED = 8  # cases of a question; more are counted by winner
 MANY = 8  # connections: fewer are not many
@@ -78,7 +78,8 @@ def _tie(contest: Contest) -> str:
 
 
 def _between(metric: Metric, values: Sequence[float]) -> str:
-    return f"{value_text(metric, min(values))} to {value_text(metric, max(values))}"
+    least, most = value_text(metric, min(values)), value_text(metric, max(values))
+    return f"all {least}" if least == most else f"{least} to {most}"
 
 
 def more(metric: Metric, factor: float) -> str:
@@ -107,9 +108,8 @@ def _factor(contest: Contest, best: float, other: float) -> float:
 
 def counted_up(contests: Sequence[Contest]) -> list[str]:
     """Say of many cases who comes first in how many, and by how much those that are ahead are."""
-    open_ones = [contest for contest in contests if no_winner(contest)]
-    unsure = [contest for contest in contests if _unsure(contest) and contest not in open_ones]
-    decided = [contest for contest in contests if contest not in open_ones and contest not in unsure]
+    reasons = [_undecided(contest) for contest in contests]
+    decided = [contest for contest, why in zip(contests, reasons, strict=True) if not why]
     ahead = Counter(contest.ranking[0].strategy for contest in decided if not contest.level)
     level = Counter(
         name for contest in decided if contest.level for name in (contest.ranking[0].strategy, *contest.level)
@@ -124,24 +124,57 @@ def counted_up(contests: Sequence[Contest]) -> list[str]:
         clauses.append(text + (f"; where ahead, {more(metric, median(leads))} than the next (median)" if leads else ""))
     if len(first) > MOST_NAMED:
         clauses.append(f"{len(first) - MOST_NAMED} more come first somewhere")
-    left = Counter(no_winner(contest) for contest in open_ones) + Counter({"too few repeats to tell": len(unsure)})
+    left = Counter(filter(None, reasons))
     return clauses + [f"{why} in {count} of {len(contests)} cases" for why, count in left.items()]
+
+
+def _undecided(contest: Contest) -> str:
+    """Say briefly why nobody comes first in a case; nothing where somebody does."""
+    if len(contest.ranking) == 1:
+        return "only one strategy was measured"
+    return no_winner(contest) or ("too few repeats to tell" if _unsure(contest) else "")
 
 
 # --- one for all
 
 
 def opening(contests: Sequence[Contest]) -> list[str]:
-    """Say which one to take for everything, which one for many connections, and how much the choice matters."""
+    """Say which one to take for everything, which one for many connections, how it came out, how much it matters.
+
+    Nothing where nothing was measured that strategies can be compared by.
+    """
     rivalries = [contest for contest in contests if len(contest.ranking) > 1]
-    if rivalries and all(_unsure(contest) for contest in rivalries):
+    if not rivalries:
+        return _no_rivals(contests)
+    if all(_unsure(contest) for contest in rivalries):
         return ["There are too few repeats to tell any two strategies apart: it takes 4.", *stakes(rivalries)]
     most = max((contest.group["connections"] for contest in contests), default=0)
     at_most = [contest for contest in rivalries if contest.group["connections"] == most]
     found = one_for_all(rivalries, "One for everything measured here")
     if most >= MANY and len(at_most) < len(rivalries):
         found += one_for_all(at_most, f"For many connections ({most:,}, the most here)")
-    return [*found, *stakes(rivalries)]
+    return [*found, *tally(rivalries), *stakes(rivalries)]
+
+
+def _no_rivals(contests: Sequence[Contest]) -> list[str]:
+    names = sorted({it.strategy for contest in contests for it in contest.ranking})
+    if len(names) > 1:
+        return ["No two strategies were measured under the same load: there is nothing to choose by."]
+    return [f"Only {quoted(name)} was measured: there is nothing to choose from." for name in names]
+
+
+def tally(contests: Sequence[Contest]) -> list[str]:
+    """Count the comparisons with a winner, the ties, and those that name none, with the reason."""
+    if len(contests) < 2:
+        return []
+    reasons = [no_winner(it) or ("there are too few repeats to tell" if _unsure(it) else "") for it in contests]
+    ties = sum(bool(it.level) and not why for it, why in zip(contests, reasons, strict=True))
+    none = Counter(why.removeprefix("no winner, ") for why in reasons if why)
+    won = len(contests) - ties - none.total()
+    parts = [f"{won} {'has' if won == 1 else 'have'} a winner"] if won else []
+    parts += [f"{ties} {'is a tie' if ties == 1 else 'are ties'}"] if ties else []
+    parts += [f"{count} {'names' if count == 1 else 'name'} none, since {why}" for why, count in none.items()]
+    return [f"Of {len(contests)} comparisons {joined(parts)}."]
 
 
 def one_for_all(contests: Sequence[Contest], what_for: str) -> list[str]:
@@ -158,12 +191,18 @@ def one_for_all(contests: Sequence[Contest], what_for: str) -> list[str]:
     worst = max(decided, key=lambda contest: _behind(contest, name))
     factor = _behind(worst, name)
     first = sum(name in (contest.ranking[0].strategy, *contest.level) for contest in decided)
-    often = f"{first} of {len(decided)}" if first < len(decided) else "both" if first == 2 else f"all {first}"
-    text = f"{what_for}: {quoted(name)}, first or level with the first in {often} comparisons"
+    what = "comparisons" if len(decided) == len(contests) else "decided comparisons"
+    text = f"{what_for}: {quoted(name)}, first or level with the first in {_often(first, len(decided))} {what}"
     if factor >= NOTED:
         place = f"{worst.metric.title}, {where(worst, contests)}"
         text += f"; at worst a factor of {digits(factor)} behind the best ({place})"
     return [f"{text}."]
+
+
+def _often(times: int, of: int) -> str:
+    if times == of:
+        return "both" if of == 2 else f"all {of}"
+    return f"{times or 'none'} of {of}"
 
 
 def _unsure(contest: Contest) -> bool:

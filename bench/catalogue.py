@@ -10,7 +10,7 @@ import msgspec
 
 from bench.errors import BadInputError
 from bench.processes import HOME, environment
-from bench.record import StrategyInfo
+from bench.record import UNREADABLE, StrategyInfo
 
 PATIENCE_S = 60.0
 
@@ -28,7 +28,7 @@ def list_strategies(home: Path = HOME) -> tuple[list[StrategyInfo], list[str]]:
         )
         lines = answer.stdout.splitlines()
         strategies = [msgspec.json.decode(line, type=StrategyInfo) for line in lines]
-    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError) as error:
+    except (OSError, subprocess.TimeoutExpired, *UNREADABLE) as error:
         raise BadInputError(f"The list of strategies can't be read: {error}.", "python -m servers --list") from None
     complaints = answer.stderr.strip().splitlines()
     if answer.returncode != 0 or not strategies:

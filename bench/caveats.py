@@ -32,6 +32,27 @@ def why_lines_stop(strategies: Iterable[StrategyInfo], cases: pd.DataFrame) -> l
     return sentences
 
 
+def stops(records: Iterable[Record]) -> list[str]:
+    """Say of each strategy that took no more connections at how many it stopped, and why; of several times, the most.
+
+    Where that depends on the transport or the workload, each is told apart.
+    """
+    most: dict[tuple[str, str, str], tuple[int, str]] = {}
+    for record in records:
+        if record.stops_at and record.server is not None:
+            place = (record.trial.strategy, record.trial.transport, column_text("workload", record.trial.workload))
+            most[place] = max(most.get(place, (0, "")), (record.stops_at, "; ".join(sorted(record.server.refused))))
+    places: dict[tuple[str, int, str], list[str]] = {}
+    for (strategy, *where), (number, why) in sorted(most.items()):
+        places.setdefault((strategy, number, why), []).append(", ".join(where))
+    times = Counter(strategy for strategy, _, _ in places)
+    return [
+        f"{quoted(strategy)} stops at {counted(number, 'connection')}"
+        f"{f' ({joined(told)})' if times[strategy] > 1 else ''}: {why.rstrip('.')}."
+        for (strategy, number, why), told in places.items()
+    ]
+
+
 def left_out(trials: pd.DataFrame) -> list[str]:
     """Say which trials failed or were unavailable, and why, a sentence for each strategy and reason."""
     bad = trials[trials["status"] != "ok"]

@@ -13,8 +13,9 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
+from bench import complete
 from bench.errors import BadInputError
-from bench.say import NO_BREAK, WIDTH, complain
+from bench.say import NO_BREAK, WIDTH, complain, plain
 
 app = typer.Typer(
     name="iobench",
@@ -26,9 +27,15 @@ app = typer.Typer(
 PASSED_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 SweepArgument = Annotated[
-    str | None, typer.Argument(metavar="[NAME|FILE]", help='A sweep by name ("quick"), or a file.')
+    str | None,
+    typer.Argument(metavar="[NAME|FILE]", help='A sweep by name ("quick"), or a file.', autocompletion=complete.sweeps),
 ]
-StrategiesOption = Annotated[str | None, typer.Option("--strategies", metavar="A,B", help="These strategies only.")]
+StrategiesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--strategies", metavar="A,B", help="These strategies only.", autocompletion=complete.strategies_listed
+    ),
+]
 SloOption = Annotated[
     str | None,
     typer.Option("--slo", metavar="pN<TIME", help="Search for the highest rate that holds this, such as 'p99<5ms'."),
@@ -37,7 +44,19 @@ PythonOption = Annotated[
     str | None, typer.Option("--python", metavar="A,B", help="Run the strategies on these interpreters.")
 ]
 TargetOption = Annotated[
-    str | None, typer.Option("--target", metavar="ADDRESS", help="Only put the load on a server that is running.")
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="ADDRESS",
+        help="Only put the load on a server that is running.",
+        autocompletion=complete.addresses,
+    ),
+]
+TransportOption = Annotated[
+    str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.", autocompletion=complete.transports)
+]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False, autocompletion=complete.runs)
 ]
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder for run folders.")]
 
@@ -61,7 +80,10 @@ def sweep(
     slo: SloOption = None,
     python: PythonOption = None,
     target: TargetOption = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with this run.", autocompletion=complete.runs),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option("--scheduler", metavar="ADDRESS", help="On a Dask cluster: tcp://HOST:8786 or local:3."),
@@ -111,8 +133,16 @@ def list_(
 
 @app.command()
 def serve(
-    strategy: Annotated[str, typer.Argument(help="As iobench list shows it.", show_default=False)],
-    address: Annotated[str, typer.Argument(help="tcp:HOST:PORT, unix:PATH or pipe:PATH.", show_default=False)],
+    strategy: Annotated[
+        str,
+        typer.Argument(help="As iobench list shows it.", show_default=False, autocompletion=complete.strategies),
+    ],
+    address: Annotated[
+        str,
+        typer.Argument(
+            help="tcp:HOST:PORT, unix:PATH or pipe:PATH.", show_default=False, autocompletion=complete.addresses
+        ),
+    ],
 ) -> None:
     """Run one echo server until SIGTERM or Ctrl-C."""
     from bench.commands import servers as command  # noqa: PLC0415
@@ -143,7 +173,10 @@ def calibrate(
 
 @app.command()
 def lab(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Run this one; without, list them.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Run this one; without, list them.", autocompletion=complete.experiments),
+    ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Run all of them.")] = False,
     results: Annotated[
@@ -159,12 +192,16 @@ def lab(
 @app.command()
 def why(
     strategies: Annotated[
-        list[str] | None, typer.Argument(metavar="STRATEGY", help="As iobench list shows them.")
+        list[str] | None,
+        typer.Argument(metavar="STRATEGY", help="As iobench list shows them.", autocompletion=complete.strategies),
     ] = None,
-    transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
+    transport: TransportOption = "tcp",
     python: Annotated[str, typer.Option("--python", metavar="PYTHON", help="Run them on this interpreter.")] = "",
     run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="Show the counts in this run's report.")
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help="Show the counts in this run's report.", autocompletion=complete.runs
+        ),
     ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -176,9 +213,14 @@ def why(
 
 @app.command()
 def anatomy(
-    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY", help="Or all.", show_default=False)],
+    strategies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STRATEGY", help="Or all.", show_default=False, autocompletion=complete.strategies_or_all
+        ),
+    ],
     *,
-    transport: Annotated[str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.")] = "tcp",
+    transport: TransportOption = "tcp",
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw it there, too.")] = None,
     results: Annotated[
         Path | None, typer.Option("--results", metavar="DIR", help="Write anatomy.json there, for later reports.")
@@ -193,11 +235,21 @@ def anatomy(
 @app.command()
 def gate(
     sweep_name: Annotated[
-        str | None, typer.Argument(metavar="[SWEEP]", help="Its closed loops are compared; else the sweep gate.")
+        str | None,
+        typer.Argument(
+            metavar="[SWEEP]",
+            help="Its closed loops are compared; else the sweep gate.",
+            autocompletion=complete.sweeps,
+        ),
     ] = None,
     *,
-    base: Annotated[str, typer.Option("--base", metavar="REV|RUN", help="A revision, or a stored run.")] = "",
-    head: Annotated[str, typer.Option("--head", metavar="REV|RUN", help="Else the checkout as it is.")] = "",
+    base: Annotated[
+        str,
+        typer.Option("--base", metavar="REV|RUN", help="A revision, or a stored run.", autocompletion=complete.runs),
+    ] = "",
+    head: Annotated[
+        str, typer.Option("--head", metavar="REV|RUN", help="Else the checkout as it is.", autocompletion=complete.runs)
+    ] = "",
     strategies: StrategiesOption = None,
     base_command: Annotated[str, typer.Option("--base-command", metavar="'CMD {port}'", help="Your own server.")] = "",
     head_command: Annotated[str, typer.Option("--head-command", metavar="'CMD {port}'", help="Its new form.")] = "",
@@ -238,7 +290,10 @@ def history(
         Path, typer.Argument(metavar="[PATH]", help="history.jsonl, or a folder of runs.", show_default=False)
     ] = Path("results"),
     *,
-    add: Annotated[Path | None, typer.Option("--add", metavar="RUN", help="Append this run to history.jsonl.")] = None,
+    add: Annotated[
+        Path | None,
+        typer.Option("--add", metavar="RUN", help="Append this run to history.jsonl.", autocompletion=complete.runs),
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option("--metric", metavar="NAME", help="Only this; repeatable.")] = None,
     strategies: StrategiesOption = None,
     otava: Annotated[
@@ -260,24 +315,60 @@ def history(
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    run: RunArgument,
+    *,
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
+    ] = "",
+    trial: Annotated[
+        list[str] | None,
+        typer.Option("--trial", metavar="ID", help="Draw this trial's intervals, too; repeatable."),
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Make a run's report again from its raw data."""
     from bench.commands import folders as command  # noqa: PLC0415
 
-    command.report(run, results)
+    command.report(run, results, baseline, [one for ids in trial or [] for one in ids.split(",")])
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Run folders.", show_default=False, autocompletion=complete.runs),
+    ],
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="NAME", help="What to call a run; once for each, in order.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The folder to write; else a new one.")
+    ] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Make one report of several runs, and show what differs."""
+    from bench.commands import compare as command  # noqa: PLC0415
+
+    raise typer.Exit(command.compare(runs, label or [], out, results))
 
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="hlog or hgrm.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to; else in the run folder.")] = None,
+    run: RunArgument,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="FORMAT", help="csv, hlog, ...; without, list them.", autocompletion=complete.formats
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE|-", help="Where to; else in the run folder; - is stdout.")
+    ] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Write a run's data in the format of another tool."""
-    from bench.commands import folders as command  # noqa: PLC0415
+    from bench.commands import export as command  # noqa: PLC0415
 
     command.export(run, to, out, results)
 
@@ -290,7 +381,7 @@ def main() -> NoReturn:
         app()
     except BadInputError as error:
         complain(f"error:{NO_BREAK}{error}")  # a path may be as long as a line
-        typer.echo(f"next: {error.next_step}", err=True)
+        typer.echo(plain(f"next: {error.next_step}"), err=True)
     sys.exit(2)
 
 

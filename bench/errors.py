@@ -21,3 +21,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A clause for an error message, empty where nothing is near."""
     near = get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def shown(value: object, longest: int = 200) -> str:
+    """A value as it was given, for an error message: cut where it is too long to be read."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a whole number: sys.set_int_max_str_digits
+        return "a number of thousands of digits"
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bench.errors import did_you_mean
+from bench.errors import did_you_mean, shown
 from bench.record import StrategyInfo
 from servers.transport import Address, AddressError, dial, parse
 
@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 OWN = "{iobench}"  # our own folder, wherever it is installed
 DIAL_S = 5.0
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\s,]+$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\s,\x00-\x1f\x7f]+$")]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
 Word = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00]*$")]
 
@@ -93,7 +93,7 @@ def _read(values: object, folder: Path | None) -> External:
         raise BadExternalError("a server is a table, [[external]], with a name and a command")
     for key in values:
         if key not in KEYS:
-            raise BadExternalError(f"there is no key {key!r}{did_you_mean(key, KEYS)}; it takes {', '.join(KEYS)}")
+            raise BadExternalError(f"there is no key {shown(key)}{did_you_mean(key, KEYS)}; it takes {', '.join(KEYS)}")
     if "name" not in values:
         raise BadExternalError("a server without a name")
     env = values.get("env")
@@ -102,7 +102,7 @@ def _read(values: object, folder: Path | None) -> External:
         try:
             msgspec.convert(value, KEYS[key])
         except msgspec.ValidationError:
-            raise BadExternalError(f"{key} = {values[key]!r} is not allowed; allowed: {ALLOWED[key]}") from None
+            raise BadExternalError(f"{key} = {shown(values[key])} is not allowed; allowed: {ALLOWED[key]}") from None
     external = _placed(msgspec.convert(plain, External))
     if folder is None or external.address:
         return external

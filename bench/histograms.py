@@ -5,7 +5,10 @@ Percentiles are never averaged: histograms are added, and the sum is asked. Noth
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
 
 Floats = NDArray[np.float64]
+
+# HdrHistogram V2, compressed: a cookie and a length, then zlib's bytes of a header and the counters, at most nine bytes
+# for each (LEB128). The header is a cookie, a length, an offset, digits, the lowest and the highest value, and a ratio.
+COOKIES, HEADER = struct.Struct(">II"), struct.Struct(">IIIIQQd")
+MOST_DIGITS = 3
+MOST_BYTES = 1 << 20
+MOST_SAMPLES = 2.0**48  # at ten million a second, most of a year
 
 # Points of the percentile curve: 1/(1-p) from 1 (the minimum) to a million, 16 a decade, and the median.
 CURVE = tuple(sorted({0.5, *(round(1 - 10 ** (-step / 16), 9) for step in range(16 * 6 + 1))}))
@@ -37,9 +47,30 @@ def decode_any(text: str) -> HdrHistogram | None:
     if not text:
         return None
     try:
-        return HdrHistogram.decode(text)
+        hist = HdrHistogram.decode(text) if _is_bounded(text) else None
     except Exception:  # base64, zlib, struct and hdrh's own: whichever part of a damaged text is met first
         return None
+    return hist if hist is not None and _is_counted(hist) else None
+
+
+def _is_bounded(text: str) -> bool:
+    """Whether a histogram takes no more memory than one of ours, in whatever file it was found.
+
+    A few bytes of zlib's may stand for gigabytes, and a header of 40 bytes asks for a counter for each value from the
+    lowest to the highest, in so many digits.
+    """
+    packed = base64.b64decode(text)[COOKIES.size :]
+    plain = zlib.decompressobj().decompress(packed, MOST_BYTES + 1)
+    if len(plain) > MOST_BYTES:
+        return False
+    _, _, _, digits, lowest, highest, _ = HEADER.unpack_from(plain)
+    return bool(digits <= MOST_DIGITS and lowest < highest < 1 << 62)
+
+
+def _is_counted(hist: HdrHistogram) -> bool:
+    """Whether its counters are counts, which can be added up: any bytes can be read as some numbers."""
+    counts = np.ctypeslib.as_array(hist.counts)
+    return bool(counts.min() >= 0 and counts.sum(dtype=np.float64) < MOST_SAMPLES)
 
 
 def merged(texts: Sequence[str]) -> str:
@@ -47,9 +78,16 @@ def merged(texts: Sequence[str]) -> str:
     found = [hist for text in texts if (hist := decode(text)) is not None]
     if not found:
         return ""
-    for other in found[1:]:
-        found[0].add(other)
-    return str(found[0].encode().decode())
+    return str(added(found).encode().decode())
+
+
+def added(hists: Sequence[HdrHistogram]) -> HdrHistogram:
+    """Add one or more histograms. The one that holds the highest values takes up the others, and is returned."""
+    total = max(hists, key=lambda hist: hist.get_value_from_index(hist.counts_len - 1))
+    for other in hists:
+        if other is not total:
+            total.add(other)
+    return total
 
 
 def quantiles_us(hist: HdrHistogram, at: Sequence[float]) -> Floats:

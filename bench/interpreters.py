@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.processes import HOME, environment
-from bench.record import Interpreter, StrategyInfo
+from bench.record import UNREADABLE, Interpreter, StrategyInfo
 
 LAUNCH = Path(__file__).with_name("launch.py")
 PATIENCE_S = 60.0
@@ -69,7 +69,7 @@ def ask(name: str) -> Asked:
         return Asked(msgspec.convert(facts, Interpreter), listed)
     except BrokenError as error:
         return Asked(Interpreter(name=name, available=False, reason=str(error)), [])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         reason = f"{name} does not answer as a Python does: {error}"
         return Asked(Interpreter(name=name, available=False, reason=reason), [])
 

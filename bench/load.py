@@ -4,8 +4,8 @@ One job a line goes to its standard input, events come back from its standard ou
 
     {"event": "ready", "pid": ...}                              warm: everything is compiled
     -> {"job": ID, "address": "tcp:127.0.0.1:4000", "workload": "closed", "connections": 64, "message_bytes": 64,
-        "warmup_s": 0.2, "duration_s": 0.8, "timeout_s": 10.0, "seed": 1}
-    {"event": "connected", "job": ID, "connections": n, "refused": n, "connect_ns": ...}
+        "warmup_s": 0.2, "duration_s": 0.8, "timeout_s": 10.0, "connect_s": 10.1, "hold_s": 1.1, "seed": 1}
+    {"event": "connected", "job": ID, "connections": n, "refused": n, "reason": ..., "connect_ns": ...}
     {"event": "window_opened", "job": ID, "monotonic_ns": ...}
     {"event": "window_closed", "job": ID, "monotonic_ns": ...}  the load stays on, so that the probes see it
     -> {"stop": ID}
@@ -37,6 +37,11 @@ from bench.server import RunningServer
 
 WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
 CONNECT_TIMEOUT_S = 10.0
+# More for each connection. A server may have to fork; or it asks all connections between one accept and the next, and
+# then the time for all of them goes with the square of their number.
+CONNECT_EACH_S = 0.008
+HOLD_S = 1.0  # the load stays on after the window for the probes, which read each process of a server ...
+HOLD_EACH_S = 0.001  # ... and there may be one for each connection
 MARGIN_S = 5.0  # beyond what a step should take
 END_PATIENCE_S = 1.0
 TICK_S = 1.0
@@ -81,7 +86,7 @@ class Watch:
 
 
 class Measured(NamedTuple):
-    """What a trial's load came to; `refused`: connections that could not be made.
+    """What a trial's load came to; `refused`: connections that could not be made, and one `reason` for it.
 
     `machine` is what became of the CPUs meanwhile, where that was read. `hosts` tells of each where there were several,
     `overlap` for which share of the window all of them were at work, and `faults` what was wrong with that.
@@ -89,6 +94,7 @@ class Measured(NamedTuple):
 
     load: Load
     refused: int
+    reason: str = ""
     machine: Machine | None = None
     hosts: Sequence[LoadHost] = ()
     overlap: float | None = None
@@ -149,12 +155,11 @@ class HeldJob:
     def __init__(self, worker: LoadWorker, line: dict[str, Any]) -> None:
         self._worker, self._line, self._name = worker, line, str(line["job"])
 
-    def connected(self) -> int:
-        """Open the connections and hold them; returns how many could not be made."""
+    def connected(self) -> tuple[int, str]:
+        """Open the connections and hold them; returns how many could not be made, and one reason for it."""
         with _whatever_goes_wrong(self._worker):
             self._worker.send(self._line | {"hold": True})
-            connected = _expect(self._worker, "connected", self._name, connect_patience_s(self._line))
-            return msgspec.convert(connected["refused"], Count)
+            return _refused(_expect(self._worker, "connected", self._name, connect_patience_s(self._line)))
 
     def go(self) -> int:
         """Begin; returns when the window opened, in ns of CLOCK_MONOTONIC."""
@@ -209,16 +214,22 @@ def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, wa
     watch.closed()
     worker.send({"stop": name})
     result = _expect(worker, "result", name, MARGIN_S, server=server)
-    return Measured(msgspec.convert(result["load"], Load), msgspec.convert(connected["refused"], Count))
+    return Measured(msgspec.convert(result["load"], Load), *_refused(connected))
+
+
+def _refused(connected: dict[str, Any]) -> tuple[int, str]:
+    """How many connections could not be made, and why one of them could not."""
+    return msgspec.convert(connected["refused"], Count), msgspec.convert(connected.get("reason", ""), str)
 
 
 def connect_patience_s(line: dict[str, Any]) -> float:
     """How long a job's connections may take to open."""
-    return float(line.get("ramp_s", 0.0)) + CONNECT_TIMEOUT_S + MARGIN_S
+    return float(line.get("ramp_s", 0.0)) + float(line.get("connect_s", CONNECT_TIMEOUT_S)) + MARGIN_S
 
 
 def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:
     """The line that tells the worker what to do."""
+    connections = trial.connections + trial.silent
     return {
         "job": trial.id,
         "address": address,
@@ -232,6 +243,8 @@ def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:
         "cap": trial.cap,
         "silent": trial.silent,
         "ramp_s": trial.ramp_s,
+        "connect_s": CONNECT_TIMEOUT_S + CONNECT_EACH_S * connections,
+        "hold_s": HOLD_S + HOLD_EACH_S * connections,
         "threads": trial.threads,
         "trickle_bytes": trial.trickle_bytes,
         "trickle_hz": trial.trickle_hz,

@@ -22,7 +22,8 @@ class Metric:
 
     `quantile` marks a percentile, of the times named by `of`: "service" (from the actual send), "response" (from the
     planned one), "latency" (the response time where there is a plan, else the service time: what a user waits), "lag"
-    (from the planned to the actual send), "connect".
+    (from the planned to the actual send), "connect". A metric that is not `judged` is a condition of the trial, and
+    neither better nor worse.
     """
 
     name: str
@@ -32,6 +33,12 @@ class Metric:
     higher_is_better: bool = False
     quantile: float | None = None
     of: str = ""
+    judged: bool = True
+
+    @property
+    def better(self) -> str:
+        """Which values are better: "higher", "lower", or "" for a condition."""
+        return "" if not self.judged else "higher" if self.higher_is_better else "lower"
 
 
 PERCENTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"))
@@ -57,13 +64,19 @@ def _percentiles(of: str, title: str, *names: str) -> tuple[Metric, ...]:
 RATE = Metric("rate_hz", "messages/s", "throughput", "messages/s", higher_is_better=True)
 CPU = Metric("cpu_us", "CPU µs", "server CPU per message", "us")
 SWITCHES = Metric("switches", "switches", "context switches of the server per message", "")
-OFFERED = Metric("offered_hz", "offered/s", "messages planned per second", "messages/s")
+OFFERED = Metric("offered_hz", "offered/s", "messages planned per second", "messages/s", judged=False)
 LATENCY = _percentiles("latency", "latency")
 P99 = next(metric for metric in LATENCY if metric.quantile == 0.99)
 METRICS = (
     RATE,
     OFFERED,
-    Metric("of_maximum", "of max %", "throughput by what the generator can do at most with a null echo here", "%"),
+    Metric(
+        "of_maximum",
+        "of max %",
+        "throughput by what the generator can do at most with a null echo here",
+        "%",
+        higher_is_better=True,
+    ),
     Metric("mb_s", "MB/s", "megabytes echoed per second", "MB/s", higher_is_better=True),
     CPU,
     Metric("cpu_user_us", "user µs", "user CPU of the server per message", "us"),
@@ -76,6 +89,13 @@ METRICS = (
     SWITCHES,
     Metric("messages_per_cpu_s", "messages/CPU-s", "messages per server CPU-second", "", higher_is_better=True),
     Metric("rss_peak_bytes", "memory MiB", "peak resident memory of the server", "bytes"),
+    Metric(
+        "connection_kib",
+        "KiB/connection",
+        "heap and stacks that the server grew by from its start to the end of the window, by the number of "
+        "connections, from 100 on; what the kernel holds (socket buffers, page tables) is not in it",
+        "KiB",
+    ),
 )
 QUANTILES = tuple(metric for metric in METRICS if metric.quantile is not None)
 CONTESTED = (RATE, CPU, P99)

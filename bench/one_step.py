@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
 PART = ".part"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def try_to_write(path: Path) -> None:
@@ -33,6 +36,13 @@ def clear(folder: Path) -> None:
     for part in folder.glob(f"*{PART}"):
         with suppress(OSError):
             part.unlink()
+
+
+def remedy(error: OSError, folder: Path, then: str) -> str:
+    """What to type after a file in a folder could not be written, and `then` the command to go on with."""
+    if error.errno in NO_ROOM:
+        return f"make room, then: {then}"
+    return f"ls -ld {shlex.quote(str(folder))} shows who may write there; then: {then}"
 
 
 def _part(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The report as text: report.html, self-contained, and report.md for a pull request.
+"""The report as a page: report.html, self-contained. What a pull request shows is in summary.py.
 
 What is said comes from verdicts.py and caveats.py, what is drawn from figures; here it is put in order. Nothing is
 computed but the text of table cells, and no file is written.
@@ -12,20 +12,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import answer, capacity, caveats, tables, trust, verdicts, words
+import pandas as pd
+
+from bench import answer, capacity, caveats, compare, strategy_page, tables, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
-from bench.figures.style import THEME, Picture, looks, shorten, swatch
+from bench.figures.style import OUTLINES, THEME, Picture, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
+from bench.markers import ARROW, FAILED, FILLED, HOLLOW, UNAVAILABLE, markers
 from bench.why import words as why_words
 from bench.why.files import understood
 
 TEMPLATES = Path(__file__).parent / "templates"
-IN_MARKDOWN = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
-MOST_LISTED = 2_000  # trials; more would make the page slow
+MOST_LISTED = 2_000  # rows of a table; more would make the page slow, and are in a CSV beside it
+MOST_PRINTED = 300  # trials; more are folded on paper too
 METHOD = (
     "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
     "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
@@ -56,6 +59,7 @@ def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["kept_together"] = _kept_together
+    environment.filters["shorten"] = shorten
     return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"
 
 
@@ -64,21 +68,7 @@ def _kept_together(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(?:%|µs|ms|s|ns|MiB|messages/s)(?!\w))", "\u00a0", text)
 
 
-def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
-    """Render the summary for a pull request; it refers to the pictures beside it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
-    text = environment.get_template("report.md.j2").render(_content(analysis, pictures, IN_MARKDOWN))
-    return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
-
-
-def _content(
-    analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]], metrics: Sequence[str] = ()
-) -> dict[str, Any]:
+def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> dict[str, Any]:
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
     shown = [Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures]
@@ -87,6 +77,7 @@ def _content(
         "folder": folder.name,
         "theme": THEME,
         "summary": _summary(analysis, folder.name),
+        "comparison": compare.shown(analysis, MOST_LISTED),
         "unfinished": caveats.unfinished(manifest, len(analysis.trials), folder.name),
         "notes": [note.replace(f"{analysis.run.folder}/", "") for note in analysis.run.notes],
         "headlines": [
@@ -107,25 +98,33 @@ def _content(
         "nothing": caveats.nothing_to_compare(analysis.trials),
         "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
-        "stops": caveats.why_lines_stop(manifest.strategies, analysis.cases),
+        "stops": [
+            *caveats.why_lines_stop(manifest.strategies, analysis.cases),
+            *caveats.stops(analysis.run.records),
+        ],
         "method": METHOD,
+        "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
         "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
         "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),
         "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
         "why": _why(analysis),
-        "columns": tables.case_columns(analysis, metrics),
-        "rows": tables.case_rows(analysis, metrics),
+        "columns": tables.case_columns(analysis),
+        "rows": tables.case_rows(analysis)[:MOST_LISTED],
+        "too_long": too_long(analysis),
+        "cases": len(analysis.cases),
         "percentile_columns": tables.percentile_columns(analysis),
-        "percentile_rows": tables.percentile_rows(analysis),
+        "percentile_rows": tables.percentile_rows(analysis)[:MOST_LISTED],
         "searches": [capacity.search_sentence(search) for search in manifest.searches],
         "bends": _by_place(found),
         "load_columns": tables.load_columns(analysis),
         "load_rows": tables.load_rows(analysis),
         "trials": len(analysis.trials[analysis.trials["status"] == "ok"]),
         "trial_columns": tables.trial_columns(analysis),
+        "most_printed": MOST_PRINTED,
         "trial_rows": tables.trial_rows(analysis) if len(analysis.trials) <= MOST_LISTED else [],
         "trust": _trust(analysis),
         "strategies": _strategies(analysis),
+        "strategy_pages": strategy_page.links(analysis),
         "left_out": caveats.left_out(analysis.trials),
         "left_out_trials": _left_out_trials(analysis),
         "client_bound": caveats.client_bound(analysis.cases),
@@ -141,6 +140,31 @@ def _content(
     }
 
 
+def too_long(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """The tables that the page has no room for, by name of the file that has the whole of each."""
+    found = {"cases.csv": (analysis.cases, analysis.estimates), "trials.csv": (analysis.trials, analysis.trials)}
+    return {name: table for name, (rows, table) in found.items() if len(rows) > MOST_LISTED}
+
+
+# A kind of marker -> its outline, and how it is filled.
+_DRAWN = {
+    FILLED: (OUTLINES["o"], "var(--ink)"),
+    HOLLOW: (OUTLINES["o"], "var(--paper)"),
+    ARROW: ("M0 5V-4M-3 -1L0 -4.5L3 -1", "none"),
+    FAILED: (f"{OUTLINES['o']}M-1.8 -1.8L1.8 1.8M-1.8 1.8L1.8 -1.8", "var(--paper)"),
+    UNAVAILABLE: (f"{OUTLINES['o']}M-2.2 0H2.2", "var(--paper)"),
+}
+
+
+def _drawn(kind: str) -> str:
+    """Draw a kind of marker, as the SVG of a page that sets the theme's variables."""
+    outline, fill = _DRAWN[kind]
+    return (
+        '<svg viewBox="-6 -6 12 12" width="12" height="12" aria-hidden="true" focusable="false">'
+        f'<path d="{outline}" style="fill: {fill}; stroke: var(--ink); stroke-width: 1.4"/></svg>'
+    )
+
+
 def _summary(analysis: Analysis, folder: str) -> str:
     good = int((analysis.trials["status"] == "ok").sum())
     strategies = words.counted(analysis.trials["strategy"].nunique(), "strategy", "strategies")
@@ -152,7 +176,7 @@ def _minute(iso: str) -> str:
     """An ISO 8601 time to the minute, as it is where it is none."""
     try:
         return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    except ValueError:
+    except (ValueError, OverflowError):  # in another zone the year may be beyond the last or the first
         return iso
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from bench.external import External
 from bench.record import Interpreter, StrategyInfo, Trial
 from bench.slo import MAX_STEPS, USUAL_STEPS
 from bench.sweep import Mix, Sweep
-from bench.workloads import points
+from bench.workloads import count_points, points
 
 # What a trial takes beyond warm-up and window: an interpreter starts, connections open, all ends. Only an estimate.
 OVERHEAD_S = 0.12
 START_S = 3.0  # of the load generator, and the report at the end
+MOST_TRIALS = 100_000  # a day at a second each
 
 
 class Plan(NamedTuple):
@@ -87,6 +89,7 @@ def make_plan(
     """
     chosen = [*choose(sweep, known), *foreign]
     _refuse_two_of_a_name(sweep, known)
+    _refuse_too_many(sweep, len(chosen))
     cases: list[Trial] = []
     notes: list[str] = []
     unserved: dict[str, list[str]] = {}
@@ -138,7 +141,7 @@ def _cases(sweep: Sweep, info: StrategyInfo, transports: Sequence[str]) -> tuple
     ):
         if not info.concurrent and not _one_at_a_time(fields, number, connections):
             continue
-        if threads > number or 0 < fields.get("cap", 0) < threads:
+        if threads > fields.get("connections", number) or 0 < fields.get("cap", 0) < threads:
             too_few[threads] += 1
             continue
         server = {"strategy": info.name, "python": python, "transport": transport}
@@ -225,6 +228,18 @@ def _refuse_an_empty_plan(
         )
     if not cases:
         raise BadInputError(f"Sweep {sweep.name}: nothing is left of it: {'; '.join(notes)}.", "iobench list")
+
+
+def _refuse_too_many(sweep: Sweep, strategies: int) -> None:
+    """Look before all of them are made: a few lines of a file may stand for more than there is room for."""
+    axes = (sweep.python, sweep.transports, sweep.connections, sweep.message_bytes, sweep.threads)
+    loads = sum(count_points(workload, sweep.depth) for workload in sweep.workloads)
+    most = strategies * sweep.repeats * loads * math.prod(map(len, axes))
+    if most > MOST_TRIALS:
+        raise BadInputError(
+            f"Sweep {sweep.name} comes to {most:,} trials; {MOST_TRIALS:,} are the most that a run may have.",
+            "leave out some values of its axes, or repeats",
+        )
 
 
 def _refuse_two_of_a_name(sweep: Sweep, known: Sequence[StrategyInfo]) -> None:

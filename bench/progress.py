@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.plan import OVERHEAD_S, lasting_s
 from bench.record import Record, Trial
+from bench.say import plain
 from bench.workloads import describe
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Lines:
         """Nothing is open."""
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveDisplay:
@@ -185,7 +186,7 @@ class LiveDisplay:
         if found:
             self._rates[_cell(record.trial)].append(found.messages_per_s)
         elif record.status == "failed":
-            self._troubles.append(f"{name(record.trial)}  {outcome(record)}")
+            self._troubles.append(plain(f"{name(record.trial)}  {outcome(record)}"))
 
     def host(self, name: str, doing: str, trouble: bool = False) -> None:
         """Show it beside the other hosts, and a trouble for longer."""
@@ -228,6 +229,7 @@ class LiveDisplay:
     def _table(self, now: Trial) -> RenderableType:
         """Median throughput so far, of the transport, message size and workload that are being measured."""
         from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, padding=(0, 1), pad_edge=False)
         table.add_column("strategy", no_wrap=True, max_width=22)
@@ -240,8 +242,8 @@ class LiveDisplay:
                 here = (strategy, connections) == (now.strategy, now.connections)
                 under_way = here and not self._over
                 value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
-                cells.append(f"[reverse]{value}[/reverse]" if under_way else value)
-            table.add_row(strategy, *cells)
+                cells.append(Text(value, style="reverse" if under_way else ""))
+            table.add_row(Text(strategy), *cells)  # text: a name such as [bold] is no markup
         return table
 
     def _status(self) -> RenderableType:

@@ -5,11 +5,13 @@ Only the format lives here. Nothing is measured and no statistic is derived in t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +25,17 @@ TRIALS_FILE = "trials.jsonl"
 MANIFEST_FILE = "manifest.json"
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]  # within what 64 bits hold, also where some are added up
+# What a file may hold, so that nothing computed from it is beyond what an integer or a float of 64 bits holds.
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+Positive = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
+Amount = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Weight = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
+# What is wrong with a file of JSON that is none, or not of the type that it should be.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MOST_BYTES = 64 * 1024 * 1024  # of a line, or of a manifest
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,24 +43,24 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     strategy: str
     transport: str
-    connections: int
-    message_bytes: int
+    connections: Positive
+    message_bytes: Positive
     workload: str
-    warmup_s: float
-    duration_s: float
-    repeat: int
-    seed: int
-    depth: int = 1  # closed, stream: messages outstanding on each connection
-    planned_hz: float = 0.0  # open, idle: messages planned in a second, over all connections; idle: 0 is a closed loop
-    load_fraction: float = 0.0  # open: planned as this fraction of the closed loop's throughput, in place of planned_hz
+    warmup_s: Seconds
+    duration_s: Seconds
+    repeat: Count
+    seed: Count
+    depth: Positive = 1  # closed, stream: messages outstanding on each connection
+    planned_hz: Rate = 0.0  # open, idle: messages planned in a second, over all connections; idle: 0 is a closed loop
+    load_fraction: Rate = 0.0  # open: planned as this fraction of the closed loop's throughput, in place of planned_hz
     arrivals: str = "constant"  # constant, poisson
-    cap: int = 0  # open: messages outstanding at most, over all connections; 0 is no cap
-    silent: int = 0  # idle: connections that never send, beside the others
-    sizes: tuple[tuple[int, float], ...] = ()  # (bytes, weight) of each size; message_bytes is then their mean
-    ramp_s: float = 0.0  # the connections are opened evenly over so long
-    threads: int = 1  # of the load generator
-    trickle_bytes: int = 1  # slow: each connection writes, and reads, at most so many bytes ...
-    trickle_hz: float = 100.0  # ... so many times a second
+    cap: Count = 0  # open: messages outstanding at most, over all connections; 0 is no cap
+    silent: Count = 0  # idle: connections that never send, beside the others
+    sizes: tuple[tuple[Positive, Weight], ...] = ()  # (bytes, weight) of each size; message_bytes is then their mean
+    ramp_s: Seconds = 0.0  # the connections are opened evenly over so long
+    threads: Positive = 1  # of the load generator
+    trickle_bytes: Positive = 1  # slow: each connection writes, and reads, at most so many bytes ...
+    trickle_hz: Rate = 100.0  # ... so many times a second
     slo: str = ""  # a step of the search for the highest rate that holds this objective, such as "p99<5ms"
     python: str = ""  # the interpreter that runs the server, as the sweep names it; "" is the one that runs iobench
 
@@ -71,31 +83,31 @@ def _defaults() -> dict[str, Any]:
 class Load(msgspec.Struct, kw_only=True):
     """What the load generator saw in the measured window. Times are nanoseconds of CLOCK_MONOTONIC."""
 
-    opened_ns: int  # when the window opened and closed
-    closed_ns: int
-    connections: int  # connected and not yet failed when the window opened
-    planned: int  # messages = completed + sum(errors) + timed_out + unsent + in_flight
-    completed: int  # echoes verified within the window
-    errors: dict[str, int]  # by kind: refused, reset, closed, corrupt, short, ...
-    timed_out: int
-    unsent: int
-    in_flight: int
-    bytes_echoed: int
-    interval_ns: int
-    intervals: list[int]  # completions in each interval of the window
+    opened_ns: Count  # when the window opened and closed
+    closed_ns: Count
+    connections: Count  # connected and not yet failed when the window opened
+    planned: Count  # messages = completed + sum(errors) + timed_out + unsent + in_flight
+    completed: Count  # echoes verified within the window
+    errors: dict[str, Count]  # by kind: refused, reset, closed, corrupt, short, ...
+    timed_out: Count
+    unsent: Count
+    in_flight: Count
+    bytes_echoed: Count
+    interval_ns: Count
+    intervals: list[Count]  # completions in each interval of the window
     service_hdr: str  # HdrHistogram V2, compressed, base64: ns from the actual send to the last byte of the echo
-    cpu_user_ns: int  # of the load generator's process, within the window
-    cpu_system_ns: int
-    worker_busy: list[float]  # for each load thread, the share of the window that it was at work on a CPU
+    cpu_user_ns: Count  # of the load generator's process, within the window
+    cpu_system_ns: Count
+    worker_busy: list[Amount]  # for each load thread, the share of the window that it was at work on a CPU
     response_hdr: str = ""  # ns from the planned time to the last byte of the echo; "" where there is no plan
     lag_hdr: str = ""  # ns from the planned time to the actual send
     connect_hdr: str = ""  # churn: ns that connecting took
     interval_hdrs: list[str] = []  # for each interval: response times where there is a plan, else service times
-    offered_hz: float = 0.0  # messages planned within the window, by its length
+    offered_hz: Rate = 0.0  # messages planned within the window, by its length
     pacing: str = ""  # how planned times were waited for
-    rounds: int = 0  # burst
-    connects: int = 0  # churn
-    threads: int = 1
+    rounds: Count = 0  # burst
+    connects: Count = 0  # churn
+    threads: Positive = 1
 
 
 class Server(msgspec.Struct, kw_only=True):
@@ -112,19 +124,22 @@ class Server(msgspec.Struct, kw_only=True):
     (that threads could have run and had no CPU, summed over them), thread_demand_ns (the most that any one thread was
     on a CPU or waited for one: less than the window by what it slept);
 
-    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes.
+    at the end of the window: rss_bytes, rss_peak_bytes (since the process started), threads, descriptors, processes,
+    anon_bytes (heap and stacks: anonymous memory, what processes share divided among them);
+
+    before the first connection: anon_start_bytes (the same).
     """
 
-    pid: int
+    pid: Count
     implementation: str
     version: str
     gil: bool
-    cpus: list[int]  # that it was allowed to run on
-    opened_ns: int  # when the probes were read, at the window's start and at its end
-    closed_ns: int
-    metrics: dict[str, float]
+    cpus: list[Count]  # that it was allowed to run on
+    opened_ns: Count  # when the probes were read, at the window's start and at its end
+    closed_ns: Count
+    metrics: dict[str, Amount]
     missing: dict[str, str]  # metric -> why it could not be read
-    refused: dict[str, int]  # reason -> connections that the server refused
+    refused: dict[str, Count]  # reason -> connections that the server refused
     exit_code: int | None = None
     stderr_tail: str = ""
     jit: bool = False  # code is compiled as it runs
@@ -137,13 +152,25 @@ class Machine(msgspec.Struct, kw_only=True):
     it is the same time twice. Stolen is what the hypervisor gave to other guests while a CPU had work to do.
     """
 
-    server_idle_ns: float
-    server_steal_ns: float
-    load_cpus: list[int]
-    load_idle_ns: float
-    load_steal_ns: float
-    load_wait_ns: float | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
-    harness_ns: float = 0.0  # CPU time of the process that took the readings, from the first on
+    server_idle_ns: Amount
+    server_steal_ns: Amount
+    load_cpus: list[Count]
+    load_idle_ns: Amount
+    load_steal_ns: Amount
+    load_wait_ns: Amount | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
+    harness_ns: Amount = 0.0  # CPU time of the process that took the readings, from the first on
+
+
+class Network(msgspec.Struct, kw_only=True):
+    """What the kernel dropped while the connections were opened: TcpExt in /proc/net/netstat, of the whole namespace.
+
+    `listen_drops` are all SYNs and last ACKs of a handshake that a listener dropped; `listen_overflows` those of them
+    that found the queue of accept(2) full, `request_queue_drops` those that found the queue of handshakes full.
+    """
+
+    listen_overflows: int
+    listen_drops: int
+    request_queue_drops: int
 
 
 class LoadHost(msgspec.Struct, kw_only=True):
@@ -162,11 +189,11 @@ class LoadHost(msgspec.Struct, kw_only=True):
 class Timing(msgspec.Struct, kw_only=True):
     """Where the wall time of a trial went, in seconds."""
 
-    spawn_s: float
-    connect_s: float
-    warmup_s: float
-    window_s: float
-    teardown_s: float
+    spawn_s: Seconds
+    connect_s: Seconds
+    warmup_s: Seconds
+    window_s: Seconds
+    teardown_s: Seconds
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -177,16 +204,19 @@ class Record(msgspec.Struct, kw_only=True):
     status: Literal["ok", "failed", "unavailable"]
     reason: str = ""
     schema: int = SCHEMA
-    order: int = 0  # place in the order of execution
+    order: Count = 0  # place in the order of execution
     started: str = ""  # UTC, ISO 8601
     bottleneck: Literal["", "server", "client", "latency"] = ""
     flags: list[str] = []
-    planned_hz: float = 0.0  # the rate that was planned, also where the trial has it as a fraction; 0: there is no plan
+    planned_hz: Rate = 0.0  # the rate that was planned, also where the trial has it as a fraction; 0: there is no plan
     lower_bounds: list[str] = []  # percentiles, such as "p99.9", of which only a lower bound is known (flag "censored")
+    stops_at: int = 0  # connections that the server took before it refused the others for want of something; 0: all
     held: bool | None = None  # whether the trial's objective (slo) held; None where it has none or was not measured
+    source: str = ""  # of a comparison: its id in the run that it was taken from
     load: Load | None = None
     server: Server | None = None
     machine: Machine | None = None
+    network: Network | None = None
     timing: Timing | None = None
     server_host: str = ""  # the worker that the server ran on; "" where the run was on this machine alone
     load_hosts: list[LoadHost] = []  # where the load came from other machines
@@ -228,8 +258,8 @@ class Search(msgspec.Struct, kw_only=True):
     slo: str
     start: Trial  # the closed loop that the search started from; all but the workload is as in the steps
     steps: list[str]  # ids of the trials, in order
-    held_hz: float  # the highest rate that held; 0 where none did
-    missed_hz: float  # the lowest rate above it that did not hold; 0 where all held
+    held_hz: Rate  # the highest rate that held; 0 where none did
+    missed_hz: Rate  # the lowest rate above it that did not hold; 0 where all held
     finished: bool  # False where the run ended early: it goes on from here
     limit: Literal["", "server", "client", "latency"]  # the bottleneck at missed_hz
     reason: str = ""  # why there is no answer
@@ -241,6 +271,21 @@ class Host(msgspec.Struct, kw_only=True):
     name: str
     roles: list[str]  # server, load, or both
     facts: dict[str, Any]  # as a manifest's `host`
+
+
+class Compared(msgspec.Struct, kw_only=True):
+    """One of the runs that `iobench compare` put together. The others are compared with the first."""
+
+    label: str  # in brackets after the name of each of its strategies
+    run: str  # the name of its folder
+    created: str
+    sweep: str
+    host: dict[str, Any]
+    versions: dict[str, str]
+    interpreters: list[str]  # that its servers ran on
+    python: str = ""  # that all of its trials named, left out of their definitions where that is what runs differ in
+    trials: int = 0  # recorded
+    trials_planned: int = 0  # 0 where that isn't known
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -260,6 +305,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
     hosts: list[Host] = []  # those that took part, where the run was made on a cluster
+    compared: list[Compared] = []  # the runs that this is a comparison of; empty for a run
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -315,7 +361,7 @@ def read_run(folder: Path) -> Run:
     for number, line in _lines(trials):
         try:
             record = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             cut = not line.endswith(b"\n")  # the writer was killed
             notes.append(f"{trials}:{number} is left out: {'the line was cut off' if cut else error}")
             continue
@@ -329,10 +375,17 @@ def read_run(folder: Path) -> Run:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Read a file line by line: its lines that are not blank, with their numbers."""
+    """Read a file line by line: its lines that are not blank, with their numbers, cut after MOST_BYTES."""
     try:
         with path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+            for number in count(1):
+                line = rest = file.readline(MOST_BYTES)
+                while len(rest) == MOST_BYTES and not rest.endswith(b"\n"):
+                    rest = file.readline(MOST_BYTES)
+                if not line:
+                    return
+                if line.strip():
+                    yield number, line
     except FileNotFoundError:
         return
     except OSError as error:
@@ -343,10 +396,41 @@ def read_manifest(folder: Path) -> Manifest:
     """Read what a run folder says of itself. Raises BadInputError where it is none."""
     path = folder / MANIFEST_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(read_at_most(path, MOST_BYTES), type=Manifest)
+        for values in (
+            manifest.sweep,
+            manifest.host,
+            manifest.calibration,
+            manifest.lab,
+            manifest.why,
+            manifest.anatomy,
+        ):
+            _refuse_beyond_64_bits(values)
+        return manifest
     except FileNotFoundError:
         raise BadInputError(
             f"{folder} is not a run folder: it has no {MANIFEST_FILE}.", "iobench sweep makes a new run"
         ) from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path} can't be read: {error}.", "iobench sweep makes a new run") from None
+    except (OSError, *UNREADABLE) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInputError(f"{path} can't be read: {why}.", "iobench sweep makes a new run") from None
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """Read a file whole. Raises OSError, also where it is longer than that."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
+    return content
+
+
+def _refuse_beyond_64_bits(value: Any) -> None:
+    """Raise msgspec.ValidationError where a value of any form has a number that can't be computed with."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_beyond_64_bits(inner)
+    elif isinstance(value, (int, float)) and not -(1 << 63) <= value < 1 << 63:
+        raise msgspec.ValidationError("there is a number in it beyond what 64 bits hold")

@@ -5,6 +5,7 @@ How one trial is run is in trial.py, what the user sees meanwhile in progress.py
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from bench import host, interpreters, one_step
+from bench import descriptors, host, interpreters, one_step
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
@@ -25,6 +26,7 @@ from bench.progress import Progress
 from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
+    UNREADABLE,
     Host,
     Manifest,
     Record,
@@ -81,9 +83,9 @@ class Outcome:
         return 1 - self.measuring_s / self.wall_s if self.wall_s else 0.0
 
 
-def make_folder(results: Path, sweep: Sweep) -> Path:
-    """Make results/SWEEP-TIME, with a number behind it where that exists. Raises BadInputError."""
-    name = f"{sweep.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+def make_folder(results: Path, what: str) -> Path:
+    """Make results/WHAT-TIME, with a number behind it where that exists. Raises BadInputError."""
+    name = f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         results.mkdir(parents=True, exist_ok=True)
         for number in range(1, 1000):
@@ -96,7 +98,7 @@ def make_folder(results: Path, sweep: Sweep) -> Path:
     except OSError as error:
         raise BadInputError(
             f"No run folder can be made in {results}: {error.strerror}.",
-            f"iobench sweep {sweep.name} --results DIR, with a DIR that you may write to",
+            "--results DIR, with a DIR that you may write to",
         ) from None
     raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
 
@@ -145,7 +147,7 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNREADABLE):
             continue
     return None
 
@@ -164,7 +166,7 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout, h
         if not alike:
             manifest.calibration = manifest.lab = manifest.anatomy = None
     manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
-    folder = make_folder(results, sweep)
+    folder = make_folder(results, sweep.name)
     try:
         write_manifest(folder, manifest)
     except OSError as error:
@@ -208,6 +210,7 @@ def run_trials(
 
     The commands stand in for `python -m servers` and `python -m clients`.
     """
+    descriptors.raise_limit(plan.trials)
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 
@@ -237,11 +240,12 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
     be written.
     """
     outcome = Outcome()
-    records = {record.id: record for record in done}
+    records = {record.id: outlined(record) for record in done}
     for record in records.values():
         outcome.add(record)
-    one_step.clear(folder)
     try:
+        refuse_where_nothing_can_be_kept(folder)
+        one_step.clear(folder)
         with signals_interrupt_waits():
             stage.begin()
             began = time.monotonic()
@@ -253,8 +257,8 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
                     record = unrunnable(trial, plan, records) or stage.attempt(trial, planned_hz(trial, records))
                     record.order = order
                     keep(folder, record)
-                    records[record.id] = record
-                    outcome.add(record)
+                    records[record.id] = outlined(record)
+                    outcome.add(records[record.id])
                     if record.timing:
                         outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
                     progress.trial_ended(record)
@@ -267,6 +271,15 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
         stage.end()
     outcome.searches = note_answers(folder, plan, records)
     return outcome
+
+
+def outlined(record: Record) -> Record:
+    """What later trials and the summary need of a record: a run of days must not grow by what is on disk."""
+    load = record.load
+    if load is not None:
+        empty = dict.fromkeys(("service_hdr", "response_hdr", "lag_hdr", "connect_hdr"), "")
+        load = msgspec.structs.replace(load, intervals=[], interval_hdrs=[], **empty)
+    return msgspec.structs.replace(record, load=load, server=None, machine=None, network=None, timing=None)
 
 
 def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:
@@ -406,8 +419,16 @@ def keep(folder: Path, record: Record) -> None:
         raise _unwritable(folder / TRIALS_FILE, folder, error) from None
 
 
+def refuse_where_nothing_can_be_kept(folder: Path) -> None:
+    """Find out before anything is measured. Raises BadInputError."""
+    try:
+        (folder / TRIALS_FILE).open("ab").close()
+    except OSError as error:
+        raise _unwritable(folder / TRIALS_FILE, folder, error) from None
+
+
 def _unwritable(file: Path, folder: Path, error: OSError) -> BadInputError:
     return BadInputError(
         f"{file} can't be written: {error.strerror}. What is in it stays.",
-        f"make room, then: iobench sweep --resume {folder}",
+        one_step.remedy(error, folder, f"iobench sweep --resume {shlex.quote(str(folder))}"),
     )

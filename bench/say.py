@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 
 WIDTH = 80
 NO_BREAK = "\N{NO-BREAK SPACE}"  # a space at which no line ends
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but the end of a line and the tabulator
 
 
 def say(text: str, indent: str = "") -> None:
@@ -19,6 +21,11 @@ def complain(text: str) -> None:
     print(_wrapped(text), file=sys.stderr, flush=True)
 
 
+def plain(text: str) -> str:
+    """Text that does nothing to a terminal: control characters, in a name or a server's last words, are spelled out."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def _wrapped(text: str, indent: str = "") -> str:
-    lines = textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.fill(plain(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return lines.replace(NO_BREAK, " ")

@@ -28,6 +28,7 @@ from servers.transport import Address, bound_address, dial, listen, parse
 
 READY_PATIENCE_S = 10.0
 STOP_PATIENCE_S = 2.0
+STOP_PATIENCE_MORE_S = 3e-3  # for each connection above a thousand: as many threads or processes take long to end
 LAST_WORDS_PATIENCE_S = 1.0
 VISIT_PATIENCE_S = 0.5
 LOOPBACK = "127.0.0.1"
@@ -90,6 +91,7 @@ class RunningServer:
     foreign: bool = False
     clean_up: Callable[[], None] = lambda: None
     refused: dict[str, int] = field(default_factory=dict)
+    refused_are_all: bool = False  # it has told the final counts; until then each reason counts once
     ended: bool = False
 
     @property
@@ -114,6 +116,7 @@ class RunningServer:
                 self.refused.setdefault(said.reason, 1)
         elif isinstance(said, _Stopped):
             self.refused = dict(list(said.refused.items())[:MOST_REASONS])
+            self.refused_are_all = len(said.refused) <= MOST_REASONS
 
 
 def start_server(
@@ -191,16 +194,21 @@ def _visit(address: Address) -> None:
             os.close(channel.rfd)
 
 
-def stop_server(server: RunningServer) -> processes.Ending:
+def stop_patience_s(connections: int) -> float:
+    """How long a server that had so many connections may take to stop."""
+    return STOP_PATIENCE_S + STOP_PATIENCE_MORE_S * max(0, connections - 1000)
+
+
+def stop_server(server: RunningServer, connections: int = 0) -> processes.Ending:
     """End the server by SIGTERM, or SIGKILL where it takes too long, and read its last words.
 
-    One that was running before goes on, and what is returned of its ending means nothing.
+    It had so many `connections`. One that was running before goes on, and what is returned of its ending means nothing.
     """
     if server.child is None:
         server.status.close()
         server.clean_up()
         return processes.Ending(0, killed=False, stderr_tail="")
-    ending = processes.end(server.child, terminate=not server.ended, patience_s=STOP_PATIENCE_S)
+    ending = processes.end(server.child, terminate=not server.ended, patience_s=stop_patience_s(connections))
     deadline = time.monotonic() + LAST_WORDS_PATIENCE_S
     try:
         while not server.ended and time.monotonic() < deadline:

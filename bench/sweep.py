@@ -12,13 +12,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.errors import BadInputError, did_you_mean
+from bench.errors import BadInputError, did_you_mean, shown
 from bench.external import BadExternalError, External, read_externals, target
+from bench.record import read_at_most
 from bench.slo import BadObjectiveError, read_objective
 from bench.workloads import KINDS, Closed, Depth, NotAllowedError, Workload, read_workload
 
 SWEEPS = Path(__file__).with_name("sweeps")
 DEFAULT = "quick"
+MOST_BYTES = 1 << 20  # of a file
+TOO_DEEP = "has tables or lists within each other that are too many to be followed"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Transport = Literal["tcp", "unix", "pipe"]
@@ -99,13 +102,19 @@ ALLOWED = {
 def load_sweep(name_or_file: str) -> Sweep:
     """Read one of the sweeps that come with iobench, by name, or a file. Raises BadInputError."""
     path = find(name_or_file)
+    correct = f"correct {path}, then: iobench plan {path}"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path} is not TOML: {error}.", f"correct {path}, then: iobench plan {path}") from None
+        values = tomllib.loads(read_at_most(path, MOST_BYTES).decode())
+    except ValueError as error:  # TOML's own, those of UTF-8, and of a number with thousands of digits
+        raise BadInputError(f"{path} is not TOML: {error}.", correct) from None
     except OSError as error:
         raise BadInputError(f"{path} can't be read: {error.strerror}.", f"ls -l {path}") from None
-    return from_values(path.stem, values, str(path), path.parent)
+    except RecursionError:
+        raise BadInputError(f"{path} {TOO_DEEP}.", correct) from None
+    try:
+        return from_values(path.stem, values, str(path), path.parent)
+    except RecursionError:
+        raise BadInputError(f"{path} {TOO_DEEP}.", correct) from None
 
 
 def find(name_or_file: str) -> Path:
@@ -142,7 +151,7 @@ def from_values(name: str, values: dict[str, Any], where: str, folder: Path | No
         field = ALSO.get(key, key)
         if field not in TYPES:
             known = f"{did_you_mean(key, TYPES)}; allowed are: {', '.join(TYPES)}"
-            raise _complaint(where, f"there is no key {key!r}{known}")
+            raise _complaint(where, f"there is no key {shown(key)}{known}")
         if field in checked:
             both = " and ".join(other for other in values if ALSO.get(other, other) == field)
             raise _complaint(where, f"{both} are two names of one key")
@@ -152,7 +161,7 @@ def from_values(name: str, values: dict[str, Any], where: str, folder: Path | No
             raise _complaint(where, f"{key}: {error}") from None
         except (ValueError, OverflowError):  # msgspec.ValidationError is a ValueError
             allowed = ALLOWED[field] + (", each once" if field in AXES else "")
-            raise _complaint(where, f"{key} = {given!r} is not allowed; allowed: {allowed}") from None
+            raise _complaint(where, f"{key} = {shown(given)} is not allowed; allowed: {allowed}") from None
     if checked.get("slo") and checked.get("workloads", USUAL_LOAD) != USUAL_LOAD:
         raise _complaint(where, "a sweep with slo searches with a Poisson load of its own: leave workloads out")
     if not (checked.get("external") or checked.get("strategies", "all")):

@@ -7,8 +7,9 @@ are played on other machines is the affair of bench/cluster/. Neither the order 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -16,11 +17,13 @@ import msgspec
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.probes.machine import MachineProbe
+from bench.probes.memory import MemoryProbe
+from bench.probes.network import NetworkProbe
 from bench.probes.process import ProcessProbe
 from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
-from bench.record import Machine, Record, Server, Timing, Trial
-from bench.server import STOP_PATIENCE_S, RunningServer, ServerFailedError, stop_server
+from bench.record import Machine, Network, Record, Server, Timing, Trial
+from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
 from bench.slo import holds, read_objective
 
 NOTHING_COMPLETED = "no message was completed"
@@ -55,6 +58,8 @@ class Stopped(NamedTuple):
     faults: list[str]
     died: bool
     machine: Machine | None = None
+    network: Network | None = None
+    stops_at: int = 0
 
 
 class ServerRole(Protocol):
@@ -62,6 +67,9 @@ class ServerRole(Protocol):
 
     def start(self, trial: Trial) -> None:
         """Start it and wait until it is ready. Raises ServerFailedError, Interrupted."""
+
+    def connected(self) -> None:
+        """All connections are open."""
 
     def opened(self) -> None:
         """The window has opened: the probes take their first reading."""
@@ -86,14 +94,24 @@ class ServerAtHome:
     def __init__(self, start: Callable[[Trial], RunningServer]) -> None:
         self._start = start
         self.running: RunningServer | None = None
+        self._trial: Trial | None = None
         self._probe: ProcessProbe | Unwatched = Unwatched()
         self._metrics: dict[str, float] = {}
+        self._memory = MemoryProbe()
+        self._connecting = NetworkProbe()
+        self._network: Network | None = None
 
     def start(self, trial: Trial) -> None:
         """Start it. Raises ServerFailedError, Interrupted."""
-        self.running = self._start(trial)
+        self.running, self._trial = self._start(trial), trial
         self._probe = ProcessProbe() if self.running.child else Unwatched()
-        self._metrics = {}
+        self._memory, self._connecting = MemoryProbe(), NetworkProbe()
+        self._memory.start([self.running.pid] if self.running.child else [])
+        self._metrics, self._network = {}, None
+
+    def connected(self) -> None:
+        """Read what the kernel dropped while the connections were opened."""
+        self._network = self._connecting.stop()
 
     def opened(self) -> None:
         """Take the first reading."""
@@ -102,16 +120,22 @@ class ServerAtHome:
 
     def closed(self) -> None:
         """Take the second reading."""
-        self._metrics = self._probe.stop()
+        self._metrics = self._probe.stop() | self._memory.stop()
 
     def stop(self) -> Stopped:
         """End it."""
-        assert self.running is not None
+        assert self.running is not None and self._trial is not None
+        connections = connections_of(self._trial)
         died = self.running.ended
-        ending = stop_server(self.running)
+        ending = stop_server(self.running, connections)
         died = died or ending.unasked
-        about = describe_server(self.running, self._probe, self._metrics, ending)
-        return Stopped(about, server_faults(self.running, ending, died), died)
+        return Stopped(
+            describe_server(self.running, self._probe, self._metrics, ending, self._memory.missing),
+            server_faults(self.running, ending, died, connections),
+            died,
+            network=self._network,
+            stops_at=stops_at(self._trial, self.running),
+        )
 
 
 class LoadAtHome:
@@ -180,6 +204,10 @@ def carry_out(
     measured: Measured | None = None
     trouble = ""
 
+    def connected() -> None:
+        server.connected()
+        stopwatch.lap("connect_s")
+
     def opened() -> None:
         stopwatch.lap("warmup_s")
         server.opened()
@@ -189,7 +217,7 @@ def carry_out(
         stopwatch.lap("window_s")
 
     try:
-        measured = load.measure(trial, planned_hz, Watch(lambda: stopwatch.lap("connect_s"), opened, closed, tick))
+        measured = load.measure(trial, planned_hz, Watch(connected, opened, closed, tick))
     except LoadFailedError as error:
         trouble = str(error)
     finally:
@@ -199,10 +227,10 @@ def carry_out(
     if measured:
         record.load, record.load_hosts, record.overlap = measured.load, list(measured.hosts), measured.overlap
     record.machine = _both_sides(measured.machine if measured else None, stopped.machine)
-    record.server = stopped.server
+    record.server, record.network, record.stops_at = stopped.server, stopped.network, stopped.stops_at
     reasons = [
         *stopped.faults,
-        *load_faults(trial, measured, stopped.server.refused, "" if stopped.died else trouble),
+        *load_faults(trial, measured, stopped.server.refused, "" if stopped.died else trouble, record.stops_at),
     ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
@@ -226,16 +254,20 @@ def judge(record: Record) -> None:
         return
     if "cpu_ns" in server.metrics:
         record.bottleneck = validity.bottleneck(load, server, record.machine)
-    record.flags = validity.flags(record.trial, load, record.bottleneck)
+    record.flags = validity.flags(record.trial, load, record.bottleneck, record.network)
     record.lower_bounds = validity.lower_bounds(load)
     if record.trial.slo:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
 
 
 def describe_server(
-    server: RunningServer, probe: ProcessProbe | Unwatched, metrics: dict[str, float], ending: Ending
+    server: RunningServer,
+    probe: ProcessProbe | Unwatched,
+    metrics: dict[str, float],
+    ending: Ending,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> Server:
-    """Everything that is recorded of the server."""
+    """Everything that is recorded of the server; `missing` is what other probes than `probe` could not read."""
     return Server(
         pid=server.pid,
         implementation=server.implementation,
@@ -245,7 +277,7 @@ def describe_server(
         opened_ns=probe.opened_ns,
         closed_ns=probe.closed_ns,
         metrics=metrics,
-        missing=probe.missing,
+        missing={**probe.missing, **missing},
         refused=server.refused,
         exit_code=ending.exit_code if server.child else None,
         stderr_tail=ending.stderr_tail,
@@ -253,17 +285,33 @@ def describe_server(
     )
 
 
-def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str]:
-    """What was wrong with the server's end, in words; a clean end is exit code 0 soon after SIGTERM.
+def connections_of(trial: Trial) -> int:
+    """All connections of a trial, those that say nothing among them."""
+    return trial.connections + trial.silent
 
-    How a server that is not ours ends at SIGTERM is its own affair.
+
+def stops_at(trial: Trial, server: RunningServer) -> int:
+    """How many connections a server took that refused the others for want of something; 0 where it took all or none.
+
+    Under churn there is no such number: the connections come one after the other.
+    """
+    if not server.refused_are_all or not server.refused or trial.workload == "churn":
+        return 0
+    return max(0, connections_of(trial) - sum(server.refused.values()))
+
+
+def server_faults(server: RunningServer, ending: Ending, died: bool, connections: int = 0) -> list[str]:
+    """What was wrong with the end of a server of so many connections, in words.
+
+    A clean end is exit code 0 soon after SIGTERM. How a server that is not ours ends is its own affair.
     """
     if server.foreign and not died:
         return []
     if ending.stopped:
         return ["a signal had stopped the server, so that it did nothing, and it had to be killed"]
     if ending.killed:
-        return [f"the server did not stop within {STOP_PATIENCE_S:g} s of SIGTERM and had to be killed"]
+        patience_s = stop_patience_s(connections)
+        return [f"the server did not stop within {patience_s:g} s of SIGTERM and had to be killed"]
     if died:
         return [f"the server ended in mid-trial, {how_it_ended(ending)}"]
     if ending.exit_code != 0:
@@ -271,30 +319,43 @@ def server_faults(server: RunningServer, ending: Ending, died: bool) -> list[str
     return []
 
 
-def load_faults(trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str) -> list[str]:
+def load_faults(
+    trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str, stopped_at: int = 0
+) -> list[str]:
     """What was wrong in the eyes of the load generator, in words."""
     faults = [trouble] if trouble else []
     missing = measured.refused if measured else 0
     if missing or refused:
-        why = "; ".join(refused) or "the server gave no reason"
-        total = trial.connections + trial.silent
-        faults.append(f"{max(missing, sum(refused.values()))} of {total} connections refused ({why})")
+        faults.append(_unopened(connections_of(trial), measured, refused, stopped_at))
     if measured is None:
         return faults
     load = measured.load
     errors = {kind: number for kind, number in load.errors.items() if number}
+    late = load.timed_out - max(0, missing - errors.get("refused", 0))  # besides connections that were late themselves
     if missing or refused:
         errors.pop("refused", None)
     if errors:
         faults.append("errors: " + ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items())))
     faults += measured.faults
-    if load.timed_out:
-        faults.append(f"{load.timed_out} messages timed out")
+    if late > 0:
+        faults.append(f"{late} messages timed out")
     if not load.completed:
         faults.append(NOTHING_COMPLETED)
     if quiet_s := validity.quiet_s(load):
         faults.append(f"no echo came in the last {quiet_s:.1f} s of the window")
     return faults
+
+
+def _unopened(total: int, measured: Measured | None, refused: dict[str, int], stopped_at: int) -> str:
+    """How many of so many connections there were not, and why; until a server has ended it tells no more than one."""
+    missing = measured.refused if measured else 0
+    if not refused and measured and measured.reason:
+        return f"{missing} of {total} connections could not be opened ({measured.reason})"
+    told = sum(refused.values())
+    at_least = "at least " if refused and not stopped_at and missing < told else ""
+    why = "; ".join(refused) or "the server gave no reason"
+    text = f"{at_least}{max(missing, told)} of {total} connections refused ({why})"
+    return f"{text}: it stops at {stopped_at}" if stopped_at else text
 
 
 def utc_now() -> str:

@@ -7,7 +7,6 @@ Nothing is drawn or marked up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,11 +26,15 @@ FLAGS = {
     "unsteady": "Throughput or response times drifted within the window: one figure does not describe it.",
     "censored": "Messages were still waited for when the window closed. The percentiles that they reach into are lower "
     "bounds, shown with ≥.",
+    "syn_drops": "A queue of connections overflowed while they were being opened, and the kernel dropped handshakes: "
+    "they are tried again a second later or more, and a client may believe in a connection that the server has not "
+    "seen. A longer ramp_s or a higher net.core.somaxconn helps. The counters are those of the network namespace.",
     "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "
     "care, and take no absolute figure from here.",
     "too_few": f"Fewer than {samples_needed(0.99)} messages: not even p99 can be told.",
 }
 STEAL_NOTED = 0.01  # of a window
+MOST_PAIRED = 400  # repeats of a case that are compared with each other
 
 
 class Flagged(NamedTuple):
@@ -103,8 +106,16 @@ def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.floa
     good = trials[(trials["status"] == "ok") & (trials[metric] > 0)]
     if metric == RATE.name:
         good = good[~good["planned"].astype(bool)]
-    pairs = [pair for _, rows in good.groupby([*CASE, "host"]) for pair in combinations(rows[metric].tolist(), 2)]
-    return np.array([max(pair) / min(pair) - 1 for pair in pairs])
+    found = [_of_pairs(values.to_numpy()) for _, values in good.groupby([*CASE, "host"])[metric]]
+    return np.concatenate(found) if found else np.array([])
+
+
+def _of_pairs(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """By what share the larger is above the smaller; of many values, those at even distances."""
+    values = values[:: -(-len(values) // MOST_PAIRED) or 1]
+    one, other = np.triu_indices(len(values), 1)
+    pairs = np.stack([values[one], values[other]])
+    return np.asarray(pairs.max(axis=0) / pairs.min(axis=0) - 1)
 
 
 def _percent(share: float) -> str:
@@ -139,20 +150,14 @@ def _stolen_share(record: Record) -> float | None:
 
 def machine(host: Mapping[str, Any]) -> list[str]:
     """Say of the machine what figures depend on most."""
-
-    def known(name: str) -> str:
-        value = host.get(name)
-        return "" if value in (None, "", [], {}, "unknown") else str(value)
-
     sentences = []
-    if cpu := known("cpu_model"):
+    if cpu := _known(host, "cpu_model"):
         cores = host.get("physical_cores")
         sentences.append(f"CPU: {cpu}" + (f", {counted(cores, 'core')}." if isinstance(cores, int) else "."))
-    if known("virtualization") not in ("", "none"):
-        sentences.append(f"A virtual machine ({known('virtualization')}): its host may do other work meanwhile.")
-    governors = {*known("governor").split(", ")} - {"", "unknown", "performance"}
-    if governors:
-        sentences.append(f"The CPU frequency governor is {joined(sorted(governors))}: clocks may vary.")
+    if (kind := _known(host, "virtualization")) not in ("", "none"):
+        sentences.append(f"A virtual machine ({kind}): its host may do other work meanwhile.")
+    if slow := _governors(host):
+        sentences.append(f"The CPU frequency governor is {joined(slow)}: clocks may vary.")
     return sentences
 
 
@@ -172,50 +177,89 @@ def company(hosts: Sequence[Host]) -> list[str]:
     return sentences + [f"A machine differs: {what}." for what in differences(alike)]
 
 
+def _known(host: Mapping[str, Any], name: str) -> str:
+    value = host.get(name)
+    return "" if value in (None, "", [], {}, "unknown") else str(value)
+
+
+def _governors(host: Mapping[str, Any]) -> list[str]:
+    """Those that don't keep the clock at its highest."""
+    return sorted({*_known(host, "governor").split(", ")} - {"", "unknown", "performance"})
+
+
 # --- all of it in short
 
 
 def in_short(
     trials: pd.DataFrame, records: Iterable[Record], claims: Sequence[Claimed], host: Mapping[str, Any]
-) -> str:
-    """Say in a sentence how far the run can be trusted; nothing where no trial succeeded."""
+) -> list[tuple[str, str]]:
+    """Say how far the run can be trusted: what it is about, and a sentence, also where a fact is not known.
+
+    Nothing where no trial succeeded.
+    """
     good = trials[trials["status"] == "ok"]
     if good.empty:
-        return ""
-    parts = [_calibrated_in_short(claims)]
-    bound, flags = int(good["client_bound"].sum()), int((good["flags"] != "").sum())
-    parts.append(
-        f"the client was the limit in {f'{bound:,}' if bound else 'none'} of {counted(len(good), 'good trial')}"
-    )
-    if flags > bound:
-        parts.append(f"{flags:,} have a flag")
-    if bad := len(trials) - len(good):
-        parts.append(f"{bad:,} failed or could not be run")
-    gaps = _gaps(trials, RATE.name)
-    if len(gaps):
-        parts.append(f"two repeats of a case differ by {_percent(np.median(gaps))} in throughput (median)")
-    shares = [share for record in records if (share := _stolen_share(record)) is not None]
-    if shares:
-        most = max(shares)
-        took = f"up to {_percent(most)}" if most >= STEAL_NOTED else "less than 1 %"
-        parts.append(f"a hypervisor took {took} of the CPU time of a trial")
-    parts.append(_machine_in_short(host))
-    text = "; ".join(filter(None, parts))
-    return f"{text[0].upper()}{text[1:]}."
+        return []
+    return [
+        ("Load generator", _calibrated_in_short(claims)),
+        ("Trials", _trials_in_short(trials, good)),
+        ("Limit", _limit_in_short(good)),
+        ("Noise", _noise_in_short(trials)),
+        ("Stolen time", steal(records)),
+        ("Machine", _machine_in_short(host)),
+    ]
 
 
 def _calibrated_in_short(claims: Sequence[Claimed]) -> str:
-    passed = sum(row.verdict == "passed" for row in claims)
     if not claims:
-        return "the load generator was not calibrated on this machine"
-    return f"the load generator proved {passed} of {counted(len(claims), 'claim')} about itself on this machine"
+        return "Not calibrated on this machine; `iobench calibrate` does it in a few minutes."
+    wrong = [row.claim for row in claims if row.verdict != "passed"]
+    text = f"Proved {len(claims) - len(wrong)} of {counted(len(claims), 'claim')} about itself on this machine"
+    return f"{text}; not {joined(wrong)}." if wrong else f"{text}."
+
+
+def _trials_in_short(trials: pd.DataFrame, good: pd.DataFrame) -> str:
+    flags, bad = int((good["flags"] != "").sum()), len(trials) - len(good)
+    text = f"{len(good):,} of {len(trials):,} good, {f'{flags:,}' if flags else 'none'} of them with a flag"
+    return f"{text}; {bad:,} failed or could not be run." if bad else f"{text}."
+
+
+def _limit_in_short(good: pd.DataFrame) -> str:
+    bound = int(good["client_bound"].sum())
+    if bound:
+        return (
+            f"In {bound:,} of {counted(len(good), 'good trial')} the client, not the server, was the limit: there "
+            "throughput is a lower bound."
+        )
+    if (good["bottleneck"] == "").all():
+        return "Whether server or client was the limit is not known."
+    return "In no good trial was the client the limit."
+
+
+def _noise_in_short(trials: pd.DataFrame) -> str:
+    """The median of what repeats differ by, and what 95 % of them stay below."""
+    names = {RATE.name: "throughput", P99.name: "p99 latency"}
+    gaps = {name: found for metric, name in names.items() if len(found := _gaps(trials, metric))}
+    if not gaps:
+        return "Nothing was repeated: what is noise, and what a difference, can't be told."
+    middle, most = ({name: _percent(np.quantile(of, at)) for name, of in gaps.items()} for at in (0.5, 0.95))
+    return (
+        f"Two repeats of one case differ by {joined([f'{share} in {name}' for name, share in middle.items()])} (median "
+        f"of all pairs; 95 % of them by less than {joined(list(most.values()))}). That is chance, not strategy."
+    )
 
 
 def _machine_in_short(host: Mapping[str, Any]) -> str:
-    cores, kind = host.get("physical_cores"), str(host.get("virtualization") or "")
-    parts = [counted(cores, "core")] if isinstance(cores, int) else []
-    parts += [f"a virtual machine ({kind})"] if kind not in ("", "none", "unknown") else []
-    return f"all of it on {' of '.join(parts)}" if parts else ""
+    cores, cpu = host.get("physical_cores"), _known(host, "cpu_model")
+    kind = _known(host, "virtualization")
+    parts = [cpu] if cpu else []
+    parts += [counted(cores, "core")] if isinstance(cores, int) else []
+    parts += [f"a virtual machine ({kind}), whose host may do other work meanwhile"] if kind not in ("", "none") else []
+    parts += [f"frequency governor {joined(slow)}: clocks may vary"] if (slow := _governors(host)) else []
+    if not parts:
+        return "Nothing is known of it."
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 # --- the calibration

@@ -12,7 +12,7 @@ from typing import Literal
 
 from bench.histograms import decode, quantiles_us
 from bench.metrics import PERCENTILES
-from bench.record import Load, Machine, Server, Trial
+from bench.record import Load, Machine, Network, Server, Trial
 from bench.stats import samples_needed
 
 SERVER_BOUND = 0.95  # of the CPU time that the server's threads were allowed
@@ -84,13 +84,14 @@ def lost_ns(left_ns: float, wanted_ns: float, steal_ns: float) -> float:
     return max(0.0, min(left_ns, max(0.0, wanted_ns) + steal_ns))
 
 
-def flags(trial: Trial, load: Load, limit: Bottleneck) -> list[str]:
+def flags(trial: Trial, load: Load, limit: Bottleneck, network: Network | None = None) -> list[str]:
     """What to bear in mind about a measurement."""
     found = {
         "client_bound": limit == "client",
         "lagging_schedule": lagging(trial, load),
         "unsteady": unsteady(load),
         "censored": bool(lower_bounds(load)),
+        "syn_drops": trial.transport == "tcp" and network is not None and network.listen_drops > 0,
     }
     return [name for name, holds in found.items() if holds]
 

@@ -33,7 +33,9 @@ class Job:
     cap: int = 0  # open: messages outstanding at most, over all connections; 0 is no cap
     silent: int = 0  # idle: connections that never send, beside the others
     sizes: list[list[float]] = field(default_factory=list)  # [bytes, weight] of each size; [] is message_bytes alone
-    ramp_s: float = 0.0  # the connections are opened evenly over so long
+    ramp_s: float = 0.0  # the connections are opened evenly over so long ...
+    connect_s: float = 0.0  # ... and all of them within so long beyond that; 0 is timeout_s
+    hold_s: float = 1.0  # for a worker: the load stays on after the window until it is told to stop, at most so long
     threads: int = 1  # each with its own epoll and its share of the connections
     trickle_bytes: int = 1  # slow: each connection writes, and reads, at most so many bytes ...
     trickle_hz: float = 100.0  # ... so many times a second
@@ -55,6 +57,8 @@ class Job:
         _require(0 <= self.warmup_s <= 1e6, "warmup_s must not be below 0")
         _require(0 < self.timeout_s <= 1000, "timeout_s must be above 0 and at most 1,000")
         _require(0 <= self.ramp_s <= 1e6, "ramp_s must not be below 0")
+        _require(0 <= self.connect_s <= 1e6, "connect_s must not be below 0")
+        _require(0 <= self.hold_s <= 1e6, "hold_s must not be below 0")
         _require(1 <= self.threads <= 1024, "threads must be between 1 and 1,024")
         _require(self.threads <= self.connections, "there can't be more threads than connections")
         self._check_workload()

@@ -8,6 +8,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from clients.job import Job, JobError
@@ -23,6 +25,10 @@ _LOOK_S = 0.05  # between two looks at `ended` while a ramp goes on
 _PORTS_EACH = 10_000
 _MORE_SOURCES = 250  # loopback addresses to come from, besides the one that the kernel chooses
 _IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 3.12
+# A TCP server's queue of connections that it has not accepted yet: how many may wait there, and after how many new ones
+# that is looked up. A SYN that finds the queue full is dropped, and tried again by the kernel a second later.
+_QUEUED_MOST = 1024
+_LOOK_EVERY = 128
 
 
 class Connected(NamedTuple):
@@ -36,13 +42,16 @@ class Connected(NamedTuple):
 
 
 def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
-    """Open the job's connections, evenly over `ramp_s`, all of them in `timeout_s` beyond that.
+    """Open the job's connections, evenly over `ramp_s`, all of them in `connect_s` beyond that.
 
-    Churn opens its own, all the time: for it one is opened and closed again, to see who is there. `ended` is asked now
-    and then whether to leave it at those opened so far. Raises JobError if this machine can't open that many.
+    A TCP server on this machine that accepts more slowly is waited for: its queue must not overflow. Churn opens its
+    own, all the time: for it one is opened and closed again, to see who is there. `ended` is asked now and then whether
+    to leave it at those opened so far. Raises JobError if this machine can't open that many.
     """
     _raise_descriptor_limit()
+    most_queued = min(_QUEUED_MOST, max(1, _longest_queue() // 2))
     start = time.monotonic()
+    deadline = start + job.ramp_s + (job.connect_s or job.timeout_s)
     address = parse(job.address)
     wanted = 1 if job.workload == "churn" else job.connections + job.silent
     channels: list[Ends] = []
@@ -55,8 +64,10 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
                 break
             if number and number % _PORTS_EACH == 0:
                 _move_on(address, sources)
+            if number and number % min(_LOOK_EVERY, most_queued) == 0:
+                _await_acceptance(address, most_queued, deadline, ended)
             try:
-                channels.append(_open(address, start + job.ramp_s + job.timeout_s, sources))
+                channels.append(_open(address, deadline, sources))
             except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
                 if isinstance(error, OSError) and error.errno in _EXHAUSTED:
                     raise JobError(_no_room(wanted, error)) from None
@@ -89,6 +100,41 @@ def _await_turn(due_s: float, ended: Callable[[], bool]) -> bool:
             return False
         time.sleep(min(left_s, _LOOK_S))
     return True
+
+
+def _await_acceptance(address: Address, most: int, deadline_s: float, ended: Callable[[], bool]) -> None:
+    """Wait until no more than so many are in the queue of a TCP server on this machine; no other is waited for."""
+    if address.transport != "tcp" or not (address.place == "::1" or _ip_of(address).startswith("127.")):
+        return
+    while queued(address.port) > most and time.monotonic() < deadline_s and not ended():
+        time.sleep(0.001)
+
+
+def _longest_queue() -> int:
+    """The most that listen(2) allows any queue here."""
+    try:
+        return int(Path("/proc/sys/net/core/somaxconn").read_bytes())
+    except (OSError, ValueError):
+        return 2 * _QUEUED_MOST
+
+
+def queued(port: int) -> int:
+    """How many connections wait for accept(2) on a TCP port of this machine; 0 where that can't be told.
+
+    In /proc/net/tcp the receive queue of a listener (state 0A) is that number. Listeners come first, so that a file of
+    ten thousand connections is not read to its end.
+    """
+    found, local = 0, b":%04X" % port
+    for name in ("tcp", "tcp6"):
+        with suppress(OSError), Path("/proc/net", name).open("rb", buffering=4096) as rows:
+            next(rows, None)  # the heading
+            for row in rows:
+                fields = row.split()
+                if fields[3] != b"0A":
+                    break
+                if fields[1].endswith(local):
+                    found += int(fields[4].partition(b":")[2], 16)
+    return found
 
 
 def _open(address: Address, deadline_s: float, sources: list[str]) -> Ends:

@@ -5,7 +5,7 @@
     {"go": "ID"}
 
     {"event": "ready", "pid": 1}
-    {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "connect_ns": 1}
+    {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "reason": "", "connect_ns": 1}
     {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
     {"event": "window_closed", "job": "ID", "monotonic_ns": 1}
     {"event": "result", "job": "ID", "load": {...}}
@@ -13,7 +13,7 @@
 
 Ready means that everything is compiled. A job with "hold": true waits with its connections open until its go, for 60 s
 at most, so that several load processes can start together. Once the window is closed the load stays on until the stop,
-for 1 s at most, so that whoever watches the server can read its counters under load; a result means that all
+for `hold_s` at most, so that whoever watches the server can read its counters under load; a result means that all
 connections are closed. A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and
 so does SIGTERM. SIGINT is ignored: in a terminal it reaches the whole group, and what is to be done about it is the
 runner's decision.
@@ -37,7 +37,6 @@ from clients.job import JobError, read_job
 from clients.opening import connect
 from clients.session import run, warm_up_code
 
-HOLD_S = 1.0
 GO_PATIENCE_S = 60.0
 
 
@@ -59,7 +58,7 @@ class Inbox:
             line = self._lines.popleft()
             try:
                 fields = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return f"a line is not JSON: {error}"
             if not isinstance(fields, dict):
                 return "a line is not a JSON object"
@@ -71,7 +70,7 @@ class Inbox:
         while select.select([self._fd], [], [], 0)[0]:
             self._receive()
         for line in list(self._lines):
-            with suppress(ValueError):  # next_job will report it
+            with suppress(ValueError, RecursionError):  # next_job will report it
                 if json.loads(line) == {"stop": job}:
                     self._lines.remove(line)
                     self._stopped = True
@@ -82,7 +81,7 @@ class Inbox:
         deadline = time.monotonic() + GO_PATIENCE_S
         while not self.told_to_stop(job):
             for line in list(self._lines):
-                with suppress(ValueError):
+                with suppress(ValueError, RecursionError):
                     if json.loads(line) == {"go": job}:
                         self._lines.remove(line)
                         return True
@@ -140,6 +139,7 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int
         job=job_id,
         connections=len(connected.channels),
         refused=connected.failed.total(),
+        reason=connected.reason,
         connect_ns=connected.connect_ns,
     )
     if held and not inbox.await_go(job_id):
@@ -151,7 +151,7 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int
         connected,
         say=lambda event, at_ns: say(event, job=job_id, monotonic_ns=at_ns),
         ended=lambda: inbox.told_to_stop(job_id),
-        hold_s=HOLD_S,
+        hold_s=job.hold_s,
         cpus=cpus,
     )
     say("result", job=job_id, load=asdict(load))

@@ -24,6 +24,9 @@ BACKLOG = 4096
 # What accept() says when there is no descriptor, or no memory, left for one more connection.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+# The limits behind two of these.
+LIMITS = {errno.EMFILE: " (RLIMIT_NOFILE, ulimit -n)", errno.ENFILE: " (fs.file-max)"}
+
 
 class Stop(SystemExit):
     """Raised in the main thread by SIGTERM: it ends `serve` wherever it is.
@@ -209,4 +212,5 @@ def _reserve_descriptor() -> Optional[int]:
 
 
 def _reason(error: OSError) -> str:
-    return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {os.strerror(error.errno or 0)}"
+    number = error.errno or 0
+    return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}{LIMITS.get(number, '')}"

@@ -31,6 +31,7 @@ from typing import Callable, NoReturn, Set
 
 from servers.contract import Channel, Listener, Strategy
 from servers.iterative import echo
+from servers.limits import why_no_more
 
 # Those that the parent handles: two end it, and one tells that a child has ended.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -50,7 +51,7 @@ def serve(listener: Listener) -> None:
             try:
                 start(children, partial(serve_one, channel, listener, inherited))
             except OSError as error:  # EAGAIN: RLIMIT_NPROC or the cgroup's pids.max; ENOMEM
-                listener.refuse(channel, str(error))
+                listener.refuse(channel, why_no_more(str(error)))
             else:
                 channel.close()
     finally:

@@ -18,6 +18,7 @@ import threading
 
 from servers.contract import Listener, Strategy
 from servers.iterative import echo
+from servers.limits import why_no_more
 
 
 def serve(listener: Listener) -> None:
@@ -29,7 +30,7 @@ def serve(listener: Listener) -> None:
         try:
             threading.Thread(target=echo, args=(channel,), daemon=True).start()
         except RuntimeError as error:  # EAGAIN from clone(2): RLIMIT_NPROC, the cgroup's pids.max, or memory
-            listener.refuse(channel, str(error))
+            listener.refuse(channel, why_no_more(str(error)))
 
 
 STRATEGIES = (

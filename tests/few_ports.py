@@ -29,9 +29,12 @@ SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40  # netdevice(7)
 ENOUGH = 11 * len(PORTS)
 
 
-def limit() -> None:
+def raise_loopback() -> None:
     with socket.socket() as sock:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP | IFF_RUNNING))
+
+
+def limit() -> None:
     settings = Path("/proc/sys/net/ipv4")
     (settings / "ip_local_port_range").write_text(f"{PORTS[0]} {PORTS[-1]}")
     (settings / "tcp_tw_reuse").write_text("0")
@@ -39,6 +42,7 @@ def limit() -> None:
 
 
 def main(place: str) -> None:
+    raise_loopback()
     limit()
     with listen(parse(place)) as sock:
         source = listener(sock, "tcp")

@@ -144,6 +144,8 @@ class Peer:
     fault: Fault = echo
     at: int = 5  # the message of a connection, from 0, that the fault befalls
     on: tuple[int, ...] | None = None  # the connections, in order of arrival; None is all of them
+    from_there_on: bool = False  # the fault befalls all messages after that one, too
+    greeting: bytes = b""  # what it says unasked, to whoever connects
     accepted: int = 0
     wrongs: int = 0
     echoed: int = 0
@@ -167,11 +169,12 @@ class Peer:
     def _talk(self, talk: Talk, wrong: bool) -> None:
         number = 0
         try:
+            talk.send(self.greeting)
             while talk.open:
                 message = talk.receive(self.message_bytes)
                 if not message:
                     return
-                if wrong and number == self.at:
+                if wrong and (number == self.at or (self.from_there_on and number > self.at)):
                     self.wrongs += 1
                     self.fault(talk, message)
                 else:

@@ -101,6 +101,8 @@ def server(rate_hz: float, cpu_us: float, user_share: float, threads: int = 1, *
             "switches_involuntary": rate_hz * 0.01,
             "rss_peak_bytes": 14e6 + 9e4 * threads,
             "rss_bytes": 13e6 + 9e4 * threads,
+            "anon_start_bytes": 6e6,
+            "anon_bytes": 6e6 + 9e4 * threads,
             "threads": threads,
             "descriptors": 8,
         },

@@ -194,6 +194,7 @@ def test_every_metric_of_a_whole_record_is_estimated() -> None:
         planned,
         record(load=churn_load(1e5), workload="churn"),
         record(load=stream_load(900), workload="stream"),
+        record(connections=1000),
     ):
         found |= set(analyse(Run(folder=Path("run"), manifest=about, records=[one])).estimates["metric"])
     assert found == {metric.name for metric in METRICS}

@@ -1,7 +1,8 @@
-"""Exports of a run, read back by HdrHistogram's own reader, and the command that makes them."""
+"""What holds for every format of an export, the command, and HdrHistogram's formats, read by its own reader."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,10 +12,20 @@ from pathlib import Path
 import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
-from synthetic import load_sweep, manifest, open_load, open_record, record, sweep, unmeasured, write_run
+from synthetic import (
+    load_sweep,
+    manifest,
+    open_load,
+    open_record,
+    record,
+    sweep,
+    unmeasured,
+    workloads,
+    write_run,
+)
 
 from bench.errors import BadInputError
-from bench.export import export, formats
+from bench.export import export, find, names
 from bench.record import Record, Run, read_run
 
 
@@ -37,10 +48,23 @@ def read_distribution(path: Path) -> list[tuple[float, float, int]]:
     return [(float(line[0]), float(line[1]), int(line[2])) for line in lines]
 
 
+FOLDERS = {"hgrm", "github-action-benchmark"}
+FORMATS = [
+    *("bmf", "csv", "github-action-benchmark", "hgrm", "hlog", "junit", "openmetrics", "parquet", "pyperf"),
+    "pytest-benchmark",
+]
+READERS = {"parquet": "pyarrow"}  # and writers
+
+
+def needs_its_library(to: str) -> None:
+    if to in READERS:
+        pytest.importorskip(READERS[to])
+
+
 def test_every_module_of_the_package_is_a_format() -> None:
     here = {path.stem for path in Path(sys.modules["bench.export"].__path__[0]).glob("[!_]*.py")}
-    assert set(formats()) == here == {"hgrm", "hlog"}
-    assert all(found.name == name and found.summary for name, found in formats().items())
+    assert names() == FORMATS == sorted(stem.replace("_", "-") for stem in here)
+    assert all(find(name).name == name and find(name).summary for name in names())
 
 
 # --- hlog
@@ -162,11 +186,46 @@ def test_a_run_without_histograms_is_bad_input(tmp_path: Path, to: str) -> None:
 
 
 def test_a_format_that_there_is_not_is_bad_input_that_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="there are: hgrm, hlog"):
+    with pytest.raises(BadInputError, match="there are: bmf, csv, github-action-benchmark, hgrm, hlog"):
         export(run_of(tmp_path, record()), "xlsx")
 
 
-@pytest.mark.parametrize("to", ["hlog", "hgrm"])
+def test_a_mistyped_format_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="did you mean 'parquet'"):
+        export(run_of(tmp_path, record()), "parket")
+
+
+@pytest.mark.parametrize("to", [name for name in FORMATS if name not in ("hgrm", "hlog", "junit", "openmetrics")])
+def test_a_run_in_which_nothing_succeeded_is_bad_input_where_a_format_can_not_say_so(tmp_path: Path, to: str) -> None:
+    with pytest.raises(BadInputError, match="succeeded"):
+        export(run_of(tmp_path, unmeasured("poll", 1, 0, "failed", "it died")), to)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_the_same_run_gives_the_same_bytes_and_leaves_nothing_half_written(tmp_path: Path, to: str) -> None:
+    needs_its_library(to)
+    written = [export(run_of(tmp_path, *sweep(repeats=2)), to, tmp_path / name) for name in ("one", "two")]
+    contents = [[path.read_bytes() for path in paths] for paths in written]
+    assert contents[0] == contents[1]
+    assert all(contents[0])
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_names_may_be_anything(tmp_path: Path, to: str) -> None:
+    needs_its_library(to)
+    odd = ['"quoted", and, <tagged> & more', "two\nlines", "back\\slash", "tab\there", "ünïcödé 🚀", "\x1b[31mred"]
+    assert export(run_of(tmp_path, *(record(name) for name in odd)), to)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_any_workload_and_search_can_be_exported(tmp_path: Path, to: str) -> None:
+    needs_its_library(to)
+    assert export(run_of(tmp_path, *workloads(), *load_sweep(repeats=1)), to)
+
+
+@pytest.mark.parametrize("to", ["hlog", "hgrm", "csv"])
 def test_a_path_that_can_not_be_written_is_bad_input(tmp_path: Path, to: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="can't be written"):
@@ -188,7 +247,52 @@ def test_the_command_exports_a_run_folder_and_prints_what_it_wrote(tmp_path: Pat
 def test_the_command_writes_where_it_is_told(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [record()])
     target = tmp_path / "elsewhere.hlog"
-    command = [sys.executable, "-m", "bench", "export", str(folder), "--to", "hlog", "--out", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = iobench("export", folder, "--to", "hlog", "--out", target)
     assert done.stdout.strip() == str(target)
     assert len(list(read_log(target))) == 1
+
+
+def iobench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+
+
+def test_a_dash_writes_the_file_to_standard_output_and_nothing_else(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [record()])
+    done = iobench("export", folder, "--to", "csv", "--out", "-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("run,strategy,") and "rate_hz" in done.stdout
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "trials.jsonl"}
+
+
+@pytest.mark.parametrize("to", sorted(FOLDERS))
+def test_a_folder_of_files_can_not_go_to_standard_output(tmp_path: Path, to: str) -> None:
+    done = iobench("export", write_run(tmp_path / "run", [record()]), "--to", to, "--out", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "standard output" in done.stderr.replace("\n", " ") and f"--to {to} --out" in done.stderr
+
+
+def test_a_device_or_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert export(run_of(tmp_path, record()), "csv", fifo) == [fifo]
+        assert os.read(reader, 1 << 16).startswith(b"run,strategy,")
+    finally:
+        os.close(reader)
+    assert fifo.is_fifo()
+
+
+def test_without_a_format_the_command_lists_them_all(tmp_path: Path) -> None:
+    done = iobench("export", write_run(tmp_path / "run", [record()]))
+    assert done.returncode == 2
+    assert [line.split()[0] for line in done.stdout.splitlines()] == FORMATS
+    assert all(len(line) <= 80 for line in done.stdout.splitlines()), done.stdout
+    assert "--to csv" in done.stderr
+
+
+def test_a_format_that_there_is_not_is_told_before_a_run_is_looked_for(tmp_path: Path) -> None:
+    done = iobench("export", tmp_path / "none", "--to", "cvs")
+    assert done.returncode == 2
+    assert "did you mean 'csv'?" in done.stderr and "Traceback" not in done.stderr

@@ -241,4 +241,4 @@ def test_a_run_as_base_and_a_revision_as_head_is_refused(tmp_path: Path) -> None
 
 def test_folders_of_gates_have_a_name_of_their_own(tmp_path: Path) -> None:
     sweep = msgspec.structs.replace(load_sweep("gate"), name="gate")
-    assert make_folder(tmp_path, sweep).name.startswith("gate-2")
+    assert make_folder(tmp_path, sweep.name).name.startswith("gate-2")

@@ -218,6 +218,19 @@ def test_one_at_a_time_is_planned_under_churn_at_any_number_of_connections() -> 
     assert "one_by_one serves one connection at a time: no idle workload, the silent ones would block it" in said
 
 
+def test_idle_can_have_its_own_numbers_of_connections_in_total_whatever_those_of_the_sweep() -> None:
+    idle = Idle(active=(1, 100), total=(100, 1000))
+    sweep = Sweep(name="any", connections=(4, 16), repeats=1, workloads=(Closed(), idle))
+    trials = of("epoll", sweep)
+    assert sorted((trial.connections, trial.silent) for trial in trials if trial.workload == "idle") == [
+        (1, 99),
+        (1, 999),
+        (100, 0),
+        (100, 900),
+    ]
+    assert sorted(trial.connections for trial in trials if trial.workload == "closed") == [4, 16]
+
+
 def test_more_load_threads_than_connections_are_left_out_and_that_is_said() -> None:
     plan = make_plan(Sweep(name="any", strategies=("epoll",), connections=(1, 4), threads=(1, 2), repeats=1), KNOWN)
     assert {(trial.connections, trial.threads) for trial in plan.trials} == {(1, 1), (4, 1), (4, 2)}

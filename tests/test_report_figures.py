@@ -85,7 +85,7 @@ def test_only_figures_that_the_run_has_data_for_appear() -> None:
 
 def test_the_throughput_figure_has_a_line_for_each_strategy_and_a_tick_for_each_number_of_connections() -> None:
     analysis = analysed(*sweep(repeats=2))
-    figure = throughput.draw(analysis.estimates, looks(STRATEGIES))
+    figure = throughput.draw(throughput.rows(analysis), looks(STRATEGIES))
     (axes,) = figure.axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "16", "128"]
     assert {text.get_text() for text in axes.texts} - {""} == set(STRATEGIES)
@@ -94,7 +94,7 @@ def test_the_throughput_figure_has_a_line_for_each_strategy_and_a_tick_for_each_
 
 def test_a_point_that_the_client_limited_is_hollow() -> None:
     analysis = analysed(record("a", 1), record("a", 16, bottleneck="client"))
-    (axes,) = throughput.draw(analysis.estimates, looks(["a"])).axes
+    (axes,) = throughput.draw(throughput.rows(analysis), looks(["a"])).axes
     faces = {
         (float(line.get_xdata()[0]), line.get_markerfacecolor())
         for line in axes.get_lines()
@@ -106,7 +106,7 @@ def test_a_point_that_the_client_limited_is_hollow() -> None:
 
 def test_a_single_number_of_connections_is_drawn_as_rows_the_fastest_on_top() -> None:
     analysis = analysed(record("slow", rate_hz=10), record("fast", rate_hz=20))
-    (axes,) = throughput.draw(analysis.estimates, looks(["slow", "fast"])).axes
+    (axes,) = throughput.draw(throughput.rows(analysis), looks(["slow", "fast"])).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["fast", "slow"]
     assert axes.yaxis_inverted()
 
@@ -119,25 +119,25 @@ def test_each_setting_gets_a_panel_that_says_which_it_is() -> None:
         for size in (64, 4096)
     ]
     analysis = analysed(*records)
-    figure = throughput.draw(analysis.estimates, looks(["a"]))
+    figure = throughput.draw(throughput.rows(analysis), looks(["a"]))
     assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == [
         "tcp, 64 bytes",
         "tcp, 4,096 bytes",
         "unix, 64 bytes",
         "unix, 4,096 bytes",
     ]
-    assert len(latency.draw(analysis.curves, looks(["a"])).axes) == 8
+    assert len(latency.draw(latency.rows(analysis), looks(["a"])).axes) == 8
 
 
 def test_the_latency_figure_has_a_panel_for_each_number_of_connections_in_order() -> None:
     analysis = analysed(*sweep(repeats=1))
-    figure = latency.draw(analysis.curves, looks(STRATEGIES))
+    figure = latency.draw(latency.rows(analysis), looks(STRATEGIES))
     assert [axes.get_title() for axes in figure.axes] == ["1 connection", "16 connections", "128 connections"]
 
 
 def test_a_strategy_without_a_measurement_has_its_row_and_says_so() -> None:
     analysis = analysed(*sweep(repeats=1))
-    figure = cpu.draw(analysis.estimates, looks(STRATEGIES))
+    figure = cpu.draw(cpu.rows(analysis), looks(STRATEGIES))
     for axes, missing in zip(figure.axes, (0, 1, 1), strict=True):
         assert len(axes.get_yticks()) == 9
         assert [text.get_text() for text in axes.texts].count("not run") == missing
@@ -145,7 +145,7 @@ def test_a_strategy_without_a_measurement_has_its_row_and_says_so() -> None:
 
 def test_the_bars_of_a_strategy_add_up_to_its_cpu_time() -> None:
     analysis = analysed(record("a", cpu_us=10, user_share=0.3))
-    (axes,) = cpu.draw(analysis.estimates, looks(["a"])).axes
+    (axes,) = cpu.draw(cpu.rows(analysis), looks(["a"])).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([3, 7])
 
 
@@ -177,7 +177,7 @@ def test_inline_figures_take_their_colours_and_fonts_from_the_page_and_share_no_
 
 
 def test_a_strategys_name_is_text_in_the_svg() -> None:
-    analysis = analysed(record("<script>x</script>", 1), record("<script>x</script>", 16), record("$a_b$ &", 1))
+    analysis = analysed(*(record(name, count) for name in ("<script>x</script>", "$a_b$ &") for count in (1, 16)))
     for _, picture in pictures(analysis):
         assert "<script>" not in picture.inline
         assert "&lt;script&gt;x&lt;/script&gt;" in picture.inline
@@ -195,7 +195,7 @@ def test_a_name_that_looks_like_markup_of_the_svg_is_left_as_it_is() -> None:
 def test_a_legend_fits_the_figure_whatever_the_length_of_its_names(length: int) -> None:
     names = [f"{index:02d}{'n' * length}" for index in range(11)]
     analysis = analysed(*(record(name, count) for name in names for count in (1, 16)))
-    figure = latency.draw(analysis.curves, looks(names))
+    figure = latency.draw(latency.rows(analysis), looks(names))
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from synthetic import load, load_sweep, manifest, open_record, record, sweep, unmeasured
 
 from bench.analyse import Analysis, analyse
-from bench.figures import intervals, latency, order
+from bench.figures import PLATES, bounded, intervals, latency, order
 from bench.figures import load as load_figure
 from bench.figures.style import INK, PAPER, looks
 from bench.record import Record, Run
@@ -77,21 +77,29 @@ def test_each_setting_has_a_panel() -> None:
     assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == ["1 connection", "16 connections"]
 
 
+def test_a_curve_of_many_rates_is_drawn_whole() -> None:
+    rates = [1000.0 * step for step in range(1, 21)]
+    points = analysed(*(open_record("poll", rate, 1e5) for rate in rates)).load_points
+    (plate,) = [plate for plate in PLATES if plate.name == "load"]
+    kept, note = bounded(points, plate.settings)
+    assert (len(kept), note) == (20, "")
+
+
 # --- latency by percentile
 
 
 def test_where_sends_were_planned_a_dotted_line_shows_the_service_time() -> None:
     color = looks(["poll"])["poll"].color
     planned, closed = analysed(open_record("poll", 80_000, 1e5)), analysed(record("poll"))
-    (with_plan,) = latency.draw(planned.curves, looks(["poll"])).axes
-    (without,) = latency.draw(closed.curves, looks(["poll"])).axes
+    (with_plan,) = latency.draw(latency.rows(planned), looks(["poll"])).axes
+    (without,) = latency.draw(latency.rows(closed), looks(["poll"])).axes
     dotted = [line for line in curves(with_plan, color) if line.get_linestyle() not in ("-", "None")]
     assert len(dotted) == 1
     assert [line for line in curves(without, color) if line.get_linestyle() not in ("-", "None")] == []
 
 
 def test_percentiles_that_are_lower_bounds_are_hollow() -> None:
-    (axes,) = latency.draw(analysed(open_record("poll", 110_000, 1e5)).curves, looks(["poll"])).axes
+    (axes,) = latency.draw(latency.rows(analysed(open_record("poll", 110_000, 1e5))), looks(["poll"])).axes
     hollow = [line for line in axes.get_lines() if line.get_markerfacecolor() == PAPER and len(line.get_xdata())]
     (line,) = hollow
     assert min(line.get_xdata()) == pytest.approx(10)  # p90 on; 89 % were answered

@@ -1,4 +1,4 @@
-"""How far a run can be trusted: flags, noise, steal, the machine, the calibration."""
+"""How far a run can be trusted: flags, noise, steal, the machine, the calibration; and what the markers mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from synthetic import load_sweep, manifest, record, sweep, unmeasured
 from synthetic_calibration import calibration
 
-from bench import trust
+from bench import markers, trust
 from bench.analyse import Analysis, analyse
 from bench.record import Machine, Record, Run
 
@@ -161,3 +161,84 @@ def test_without_a_calibration_it_is_said_how_to_make_one() -> None:
 )
 def test_a_calibration_of_another_form_breaks_nothing(odd: dict[str, Any]) -> None:
     assert isinstance(trust.calibration_summary(trust.calibrated(odd)), str)
+
+
+# --- all of it in short
+
+
+def in_short(*records: Record, host: dict[str, Any] | None = None, calibrated: bool = True) -> dict[str, str]:
+    claims = trust.calibrated(calibration() if calibrated else None)
+    return dict(trust.in_short(analysed(*records).trials, records, claims, host or {}))
+
+
+def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
+    bound = {"bottleneck": "client", "flags": ["client_bound"]}
+    records = [
+        on(120, rate_hz=1000),
+        on(0, repeat=1, rate_hz=1100, **bound),
+        unmeasured("poll", 1, 0, "failed", "died"),
+    ]
+    host = {"cpu_model": "Example CPU", "physical_cores": 2, "virtualization": "kvm", "governor": "powersave"}
+    assert in_short(*records, host=host) == {
+        "Load generator": "Proved 1 of 3 claims about itself on this machine; not echo faults and schedule lag.",
+        "Trials": "2 of 3 good, 1 of them with a flag; 1 failed or could not be run.",
+        "Limit": "In 1 of 2 good trials the client, not the server, was the limit: there throughput is a lower bound.",
+        "Noise": "Two repeats of one case differ by 10.0 % in throughput and 9.97 % in p99 latency (median of all "
+        "pairs; 95 % of them by less than 10.0 % and 9.97 %). That is chance, not strategy.",
+        "Stolen time": "A hypervisor took up to 12.0 % of the CPU time of a trial, and 1 % or more in 1 of 2 trials: "
+        "those figures are of a slower machine than the others.",
+        "Machine": "Example CPU, 2 cores, a virtual machine (kvm), whose host may do other work meanwhile, frequency "
+        "governor powersave: clocks may vary.",
+    }
+
+
+def test_what_is_not_known_is_named_as_such() -> None:
+    assert in_short(record(bottleneck=""), calibrated=False) == {
+        "Load generator": "Not calibrated on this machine; `iobench calibrate` does it in a few minutes.",
+        "Trials": "1 of 1 good, none of them with a flag.",
+        "Limit": "Whether server or client was the limit is not known.",
+        "Noise": "Nothing was repeated: what is noise, and what a difference, can't be told.",
+        "Stolen time": "How much CPU time a hypervisor took meanwhile was not recorded.",
+        "Machine": "Nothing is known of it.",
+    }
+
+
+def test_of_a_run_without_a_good_trial_there_is_nothing_to_trust() -> None:
+    assert in_short(unmeasured("poll", 1, 0, "failed", "it died")) == {}
+
+
+# --- markers
+
+
+def kinds(*records: Record) -> dict[str, str]:
+    return dict(markers.markers(analysed(*records)))
+
+
+def test_every_reason_for_a_hollow_marker_that_occurs_is_explained_and_counted() -> None:
+    found = kinds(*load_sweep(repeats=2))
+    assert list(found) == ["filled", "hollow", "arrow up"]
+    for why in (
+        "the client, not the server, was the limit, so that throughput is a lower bound (2 trials)",
+        "sends lagged behind their plan (2 trials)",
+        "throughput or response times drifted within the window (2 trials)",
+        "messages were unfinished when the window closed, so that percentiles are lower bounds (16 trials)",
+    ):
+        assert why in found["hollow"]
+
+
+def test_a_marker_that_does_not_occur_is_not_explained() -> None:
+    assert list(kinds(record(), record(flags=["unsteady"], repeat=1))) == ["filled", "hollow"]
+    assert kinds(record()) == {}  # all are alike
+    assert kinds(unmeasured("poll", 1, 0, "failed", "it died")) == {}
+
+
+def test_trials_without_a_value_are_counted_by_what_became_of_them() -> None:
+    failed = [unmeasured("poll", 1, repeat, "failed", "it died") for repeat in range(2)]
+    found = kinds(record(), *failed, unmeasured("sigio", 1, 0, "unavailable", "no signals"))
+    assert found["failed"].startswith("2 trials, of which there is no value")
+    assert found["unavailable"].startswith("1 trial, of which there is no value")
+
+
+def test_every_flag_that_there_is_has_words_for_its_marker() -> None:
+    assert markers.WHY_HOLLOW.keys() == trust.FLAGS.keys()
+    assert "cosmic rays (1 trial)" in kinds(record(flags=["cosmic_rays"]))["hollow"]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, mannwhitneyu, ttest_ind
 
+from bench import stats
 from bench.stats import (
     hodges_lehmann_ratio,
     holm,
@@ -82,6 +83,30 @@ def test_five_against_five_uses_the_third_ratio_from_either_end() -> None:
     assert interval.estimate == pytest.approx(ratios[12])
     assert (interval.low, interval.high) == pytest.approx((ratios[2], ratios[22]))
     assert interval.level == pytest.approx(1 - 2 * 4 / 252)
+
+
+@pytest.mark.parametrize(("m", "n"), [(60, 60), (30, 120), (50, 70)])
+def test_where_samples_are_large_the_normal_distribution_gives_the_exact_interval(
+    monkeypatch: pytest.MonkeyPatch, m: int, n: int
+) -> None:
+    rng = np.random.default_rng(m)
+    a, b = rng.lognormal(0.1, 0.1, m).tolist(), rng.lognormal(0, 0.1, n).tolist()
+    exact = hodges_lehmann_ratio(a, b)
+    monkeypatch.setattr(stats, "MOST_EXACT", 0)
+    stats._shift_cut.cache_clear()
+    near = hodges_lehmann_ratio(a, b)
+    stats._shift_cut.cache_clear()
+    assert near.estimate == exact.estimate
+    assert near == pytest.approx(exact, rel=2e-3)
+
+
+def test_hundreds_of_values_have_an_interval_of_their_median_and_of_their_ratio() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.lognormal(math.log(1.2), 0.1, 1500).tolist(), rng.lognormal(0, 0.1, 1500).tolist()
+    ratio = hodges_lehmann_ratio(a, b)
+    assert 1.18 < ratio.low < ratio.estimate < ratio.high < 1.22
+    assert ratio.level == pytest.approx(0.95, abs=1e-3)
+    assert median_interval(a).level == pytest.approx(0.95, abs=0.005)
 
 
 def test_three_against_three_are_too_few_for_an_interval() -> None:

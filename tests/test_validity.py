@@ -12,7 +12,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.record import Load, Machine, Server, Trial
+from bench.record import Load, Machine, Network, Server, Trial
 from bench.validity import bottleneck, client_share, drifts, flags, lagging, lost_ns, lower_bounds, trend_p, unsteady
 
 WINDOW_NS = 1_000_000_000
@@ -191,6 +191,13 @@ def test_load_threads_that_share_a_core_are_judged_together() -> None:
 def test_a_client_that_was_the_limit_is_flagged() -> None:
     assert flags(trial(), load(), "client") == ["client_bound"]
     assert flags(trial(), load(), "server") == []
+
+
+def test_handshakes_that_were_dropped_while_connections_were_opened_are_flagged_on_tcp() -> None:
+    dropped = Network(listen_overflows=3, listen_drops=3, request_queue_drops=0)
+    assert flags(trial(), load(), "server", dropped) == ["syn_drops"]
+    assert flags(trial(transport="unix"), load(), "server", dropped) == []
+    assert flags(trial(), load(), "server", Network(listen_overflows=0, listen_drops=0, request_queue_drops=0)) == []
 
 
 def planned(lag_us: Sequence[float], response_us: Sequence[float], **facts: Any) -> Load:

@@ -13,8 +13,9 @@ from synthetic import manifest, record, server
 from bench.analyse import analyse
 from bench.caveats import bimodal
 from bench.clusters import two_groups
-from bench.page import html, markdown
+from bench.page import html
 from bench.record import Run
+from bench.summary import markdown
 
 
 def test_two_groups_are_found_with_both_centres() -> None:

@@ -43,6 +43,21 @@ def test_failed_and_unavailable_trials_are_listed_with_reason_and_number() -> No
     ]
 
 
+def test_a_strategy_that_takes_no_more_connections_is_told_with_the_number_and_the_reason() -> None:
+    full = server(1000, 10, 0.5, refused={"beyond FD_SETSIZE": 8981})
+    at_first = record("select", 10_000, 0, status="failed", stops_at=1018, server=full)
+    later = record("select", 10_000, 1, status="failed", stops_at=1019, server=full)
+    idle = record("select", 1, 0, workload="idle", silent=9999, status="failed", stops_at=1019, server=full)
+    assert caveats.stops([at_first, later, idle, record("poll", 10_000)]) == [
+        "`select` stops at 1,019 connections: beyond FD_SETSIZE."
+    ]
+    pipes = record("select", 10_000, transport="pipe", status="failed", stops_at=509, server=full)
+    assert caveats.stops([later, pipes]) == [
+        "`select` stops at 509 connections (pipe, closed loop): beyond FD_SETSIZE.",
+        "`select` stops at 1,019 connections (tcp, closed loop): beyond FD_SETSIZE.",
+    ]
+
+
 def test_client_bound_cases_are_listed_with_their_number() -> None:
     analysis = analysed(
         record("poll", 16, 0, bottleneck="client"), record("poll", 16, 1), record("poll", 1, bottleneck="client")

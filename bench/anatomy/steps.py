@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.record import Amount, Count
+
 SCHEMA = 1
 FEW = 7  # calls that a sentence lists
 # Under strace a call takes several times as long as without: it stops twice, and strace looks at it each time.
@@ -23,11 +25,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     arguments: str  # strings cut short, descriptors with their kind
     result: str
-    at_us: float
-    took_us: float | None  # None: it had not returned when the server slept again
+    at_us: Amount
+    took_us: Amount | None  # None: it had not returned when the server slept again
     error: str = ""  # the name of the errno
     slept: bool = False  # it waited for something to happen, off the CPU
-    times: int = 1  # of how many calls in a row that brought nothing this is the sum
+    times: Count = 1  # of how many calls in a row that brought nothing this is the sum
 
     @property
     def end_us(self) -> float | None:
@@ -40,16 +42,16 @@ class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
 
     strategy: str
     transport: str
-    message_bytes: int
+    message_bytes: Count
     status: Literal["ok", "unavailable", "failed"] = "ok"
     reason: str = ""  # where it isn't "ok"
-    send_took_us: float = 0.0  # the client's write
-    received_us: float = 0.0  # when the client had the whole echo
-    woke_us: float | None = None  # the end of the call that the server slept in; None where it did not sleep
-    end_us: float = 0.0  # when the server was seen to sleep again
+    send_took_us: Amount = 0.0  # the client's write
+    received_us: Amount = 0.0  # when the client had the whole echo
+    woke_us: Amount | None = None  # the end of the call that the server slept in; None where it did not sleep
+    end_us: Amount = 0.0  # when the server was seen to sleep again
     steps: list[Step] = []
     asleep: dict[str, str] = {}  # who slept all the while, and in which call
-    left_out: int = 0  # steps beyond the most that are kept
+    left_out: Count = 0  # steps beyond the most that are kept
 
 
 class Anatomies(msgspec.Struct, kw_only=True):

@@ -168,7 +168,8 @@ class Cluster:
             value = await answer
             return Heard(value, asked_ns, time.monotonic_ns())
 
-        return asyncio.run_coroutine_threadsafe(heard(), self.client.loop.asyncio_loop)
+        loop: Any = self.client.loop
+        return asyncio.run_coroutine_threadsafe(heard(), loop.asyncio_loop)
 
     def ask(
         self,
@@ -238,7 +239,7 @@ def open_cluster(where: str) -> Iterator[Cluster]:
 
 def one_server(workers: int) -> dict[str, dict[str, float]]:
     """What so many workers offer, by name, where the first is for the server and the others for the load."""
-    return {SERVER: {SERVER: 1}} | {f"{LOAD}-{number}": {LOAD: 1} for number in range(1, workers)}
+    return {SERVER: {SERVER: 1.0}} | {f"{LOAD}-{number}": {LOAD: 1.0} for number in range(1, workers)}
 
 
 @contextmanager

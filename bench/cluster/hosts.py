@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench import interpreters
+from bench import descriptors, interpreters
 from bench.catalogue import list_strategies
 from bench.errors import BadInputError
 from bench.events import ProtocolError, wait
@@ -124,8 +124,8 @@ class LoadHost:
         except LoadFailedError as error:
             return Failed(str(error))
 
-    def connect(self, line: dict[str, Any]) -> int | Failed:
-        """Open a job's connections and hold them; how many could not be made."""
+    def connect(self, line: dict[str, Any]) -> tuple[int, str] | Failed:
+        """Open a job's connections and hold them; how many could not be made, and one reason for it."""
         address = str(line["address"])
         if not self._targets.have(address):
             return Failed(f"it refuses {address}: the sweep did not name that as a target")
@@ -205,6 +205,7 @@ class ServerHost:
         if self._home.running is not None:  # of a trial whose driver has lost its way
             self._home.stop()
         self._machine = None
+        descriptors.raise_limit([trial])
         try:
             with pinned(self._layout.harness):
                 self._home.start(trial)
@@ -214,6 +215,10 @@ class ServerHost:
         assert server is not None
         self._probe = MachineProbe(server.cpus, [], 0)
         return self._outward(server.address), server.cpus
+
+    def connected(self) -> None:
+        """All connections are open."""
+        self._home.connected()
 
     def opened(self) -> None:
         """The window has opened."""
@@ -273,5 +278,6 @@ class WholeMachine:
         def start(one: Trial) -> RunningServer:
             return start_for(one, self._plan, self._layout.server, self._guard, self._commands.server)
 
+        descriptors.raise_limit([trial])
         with pinned(self._layout.harness):
             return attempt(trial, planned_hz, start, self._crew, lambda: None)

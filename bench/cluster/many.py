@@ -13,22 +13,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from bench import one_step
 from bench.cluster.connect import LOAD, LOOK_S, SERVER, TICK_S, Cluster, Heard, HostLostError, Member, Remote, answer_of
 from bench.cluster.hosts import OURS, Commands, Failed, Known, WholeMachine
 from bench.cluster.one_server import HOST_LOST, MOST_LOSSES, SERVER_PATIENCE_S, WORD_S
 from bench.errors import BadInputError
 from bench.events import Interrupted, raise_signals, signals_interrupt_waits
-from bench.load import CONNECT_TIMEOUT_S, MARGIN_S, WARM_PATIENCE_S
+from bench.load import CONNECT_EACH_S, CONNECT_TIMEOUT_S, MARGIN_S, WARM_PATIENCE_S
 from bench.plan import Plan, lasting_s
 from bench.progress import Progress, name
 from bench.record import Record, StrategyInfo, Trial
-from bench.run import WARMING_UP, Outcome, keep, not_run, note_answers, planned_hz, unrunnable, upcoming
-from bench.server import READY_PATIENCE_S, STOP_PATIENCE_S
+from bench.run import (
+    WARMING_UP,
+    Outcome,
+    keep,
+    not_run,
+    note_answers,
+    outlined,
+    planned_hz,
+    refuse_where_nothing_can_be_kept,
+    unrunnable,
+    upcoming,
+)
+from bench.server import READY_PATIENCE_S, stop_patience_s
+from bench.trial import connections_of
 
-AROUND_S = READY_PATIENCE_S + 30.0 + CONNECT_TIMEOUT_S + STOP_PATIENCE_S + 4 * MARGIN_S + WORD_S  # of a trial, at most
+AROUND_S = READY_PATIENCE_S + 30.0 + 4 * MARGIN_S + WORD_S  # of a trial, at most
 
 
 def deal_blocks(plan: Plan, machines: Sequence[str], done: Iterable[Record] = ()) -> dict[str, list[Trial]]:
@@ -54,14 +64,10 @@ def deal_blocks(plan: Plan, machines: Sequence[str], done: Iterable[Record] = ()
     return {machine: [trial for repeat in sorted(own) for trial in blocks[repeat]] for machine, own in dealt.items()}
 
 
-def slim(record: Record, plan: Plan) -> Record:
-    """What later trials depend on of a record, so that memory does not grow by what has been written already."""
-    if record.load is None or not (plan.slo or record.trial.workload == "closed"):
-        return msgspec.structs.replace(record, load=None, server=None, machine=None)
-    load = msgspec.structs.replace(
-        record.load, service_hdr="", response_hdr="", lag_hdr="", connect_hdr="", interval_hdrs=[], intervals=[]
-    )
-    return msgspec.structs.replace(record, load=load, server=None, machine=None)
+def _connecting_s(trial: Trial) -> float:
+    """What the connections of a trial may take to open and to be ended."""
+    connections = connections_of(trial)
+    return CONNECT_TIMEOUT_S + CONNECT_EACH_S * connections + stop_patience_s(connections)
 
 
 @dataclass
@@ -103,10 +109,11 @@ class ManyMachines:
         """
         for record in done:
             self._order = max(self._order, record.order)
-            self._outcome.add(slim(record, self.plan))
-            self._records[record.id] = slim(record, self.plan)
-        one_step.clear(folder)
+            self._records[record.id] = outlined(record)
+            self._outcome.add(self._records[record.id])
         try:
+            refuse_where_nothing_can_be_kept(folder)
+            one_step.clear(folder)
             with signals_interrupt_waits():
                 self._begin()
                 began = time.monotonic()
@@ -204,7 +211,7 @@ class ManyMachines:
     def _start(self, machine: _Machine) -> None:
         assert machine.remote is not None and machine.trial is not None
         self.progress.host(machine.name, name(machine.trial))
-        machine.overdue_s = time.monotonic() + lasting_s(machine.trial) + AROUND_S
+        machine.overdue_s = time.monotonic() + lasting_s(machine.trial) + AROUND_S + _connecting_s(machine.trial)
         try:
             machine.answer = self.cluster.begin(
                 machine.remote, "run", machine.trial, planned_hz(machine.trial, self._records)
@@ -266,7 +273,7 @@ class ManyMachines:
         self._order += 1
         record.order, record.server_host = self._order, machine.name
         keep(folder, record)
-        self._records[record.id] = slim(record, self.plan)
+        self._records[record.id] = outlined(record)
         self._outcome.add(self._records[record.id])
         if record.timing:
             self._outcome.measuring_s += record.timing.warmup_s + record.timing.window_s

@@ -32,8 +32,8 @@ from bench.progress import Progress
 from bench.record import Load, Machine, Record, Trial
 from bench.record import LoadHost as AboutLoadHost
 from bench.run import WARMING_UP, Stage, not_run
-from bench.server import LOOPBACK, READY_PATIENCE_S, STOP_PATIENCE_S, ServerFailedError
-from bench.trial import Stopped, carry_out
+from bench.server import LOOPBACK, READY_PATIENCE_S, ServerFailedError, stop_patience_s
+from bench.trial import Stopped, carry_out, connections_of
 
 WORD_S = 10.0  # that the words to a host and back may take, beyond what it has to do
 START_S = READY_PATIENCE_S + 30.0 + WORD_S  # a server that is not ours has 30 s
@@ -230,13 +230,19 @@ class ServerThere:
         self._cluster, self.remote = cluster, remote
         self.address = ""
         self.cpus: list[int] = []
+        self._connections = 0
 
     def start(self, trial: Trial) -> None:
         """Start it. Raises ServerFailedError, HostLostError, Interrupted."""
+        self._connections = connections_of(trial)
         said = self._ask("start", START_S, trial)
         if isinstance(said, Failed):
             raise ServerFailedError(said.reason)
         self.address, self.cpus = said
+
+    def connected(self) -> None:
+        """Read what the kernel dropped while the connections were opened."""
+        self._ask("connected", WORD_S)
 
     def opened(self) -> None:
         """Take the first reading."""
@@ -252,7 +258,7 @@ class ServerThere:
 
     def stop(self) -> Stopped:
         """End it."""
-        stopped: Stopped = self._ask("stop", STOP_PATIENCE_S + WORD_S)
+        stopped: Stopped = self._ask("stop", stop_patience_s(self._connections) + WORD_S)
         return stopped
 
     def _ask(self, method: str, seconds: float, *arguments: Any) -> Any:
@@ -299,13 +305,15 @@ class LoadThere:
             self._progress.host(one.name, f"had {load.completed:,} echoes")
         windows = [_window(went[one.name], load) for one, load in zip(used, loads, strict=True)]
         share = overlap(windows)
+        unopened: list[tuple[int, str]] = [connected[one.name].value for one in used]
         return Measured(
             merge_loads(loads),
-            sum(connected[one.name].value for one in used),
-            merge_machines([machine for _, machine in found]),
-            _tell(used, loads, windows),
-            share,
-            _too_little(used, windows, share),
+            sum(refused for refused, _ in unopened),
+            next((reason for _, reason in unopened if reason), ""),
+            machine=merge_machines([machine for _, machine in found]),
+            hosts=_tell(used, loads, windows),
+            overlap=share,
+            faults=_too_little(used, windows, share),
         )
 
     def _all(

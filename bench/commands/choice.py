@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench import interpreters
+from bench import descriptors, interpreters
 from bench import sweep as sweeps
 from bench.catalogue import list_strategies
 from bench.errors import BadInputError
@@ -91,6 +91,11 @@ def _as_planned(then: Iterable[StrategyInfo], now: Iterable[StrategyInfo]) -> li
 def unavailable_notes(planned: Plan) -> list[str]:
     """Say which strategies of a plan can't run here."""
     return [f"{note}; recorded as unavailable" for note in why_not(planned.unavailable)]
+
+
+def limit_notes(planned: Plan) -> list[str]:
+    """Say which limits of this machine some trials of a plan will meet."""
+    return list(filter(None, [descriptors.shortage(planned.runnable)]))
 
 
 def why_not(reasons: Mapping[str, str]) -> list[str]:

@@ -1,32 +1,25 @@
-"""What is done with a run's folder: find it, read it, make its report, export its data."""
+"""What is done with a run's folder: find it, read it, make its report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BadInputError, did_you_mean
 from bench.record import Run, read_run
 
 
-def report(run: str, results: Path) -> None:
-    """Write a run's report and print its path."""
-    print(write_report(find_run(run, results)))
+def report(run: str, results: Path, baseline: str = "", trials: Sequence[str] = ()) -> None:
+    """Write a run's report, with this baseline and these trials by themselves, and print its path."""
+    print(write_report(find_run(run, results), baseline, trials))
 
 
-def export(run: str, to: str, out: Path | None, results: Path) -> None:
-    """Write a run's data in another format and print what was written."""
-    from bench import export as exports  # noqa: PLC0415 - numpy is slow to import
-
-    for path in exports.export(open_run(run, results), to, out):
-        print(path)
-
-
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
     """Write a run's report and return its path. Raises BadInputError."""
     import report as reports  # noqa: PLC0415 - pandas and matplotlib take longer to import than most commands to run
 
     try:
-        return Path(reports.write(folder))
+        return Path(reports.write(folder, baseline, trials))
     except OSError as error:
         raise BadInputError(
             f"The report of {folder} can't be written: {error.strerror}. Its trials are safe.",

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import interpreters
-from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
+from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
 from bench.plan import Plan, expected_s
 from bench.progress import duration, name
 from bench.say import say
@@ -39,7 +39,7 @@ def plan(choice: Choice, every_trial: bool) -> None:
     for interpreter in planned.interpreters.values():
         if interpreter.available:
             say(f"- {interpreter.name or 'iobench itself'} is {interpreters.describe(interpreter)}", indent="  ")
-    for note in [*planned.notes, *unavailable_notes(planned)]:
+    for note in [*planned.notes, *unavailable_notes(planned), *limit_notes(planned)]:
         say(f"- {note}", indent="  ")
 
 
@@ -52,11 +52,12 @@ def _plan_table(planned: Plan) -> Table:
     table.add_column("trials", justify="right")
     for strategy in planned.strategies:
         trials = [trial for trial in planned.trials if trial.strategy == strategy]
-        axes: list[set[str] | set[int]] = [
-            {trial.transport for trial in trials},
-            {trial.connections for trial in trials},
-            {trial.message_bytes for trial in trials},
-            {trial.workload for trial in trials},
+        crowds = sorted({(trial.connections, trial.silent) for trial in trials})
+        columns = [
+            sorted({trial.transport for trial in trials}),
+            [f"{active}+{silent} silent" if silent else str(active) for active, silent in crowds],
+            map(str, sorted({trial.message_bytes for trial in trials})),
+            sorted({trial.workload for trial in trials}),
         ]
-        table.add_row(strategy, *(", ".join(map(str, sorted(axis))) for axis in axes), str(len(trials)))
+        table.add_row(strategy, *(", ".join(column) for column in columns), str(len(trials)))
     return table

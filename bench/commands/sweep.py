@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import interpreters
 from bench import run as runs
 from bench import sweep as sweeps
-from bench.commands.choice import Choice, choose_sweep, plan_of, unavailable_notes
+from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
 from bench.commands.folders import find_run, write_report
 from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
@@ -95,6 +95,9 @@ def run_again(earlier: Run, results: Path) -> Path:
 
 
 def _sweep_of(run: Run) -> Sweep:
+    if run.manifest.compared:
+        one = run.manifest.compared[0].run
+        raise BadInputError(f"{run.folder} is a comparison of runs, and no run.", f"iobench sweep --resume {one}")
     values = {key: value for key, value in run.manifest.sweep.items() if key not in ("name", "trials_planned")}
     try:
         return sweeps.from_values(str(run.manifest.sweep.get("name", "")), values, str(run.folder))
@@ -124,7 +127,7 @@ def not_the_same(run: Run, changed: Sequence[str]) -> BadInputError:
 
 def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> int:
     """Run what is left on this machine, sum up, write the report; returns the exit code."""
-    notes = []
+    notes = limit_notes(planned)
     threads = max((trial.threads for trial in planned.trials), default=1)
     if threads > len(layout.load):
         notes.append(f"up to {threads} load threads share {len(layout.load)} of this machine's cores")

@@ -1,55 +1,94 @@
 """Exporters: the data of a run in the formats of other tools. One file a format.
 
-A format is a module of this package with `name`, `summary` (a line), `default` (the name of what is written, in the
-run's folder) and `write(run, path)`, which returns the paths written. It is found by being there. Only what was
-recorded is exported: nothing is estimated here.
+A format is a module of this package with `summary` (a line), `default` (the name of what is written, in the run's
+folder) and `render(run)`, which returns the bytes of the file, or of each file of a folder by its name. It is found by
+being there, under its module's name with hyphens; modules that begin with "_" are what several of them share. Only what
+was recorded is exported, and what follows from it; of a trial that failed, nothing but its failure.
 """
 
 from __future__ import annotations
 
+import os
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bench.errors import BadInputError
+from bench import one_step
+from bench.errors import BadInputError, did_you_mean
 from bench.record import Record, Run
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+STDOUT = Path("-")
 
 
 @dataclass(frozen=True)
 class Format:
-    """One exporter. `write` raises BadInputError where the run has nothing for it or the path can't be written."""
+    """One exporter. `render` raises BadInputError where the run has nothing for it."""
 
     name: str
     summary: str
     default: str
-    write: Callable[[Run, Path], list[Path]]
+    render: Callable[[Run], bytes | Mapping[str, bytes]]
 
 
-def formats() -> dict[str, Format]:
-    """All exporters by name."""
-    found = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{info.name}")
-        found[module.name] = Format(module.name, module.summary, module.default, module.write)
-    return found
+def names() -> list[str]:
+    """The formats there are; none is imported for it."""
+    found = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
+    return sorted(name.replace("_", "-") for name in found)
+
+
+def find(name: str) -> Format:
+    """One format. Raises BadInputError where there is none of that name."""
+    known = names()
+    if name not in known:
+        raise BadInputError(
+            f"There is no format {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}.",
+            f"iobench export RUN --to {known[0]}",
+        )
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    return Format(name, module.summary, module.default, module.render)
 
 
 def export(run: Run, to: str, path: Path | None = None) -> list[Path]:
-    """Write a run in a format and return what was written: by default into the run's folder. Raises BadInputError."""
-    known = formats()
-    if to not in known:
-        there_are = ", ".join(known)
+    """Write a run in a format and return what was written: by default into the run's folder, by "-" to standard output.
+
+    Raises BadInputError where there is nothing to write, or it can't be.
+    """
+    wanted = find(to)
+    content = wanted.render(run)
+    if path == STDOUT:
+        _print(wanted, content)
+        return []
+    path = path or run.folder / wanted.default
+    files = {path: content} if isinstance(content, bytes) else {path / name: part for name, part in content.items()}
+    with told_in_one_sentence(path):
+        for file, part in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write(file, part)
+    return list(files)
+
+
+def _write(path: Path, content: bytes) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content)  # a pipe or a device is written to; a file is replaced
+    else:
+        one_step.write(path, content)
+
+
+def _print(wanted: Format, content: bytes | Mapping[str, bytes]) -> None:
+    if not isinstance(content, bytes):
         raise BadInputError(
-            f"There is no format {to!r}; there are: {there_are}.", f"iobench export {run.folder} --to {min(known)}"
+            f"The format {wanted.name} is a folder of files, which standard output can't take.",
+            f"iobench export RUN --to {wanted.name} --out {wanted.default}",
         )
-    return known[to].write(run, path or run.folder / known[to].default)
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def with_times(run: Run) -> list[Record]:

@@ -6,50 +6,47 @@ are in a file beside. Plotters of HdrHistogram draw several such files into one 
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench.errors import BadInputError
-from bench.export import told_in_one_sentence, with_times
-from bench.histograms import decode
+from bench.export import with_times
+from bench.histograms import added, decode
 from bench.record import Record, Run, Trial
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
 
-name = "hgrm"
-summary = "HdrHistogram percentile distributions: a file for each case"
+summary = "HdrHistogram percentiles: a file for each case"
 default = "hgrm"
 
 NS_PER_MS = 1e6
 TICKS = 5  # points for each halving of the distance to 100 %, as other writers have it
 
 
-def write(run: Run, path: Path) -> list[Path]:
-    """Write a folder of files, named after the strategy and what else differs within the run. Raises BadInputError."""
+def render(run: Run) -> dict[str, bytes]:
+    """Give the files, named after the strategy and what else differs within the run. Raises BadInputError."""
     cases: dict[Trial, list[Record]] = {}
     for record in with_times(run):
         cases.setdefault(msgspec.structs.replace(record.trial, repeat=0, seed=0), []).append(record)
     differing = _differing(list(cases))
-    written: list[Path] = []
-    with told_in_one_sentence(path):
-        path.mkdir(parents=True, exist_ok=True)
-        for trial, records in cases.items():
-            for kind, texts in _kinds(records).items():
-                hist = _sum(texts)
-                if hist is None:
-                    continue
-                target = _free(path, f"{_name(trial, differing)}{'' if kind == 'latency' else f'-{kind}'}", written)
-                with target.open("wb") as file:
-                    hist.output_percentile_distribution(file, NS_PER_MS, TICKS)
-                written.append(target)
-    if not written:
+    files: dict[str, bytes] = {}
+    for trial, records in cases.items():
+        for kind, texts in _kinds(records).items():
+            hist = _sum(texts)
+            if hist is None:
+                continue
+            stem = f"{_name(trial, differing)}{'' if kind == 'latency' else f'-{kind}'}"
+            written = io.BytesIO()
+            hist.output_percentile_distribution(written, NS_PER_MS, TICKS)
+            files[_free(stem, files)] = written.getvalue()
+    if not files:
         raise BadInputError(f"No histogram of {run.folder} can be read.", f"iobench report {run.folder}")
-    return written
+    return files
 
 
 def _differing(trials: Sequence[Trial]) -> list[str]:
@@ -61,16 +58,16 @@ def _name(trial: Trial, differing: Sequence[str]) -> str:
     """Strategy and setting, in letters that any file system takes."""
     values = [(name, getattr(trial, name)) for name in differing]
     parts = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values]
-    return re.sub(r"[^\w.=-]+", "_", "-".join([trial.strategy, *parts]))[:200]
+    return re.sub(r"[^\w.=-]+", "_", "-".join([trial.strategy, *parts]), flags=re.ASCII)[:200]
 
 
-def _free(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
-    """A file that this export has not written yet: different names may look the same in so few letters."""
-    path, number = folder / f"{stem}.hgrm", 1
-    while path in taken:
+def _free(stem: str, taken: Container[str]) -> str:
+    """A file that this export does not have yet: different names may look the same in so few letters."""
+    name, number = f"{stem}.hgrm", 1
+    while name in taken:
         number += 1
-        path = folder / f"{stem}-{number}.hgrm"
-    return path
+        name = f"{stem}-{number}.hgrm"
+    return name
 
 
 def _kinds(records: list[Record]) -> dict[str, list[str]]:
@@ -83,6 +80,4 @@ def _kinds(records: list[Record]) -> dict[str, list[str]]:
 
 def _sum(texts: Sequence[str]) -> HdrHistogram | None:
     found = [hist for hist in map(decode, texts) if hist is not None]
-    for other in found[1:]:
-        found[0].add(other)
-    return found[0] if found else None
+    return added(found) if found else None

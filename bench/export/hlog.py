@@ -7,20 +7,20 @@ up any range of intervals.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
-from bench.export import told_in_one_sentence, with_times
+from bench.export import with_times
 from bench.histograms import decode_any
 from bench.record import Load, Record, Run
 
-name = "hlog"
-summary = "HdrHistogram log: every interval of every trial, tagged with the trial's id"
+summary = "HdrHistogram log: every interval of every trial"
 default = "latency.hlog"
 
 NS_PER_MS = 1e6
+NO_TAG = r"[^\w.-]+"  # a comma or the end of a line would end it
 
 
 class Interval(NamedTuple):
@@ -32,8 +32,8 @@ class Interval(NamedTuple):
     histogram: str
 
 
-def write(run: Run, path: Path) -> list[Path]:
-    """Write one file. Raises BadInputError."""
+def render(run: Run) -> bytes:
+    """Give the file. Raises BadInputError."""
     intervals = sorted(
         (interval for record in with_times(run) for interval in _intervals(record)), key=lambda it: it.start_s
     )
@@ -41,13 +41,11 @@ def write(run: Run, path: Path) -> list[Path]:
     lines = [
         f"#[Logged by iobench, from {run.folder.resolve().name}: a tag is a trial's id]",
         "#[Histogram log format version 1.3]",
-        f"#[StartTime: {began_s:.3f} (seconds since epoch), {datetime.fromtimestamp(began_s, UTC):%Y-%m-%dT%H:%M:%SZ}]",
+        f"#[StartTime: {began_s:.3f} (seconds since epoch), {_date(began_s)}]",
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
         *filter(None, (_line(interval, began_s) for interval in intervals)),
     ]
-    with told_in_one_sentence(path):
-        path.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
-    return [path]
+    return ("\n".join(lines) + "\n").encode("ascii", errors="replace")
 
 
 def _intervals(record: Record) -> Iterator[Interval]:
@@ -73,7 +71,7 @@ def _opened_s(record: Record) -> float:
     """When the window opened: after all that came before it in the trial."""
     try:
         started_s = datetime.fromisoformat(record.started).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no date, or one beyond what the system's clock can tell
         started_s = 0.0
     timing = record.timing
     return started_s + (timing.spawn_s + timing.connect_s + timing.warmup_s if timing else 0.0)
@@ -86,4 +84,11 @@ def _line(interval: Interval, began_s: float) -> str:
         return ""
     most_ms = hist.get_max_value() / NS_PER_MS
     times = f"{interval.start_s - began_s:.3f},{interval.length_s:.3f},{most_ms:.3f}"
-    return f"Tag={interval.tag},{times},{interval.histogram}"
+    return f"Tag={re.sub(NO_TAG, '_', interval.tag)},{times},{interval.histogram}"
+
+
+def _date(since_epoch_s: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(since_epoch_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return "at a time beyond all dates"

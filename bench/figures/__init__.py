@@ -7,8 +7,8 @@ looks like is decided in style.py; nothing here reads or writes a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,38 @@ import pandas as pd
 
 from bench import capacity
 from bench.analyse import Analysis
-from bench.figures import anatomy, cpu, intervals, lab, latency, load, order, throughput, why
+from bench.figures import (
+    anatomy,
+    compared,
+    cpu,
+    descriptors,
+    heat,
+    intervals,
+    lab,
+    latency,
+    load,
+    memory,
+    order,
+    ratios,
+    response,
+    switches,
+    throughput,
+    why,
+)
+from bench.figures import chosen as chosen_trials
+from bench.figures.chosen import Chosen
 from bench.figures.style import Look, Picture, looks, picture
 from bench.lab.experiment import Chart, read_findings
+from bench.load_curve import PANEL
+from bench.metrics import SETTING
 from bench.trust import noise
 from bench.verdicts import headlines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Of a figure: more panels, and more points, are neither looked at nor soon drawn.
+MOST_SETTINGS, MOST_ROWS = 12, 8_000
 
 
 @dataclass(frozen=True)
@@ -36,22 +60,13 @@ class Plate:
     rows: Callable[[Analysis], pd.DataFrame]
     draw: Callable[[pd.DataFrame, Mapping[str, Look]], Figure]
     message: Callable[[Analysis], str]  # what it shows, in words
+    settings: tuple[str, ...] = SETTING  # by these it has panels
     where_planned: str = ""  # how to read, besides, what only runs with planned sends have
 
     def explained(self, analysis: Analysis) -> str:
         """How to read it in this run."""
         planned = bool(analysis.trials["planned"].any())
         return f"{self.how_to_read} {self.where_planned}" if planned and self.where_planned else self.how_to_read
-
-
-def _of(*metrics: str, planned: bool = True) -> Callable[[Analysis], pd.DataFrame]:
-    """Pick estimates of these metrics; without the steps of searches, and perhaps without planned rates."""
-
-    def rows(analysis: Analysis) -> pd.DataFrame:
-        found = analysis.estimates[analysis.estimates["metric"].isin(metrics) & (analysis.estimates["slo"] == "")]
-        return found if planned else found[~found["planned"].astype(bool)]
-
-    return rows
 
 
 def _leaders(metric: str) -> Callable[[Analysis], str]:
@@ -69,13 +84,56 @@ def _drift(analysis: Analysis) -> str:
 
 PLATES = (
     Plate(
+        "compared",
+        "What became better and worse",
+        "Left of the line is better, right of it worse. A bar is the exact 95 % interval of the ratio (Hodges and "
+        "Lehmann); red diamonds are worse beyond chance, hollow squares have no verdict. Cases with fewer than four "
+        "repeats have no interval and no row.",
+        compared.rows,
+        compared.draw,
+        compared.message,
+    ),
+    Plate(
         "throughput",
         "Throughput over connections",
-        "Higher is better. A point is the median of the repeats, its bar runs from the smallest to the largest. "
-        "A hollow point is a lower bound: the client, not the server, was the limit.",
-        _of("rate_hz", planned=False),
+        "Higher is better. A point is the median of the repeats; its bar and the band are the distribution-free "
+        "interval of that median: of what confidence, and over how many repeats, the figure says. Hollow points are "
+        "not to be taken as they stand: where the client was the limit, a throughput is a lower bound.",
+        throughput.rows,
         throughput.draw,
         _leaders("rate_hz"),
+    ),
+    Plate(
+        "heat",
+        "Throughput at a glance",
+        "A row is a strategy, the best ones on top, a column a number of connections of one setting. The darker a "
+        "cell, the nearer to the best of its column, whose value is bold. A frame without colour is a value that is "
+        "not to be taken as it stands.",
+        heat.rows,
+        heat.draw,
+        heat.message,
+    ),
+    Plate(
+        "ratios",
+        "Every strategy by a baseline",
+        "To the right of the line is better. A point says by what factor a strategy is better than the baseline (in "
+        "CPU and latency: how many times less), its bar the exact 95 % interval (Hodges and Lehmann), the grey band "
+        "how far apart two equal strategies would come out, by the repeats of these two. Intervals are not corrected "
+        "for their number. Of many places those of the most connections are shown; `iobench report RUN --baseline "
+        "NAME` chooses another baseline.",
+        ratios.rows(""),
+        ratios.draw,
+        ratios.message(""),
+    ),
+    Plate(
+        "response",
+        "Response time over connections",
+        "Lower is better; both axes are logarithmic. A point is the percentile of the merged histogram of all "
+        "repeats; the band is the interval of the median of the repeats’ own percentiles: how far single runs lie "
+        "apart. An arrow up marks a lower bound.",
+        response.rows,
+        response.draw,
+        response.message,
     ),
     Plate(
         "load",
@@ -88,15 +146,16 @@ PLATES = (
         lambda analysis: analysis.load_points,
         load.draw,
         lambda analysis: " ".join(capacity.front_sentences(analysis.load_points)),
+        settings=PANEL,
     ),
     Plate(
         "latency",
         "Latency by percentile",
         "Lower is better; both axes are logarithmic, and to the right each step is a tenfold rarer event. A line is "
         "the sum of the histograms of all repeats, its band the range of the single ones. A line ends where there are "
-        "too few messages to tell a rarer percentile. Hollow markers: the client was the limit, or only a lower bound "
-        "is known.",
-        lambda analysis: analysis.curves[analysis.curves["slo"] == ""],
+        "too few messages to tell a rarer percentile. Hollow markers are not to be taken as "
+        "they stand: the figure says why.",
+        latency.rows,
         latency.draw,
         _leaders("p99_us"),
         where_planned="Where sends were planned, a line counts from the planned send, and the dotted one of its colour "
@@ -106,17 +165,48 @@ PLATES = (
         "cpu",
         "Server CPU per message",
         "Shorter is better. Time in the interpreter and its libraries (user) and in the kernel (system); the thin line "
-        "runs from the smallest to the largest sum of the repeats.",
-        _of("cpu_us", "cpu_user_us", "cpu_system_us"),
+        "runs from the smallest to the largest sum of the repeats. Hollow bars: it drifted within the window.",
+        cpu.rows,
         cpu.draw,
         _leaders("cpu_us"),
+    ),
+    Plate(
+        "switches",
+        "Context switches per message, in the sweep",
+        "Shorter is better. Counted by the kernel over the measured windows. A voluntary switch is a sleep, which a "
+        "wake-up ends: one wake-up may find many messages. An involuntary one is the CPU taken away while there was "
+        "work to do. The thin line runs from the smallest to the largest sum of the repeats.",
+        switches.rows,
+        switches.draw,
+        switches.message,
+    ),
+    Plate(
+        "memory",
+        "Memory per connection",
+        "Further left is better; the axis is logarithmic. By how much the resident memory of the server’s processes "
+        "grows with each connection: the median of the slopes between all pairs of trials (Theil and Sen). A page "
+        "that several processes share counts in each. Hollow points: less than can be seen.",
+        memory.rows,
+        memory.draw,
+        memory.message,
+    ),
+    Plate(
+        "descriptors",
+        "Cost of an event over watched descriptors",
+        "Lower is better; both axes are logarithmic. A level line (slope 0) does not depend on how many descriptors "
+        "are watched; one of slope 1 rises in proportion to them. The slopes in the legends are fitted by least "
+        "squares. A line ends where a strategy takes no more. Hollow: the client, not the server, was the limit.",
+        descriptors.rows,
+        descriptors.draw,
+        descriptors.message,
     ),
     Plate(
         "order",
         "Every trial in time order",
         "A point is a trial, in the order in which they were run; its height says how far its throughput is "
         "from the median of its case. A machine that stays the same gives a level band: a slope of the dark line, the "
-        "running median, is drift, a point far off an outlier. Hollow points have a flag.",
+        "running median, is drift, a point far off an outlier. Hollow points have a flag; "
+        "trials without a figure stand at the foot.",
         order.rows,
         order.draw,
         _drift,
@@ -125,7 +215,8 @@ PLATES = (
         "intervals",
         "Throughput within the window",
         "A line is one trial, interval by interval, above or below its own mean: level is a steady trial, a dip is a "
-        "stall. Trials flagged unsteady are dark. Of a strategy with more than 20 trials the most uneven 20 are shown.",
+        "stall. Trials flagged unsteady are dark. Of a strategy with more than 20 trials the most uneven 20 are shown; "
+        "`iobench report RUN --trial ID` draws one by itself.",
         intervals.rows,
         intervals.draw,
         intervals.message,
@@ -159,6 +250,7 @@ PLATES = (
     ),
 )
 
+
 ANATOMY = Plate(
     "anatomy",
     "System calls of one echo",
@@ -167,6 +259,25 @@ ANATOMY = Plate(
     anatomy.draw,
     lambda analysis: anatomy.message(analysis.run.manifest.anatomy),
 )
+
+
+def _as_wanted(chosen: Chosen) -> Iterator[Plate]:
+    """The plates with another baseline, and after those of all trials that of the chosen ones."""
+    for plate in PLATES:
+        if plate.name == "ratios":
+            yield replace(plate, rows=ratios.rows(chosen.baseline), message=ratios.message(chosen.baseline))
+        else:
+            yield plate
+        if plate.name == "intervals":
+            yield Plate(
+                "chosen",
+                "Throughput of chosen trials",
+                "Each step is an interval of the window, the broken line the mean of the whole. Hollow points: the "
+                "trial has a flag.",
+                chosen_trials.rows(chosen.trials),
+                chosen_trials.draw,
+                chosen_trials.message(chosen.trials),
+            )
 
 
 def _of_the_lab(analysis: Analysis) -> Iterator[Plate]:
@@ -188,10 +299,33 @@ def _of_a_chart(name: str, chart: Chart) -> Plate:
     )
 
 
-def pictures(analysis: Analysis) -> Iterator[tuple[Plate, Picture]]:
-    """Draw every figure that the run has data for."""
+def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple[Plate, Picture]]:
+    """Draw every figure that the run has data for, with the baseline and the trials that were chosen.
+
+    What a plate says is found out once, however often it is asked.
+    """
     all_looks = looks(analysis.estimates["strategy"])
-    for plate in [*PLATES, ANATOMY, *_of_the_lab(analysis)]:
-        rows = plate.rows(analysis)
+    for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
+        rows, note = bounded(plate.rows(analysis), plate.settings)
         if len(rows):
-            yield plate, picture(partial(plate.draw, rows, all_looks), plate.name)
+            shown = replace(plate, message=partial(_told, plate.message(analysis)))
+            if note:
+                shown = replace(shown, how_to_read=f"{plate.how_to_read} {note}")
+            yield shown, picture(partial(plate.draw, rows, all_looks), plate.name)
+
+
+def _told(message: str, _: Analysis) -> str:
+    return message
+
+
+def bounded(rows: pd.DataFrame, columns: Sequence[str] = SETTING) -> tuple[pd.DataFrame, str]:
+    """Give the rows of as many settings as there is room for, and what is to be said where there are more."""
+    if not set(columns) <= set(rows.columns):
+        return rows, ""
+    sizes = rows.groupby(list(columns)).size()
+    room = max(1, min(MOST_SETTINGS, int((sizes.cumsum() <= MOST_ROWS).sum())))
+    if len(sizes) <= room:
+        return rows, ""
+    kept = sizes.index[:room].to_frame(index=False)
+    note = f"The first {room} of {len(sizes):,} settings are drawn; the tables have all of them."
+    return rows.merge(kept, on=list(columns)), note

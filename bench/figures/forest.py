@@ -19,8 +19,8 @@ FURTHEST = 4.0  # beyond this ratio an interval is cut off, with an arrow
 MARKERS = {"regressed": "D", "ok": "o", "inconclusive": "s", "too noisy": "s", "": "o"}
 
 
-def draw(effects: pd.DataFrame) -> Figure:
-    """Draw a forest plot.
+def draw(effects: pd.DataFrame, what: str = "head by base") -> Figure:
+    """Draw a forest plot of `what`.
 
     A row for each effect: `group` (a heading), `label`, `ratio` with `low` and `high` (95 %), `noise` (the ratio that
     could have been found; NaN for none), `limit` (the ratio allowed; NaN for none), `verdict` ("" where none is given).
@@ -42,7 +42,7 @@ def draw(effects: pd.DataFrame) -> Figure:
         axes.text(0, place, shorten(group, 70), transform=axes.get_yaxis_transform(), va="center", weight="bold")
         place += 1
         for row in effects[effects["group"] == group].to_dict("records"):
-            _effect(axes, row, place)
+            _effect(axes, row, place, what)
             ticks.append(place)
             names.append(shorten(row["label"], 34))
             place += 1
@@ -52,12 +52,12 @@ def draw(effects: pd.DataFrame) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     _percent_axis(axes, lowest, reach)
-    axes.set_xlabel("head by base: right of the line is worse")
+    axes.set_xlabel(f"{what}: right of the line is worse")
     figure.set_layout_engine("constrained")
     return figure
 
 
-def _effect(axes: Axes, row: Mapping[Any, Any], place: float) -> None:
+def _effect(axes: Axes, row: Mapping[Any, Any], place: float, what: str) -> None:
     bad = row["verdict"] == "regressed"
     color = THEME["--failed"][0] if bad else INK
     left, right = axes.get_xlim()
@@ -79,13 +79,13 @@ def _effect(axes: Axes, row: Mapping[Any, Any], place: float) -> None:
         mew=1.2,
         clip_on=False,
     )
-    mark(effect, says=[_says(row)])
+    mark(effect, says=[_says(row, what)])
 
 
-def _says(row: Mapping[Any, Any]) -> str:
+def _says(row: Mapping[Any, Any], what: str) -> str:
     return points.lines(
         points.place(row["group"], row["label"]),
-        f"head by base {digits(row['ratio'])} (95 % interval {digits(row['low'])} to {digits(row['high'])})",
+        f"{what} {digits(row['ratio'])} (95 % interval {digits(row['low'])} to {digits(row['high'])})",
         row["verdict"],
     )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.analyse import Analysis
 from bench.figures import points
-from bench.figures.style import INK, QUIET, Look, mark, name_rows, panels
+from bench.figures.style import HOLLOW, INK, QUIET, Look, explain, mark, name_rows, panels
 from bench.record import Load
 from bench.words import counted, named, percent
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_TRIALS = 20  # of a strategy: the most uneven ones
+FEW = 12  # strategies: rows of more are lower
 LEAST_PER_INTERVAL = 20  # messages: fewer vary by chance more than anything else
 
 
@@ -53,9 +54,11 @@ def _ratios(load: Load) -> NDArray[np.float64] | None:
 
 def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw a row a strategy, its trials over each other. Takes what `rows` gives."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
+
     names = sorted(intervals["strategy"].unique())
     reach = float(np.clip((intervals["ratio"] - 1).abs().max() * 1.1, 0.1, 1.0))  # half of a row's height
-    figure, (axes,) = panels(1, 1, max(1.6, 0.5 * len(names) + 0.7))
+    figure, (axes,) = panels(1, 1, max(1.6, (0.5 if len(names) <= FEW else 0.3) * len(names) + 0.7))
     for row, name in enumerate(names):
         own = intervals[intervals["strategy"] == name]
         axes.axhline(row, color=QUIET, lw=0.7)
@@ -70,6 +73,8 @@ def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     axes.set_xlim(0, float(intervals["t_s"].max()) * 1.03)
     axes.set_xlabel("seconds into the window")
     axes.set_ylabel(f"each row: ±{percent(reach)}")
+    if intervals["unsteady"].any():
+        explain(figure, drawn={f"dark: {HOLLOW['unsteady']}": Line2D([], [], color=INK, lw=1.6)})
     return figure
 
 

@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures import points
-from bench.figures.style import PAPER, Look, columns_for, legend, legend_height_in, mark, name_panel, panels
+from bench.analyse import Analysis
+from bench.figures import cases, points
+from bench.figures.style import (
+    PAPER,
+    QUIET,
+    Look,
+    columns_for,
+    duration_axis,
+    explain,
+    legend,
+    legend_height_in,
+    mark,
+    name_panel,
+    panels,
+)
 from bench.metrics import GROUP
-from bench.words import counted, duration_text, split, title
+from bench.words import counted, split, title
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -21,23 +35,44 @@ SERVICE_DASHES = (0, (1, 1.6))
 MOST_BANDS = 12  # more of them hide each other
 
 
+def rows(analysis: Analysis) -> pd.DataFrame:
+    """Pick the table of curves without the steps of searches, with `doubts` (of the whole curve) in a column.
+
+    Unfinished messages are none of these: they make the far end of a curve a lower bound.
+    """
+    curves = analysis.curves[analysis.curves["slo"] == ""]
+    flags = cases.doubts_by_ids(analysis)
+    return curves.assign(doubts=cases.without(curves["ids"].map(flags), "censored"))
+
+
 def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw the merged histogram of each case, and the range of its trials' own;
-    where sends were planned, beside it the service time. Takes the table of curves."""
+    where sends were planned, beside it the service time. Takes what `rows` picks."""
     found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
-    figure, axes = panels(len(found), columns_for(curves["connections"].nunique()), 3.5, legend_height_in(names))
+    height_in = min(5.0, max(3.5, 0.12 * len(names)))
+    columns = columns_for(curves["connections"].nunique())
+    figure, axes = panels(len(found), columns, height_in, legend_height_in(names))
     for panel, (group, rows) in zip(axes, found, strict=True):
         where = title(group, [other for other, _ in found], otherwise=("connections",))
         _curves(panel, rows, looks, where)
         name_panel(panel, where)
     axes[0].set_ylabel("latency")
+    unfinished = "censored" if curves["lower_bound"].astype(bool).any() else ""
+    dotted = {"dotted: from the actual send": _service_handle()} if (curves["of"] == "service").any() else {}
+    explain(figure, {*cases.reasons(curves), unfinished}, drawn=dotted)
     legend(figure, names, looks)
     return figure
 
 
+def _service_handle() -> Artist:
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
+
+    return Line2D([], [], color=QUIET, ls=SERVICE_DASHES, lw=1)
+
+
 def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
-    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
 
     bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, curve in rows[rows["of"] == "service"].groupby("strategy"):
@@ -47,7 +82,7 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
     for name, curve in rows[rows["of"] == "latency"].groupby("strategy"):
         look = looks[str(name)]
         x = 1 / (1 - curve["p"])
-        hollow = (curve["client_bound"] > 0) | curve["lower_bound"].astype(bool)
+        hollow = (curve["doubts"] != "") | curve["lower_bound"].astype(bool)
         if bands:
             mark(axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0), str(name))
         (line,) = axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
@@ -58,22 +93,21 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
             (markers,) = axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
             mark(markers, str(name), [_says(point, where) for point in curve[which].to_dict("records")])
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    duration_axis(axes, rows["value_us"])
     furthest = float((1 / (1 - rows["p"])).max())
     shown = [(place, text) for place, text in TICKS if place <= furthest * 1.1]
     axes.xaxis.set_major_locator(FixedLocator([place for place, _ in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: dict(shown).get(round(value), ""))
-    axes.yaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if rows["value_us"].max() < 1000 * rows["value_us"].min() else (1,))
-    )
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
     axes.set_xlabel("percentile")
 
 
 def _says(point: Mapping[Any, Any], where: str) -> str:
     client = f"the client was the limit in {counted(point['client_bound'], 'trial')}" if point["client_bound"] else ""
     return points.lines(
-        points.place(point["strategy"], where), points.latency(point["p"], point), client, points.trials(point["ids"])
+        points.place(point["strategy"], where),
+        points.latency(point["p"], point),
+        client,
+        points.doubts({"doubts": point["doubts"], "reason": ""}, but="client_bound"),
+        points.trials(point["ids"]),
     )

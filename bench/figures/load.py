@@ -14,12 +14,15 @@ from bench.figures.style import (
     PAPER,
     QUIET,
     Look,
+    duration_axis,
+    explain,
     legend,
     legend_height_in,
     mark,
     name_panel,
     panels,
     plain_numbers,
+    rising,
 )
 from bench.load_curve import PANEL
 from bench.words import counted, digits, duration_text, split, title
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 def draw(points: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw a panel for each setting. Takes the table of load points."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
+
     found = split(points, PANEL)
     names = sorted(points["strategy"].unique())
     alone = len(found) == 1
@@ -41,8 +46,11 @@ def draw(points: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         for name, curve in rows.groupby("strategy"):
             _curve(panel, curve, looks[str(name)], where)
         name_panel(panel, where)
-        _scales(panel)
+        _scales(panel, rows["p99_us"])
     axes[0].set_ylabel("p99 latency")
+    front = Line2D([], [], color=QUIET, lw=0, marker="o", ms=10, mfc="none", mec=INK, mew=0.8)
+    doubts = {flag for flags in points["doubts"] for flag in flags.split(", ")}
+    explain(figure, doubts, drawn={"the front: nothing serves as much with a lower p99": front})
     legend(figure, names, looks)
     return figure
 
@@ -64,15 +72,7 @@ def _curve(axes: Axes, curve: pd.DataFrame, look: Look, where: str) -> None:
         (marker,) = axes.plot(*at, mfc=PAPER if point["doubts"] else look.color, **style)
         mark(marker, point["strategy"], [_says(point, where)])
         if point["lower_bound"]:
-            arrow = axes.annotate(
-                "",
-                xy=at,
-                xytext=(0, 15),
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "<-", "color": look.color, "lw": 1.2, "shrinkA": 0, "shrinkB": 3},
-            ).arrow_patch
-            if arrow is not None:
-                mark(arrow, point["strategy"])
+            rising(axes, at, look, point["strategy"])
 
 
 def _says(point: Mapping[Any, Any], where: str) -> str:
@@ -89,15 +89,10 @@ def _says(point: Mapping[Any, Any], where: str) -> str:
     )
 
 
-def _scales(axes: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
-
-    axes.set_yscale("log")
+def _scales(axes: Axes, p99_us: pd.Series[float]) -> None:
+    duration_axis(axes, p99_us)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * 1.5)  # room for the arrows
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
     axes.set_xlim(left=0)
     plain_numbers(axes, "x")
     axes.set_xlabel("messages/s served")

@@ -2,6 +2,7 @@
 
 Matplotlib writes an artist as a group whose id is the artist's gid: there a mark arrives as JSON. A mark becomes
 `<g class="mark" data-strategy="...">` with `data-says="..."` at each of its points, a label `<g class="label" ...>`.
+A page about one strategy has the same figures, the others' marks pale.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+_LINES = re.DOTALL | re.MULTILINE
 
 
 def set_apart(svg: str) -> tuple[str, list[Any]]:
@@ -37,7 +41,49 @@ def put_back(svg: str, marks: Sequence[Any]) -> str:
         whose = f' data-strategy="{_attribute(strategy)}"' if strategy else ""
         return f'{indent}<g class="{kind}"{whose}>\n{_with_words(body, says)}{indent}</g>'
 
-    return re.sub(r'^( *)<g class="(\d+)">\n(.*?)^\1</g>', spelled, svg, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r'^( *)<g class="(\d+)">\n(.*?)^\1</g>', spelled, svg, flags=_LINES)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The SVG of a page cut at its marks and labels, to be put together again for one strategy."""
+
+    texts: tuple[str, ...]  # as they are
+    pale: tuple[str, ...]  # as they are for another strategy: pale, without words
+    whose: tuple[str, ...]  # the strategy of each, escaped; "" for what is nobody's
+    strategies: frozenset[str]  # those with a mark
+
+
+def cut(svg: str) -> Pieces:
+    """Cut the SVG of a page (what `put_back` returned) into what belongs to one strategy and what to none."""
+    texts, pale, whose = [], [], []
+    marked = set()
+    place = 0
+    for group in re.finditer(r'^( *)<g class="(mark|label)" data-strategy="([^"]*)">\n.*?^\1</g>', svg, _LINES):
+        before, text, kind = svg[place : group.start()], group[0], group[2]
+        texts += [before, text]
+        pale += [before, _pale(text, kind)]
+        whose += ["", group[3]]
+        if kind == "mark":
+            marked.add(html.unescape(group[3]))
+        place = group.end()
+    rest = svg[place:]
+    return Pieces((*texts, rest), (*pale, rest), (*whose, ""), frozenset(marked))
+
+
+def of_one(pieces: Pieces, strategy: str) -> str:
+    """Put the pieces together for one strategy: of the others, lines and bars stay, pale and silent."""
+    own = _attribute(strategy)
+    return "".join(
+        text if whose in ("", own) else pale
+        for text, pale, whose in zip(pieces.texts, pieces.pale, pieces.whose, strict=True)
+    )
+
+
+def _pale(group: str, kind: str) -> str:
+    if kind == "mark" and "<use data-says" in group:  # points, of which others may use the outlines
+        return "\n".join(re.findall(r"<defs>.*?</defs>", group, re.DOTALL))
+    return re.sub(r' data-says="[^"]*"', "", group).replace(f'<g class="{kind}"', f'<g class="{kind} other"', 1)
 
 
 def _with_words(body: str, says: Sequence[str]) -> str:

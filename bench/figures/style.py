@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.figures.marks import put_back, set_apart
+from bench.words import duration_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -62,6 +63,19 @@ OUTLINES = {
 MARKERS = tuple(OUTLINES)
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 2.5)))
 
+# Why a point is drawn hollow -> what the figure says of it.
+HOLLOW = {
+    "client_bound": "the client was the limit",
+    "lagging_schedule": "sends lagged behind their plan",
+    "unsteady": "drifted within the window",
+    "censored": "messages were unfinished, a lower bound",
+    "shared_core": "server and load shared a core",
+    "too_few": "too few messages for p99",
+    "few_repeats": "too few repeats for an interval",
+}
+# What has no value, and is drawn where no value can be -> the sign in its hollow marker.
+ABSENT = {"failed": "x", "unavailable": "_"}
+
 RC: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -86,6 +100,7 @@ RC: dict[str, Any] = {
 }
 FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 WIDTH_IN = 10.0
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # XML 1.0 has no way to write these (2.2, Char)
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,9 @@ class Look:
     color: str
     marker: str
     dashes: Any
+
+
+UNMEASURED = Look(QUIET, "o", "solid")  # of a strategy without any figure: it has no colour
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
@@ -161,6 +179,30 @@ def plain_numbers(axes: Axes, axis: str) -> None:
     which.set_major_formatter(lambda value, _: f"{value / 1000:,.3g}k" if abs(value) >= 1000 else f"{value:.3g}")
 
 
+def duration_axis(axes: Axes, values_us: Iterable[float]) -> None:
+    """Make y logarithmic and label it with durations in the units that suit them, seldom enough to be read."""
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
+
+    found = [value for value in values_us if value > 0]
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(found) < 1000 * min(found) else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
+
+
+def rising(axes: Axes, at: tuple[float, float], look: Look, strategy: str) -> None:
+    """Set an arrow up on a point (x, y) that is a lower bound."""
+    arrow = axes.annotate(
+        "",
+        xy=at,
+        xytext=(0, 15),
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "<-", "color": look.color, "lw": 1.2, "shrinkA": 0, "shrinkB": 3},
+    ).arrow_patch
+    if arrow is not None:
+        mark(arrow, strategy)
+
+
 def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], all_looks: Mapping[str, Look]) -> None:
     """Write each line's name beside its last point (x, y), in a column right of the axes, none over another."""
     low, high = axes.get_ylim()
@@ -215,6 +257,60 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
         label(text, name)
 
 
+def absent(axes: Axes, x: float, look: Look, *, strategy: str, why: str, says: str, place: int = 0) -> None:
+    """Draw at the foot of the axes what has no value: a hollow marker with the sign of ABSENT in it.
+
+    `place`: how many there are below it, at the same x.
+    """
+    style: dict[str, Any] = {"color": look.color, "mfc": PAPER, "ls": "", "clip_on": False, "zorder": 4}
+    for marker, size, words in ((look.marker, 7.5, [says]), (ABSENT[why], 3.5, [])):
+        at, transform = (x, 0.045 * place), axes.get_xaxis_transform()
+        (drawn,) = axes.plot(*at, transform=transform, marker=marker, ms=size, mew=1.1, **style)
+        mark(drawn, strategy, words)
+
+
+def explain(
+    figure: Figure, reasons: Iterable[str] = (), *, shape: str = "o", drawn: Mapping[str, Artist] | None = None
+) -> None:
+    """Say above the panels what is drawn in another way than the rest, and why; nothing where nothing is.
+
+    `reasons`: keys of HOLLOW and ABSENT, or flags that have no words there; each is told once. `shape` is that of what
+    is hollow. `drawn`: what else there is to explain, such as a band -> how it looks.
+    """
+    from textwrap import fill  # noqa: PLC0415
+
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    def hollow(marker: str, size: float = 6.5) -> Line2D:
+        return Line2D([], [], color=QUIET, marker=marker, mfc=PAPER, ls="", ms=size, mew=1.2)
+
+    there = set(reasons) - {""}
+    handles: dict[str, Any] = dict(drawn or {})
+    flags = [flag for flag in HOLLOW if flag in there] + sorted(there - {*HOLLOW, *ABSENT})
+    if flags:
+        told = " – or ".join(HOLLOW.get(flag, flag.replace("_", " ")) for flag in flags)
+        handles[fill(f"hollow: {told}", 110)] = hollow(shape)
+    for reason, sign in ABSENT.items():
+        if reason in there:
+            handles[reason] = (hollow(shape, 7.5), hollow(sign, 3.5))
+    if not handles:
+        return
+    columns = _fitting([max(map(len, text.splitlines())) for text in handles], 4)
+    lines = -(-len(handles) // columns) + sum(text.count("\n") for text in handles)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.08 + 0.2 * lines)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper left", ncols=columns, frameon=False, fontsize=8.5
+    )
+
+
+def band_handle() -> Artist:
+    """Show how a band looks, in no strategy's colour."""
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    return Patch(fc=QUIET, alpha=0.25, lw=0)
+
+
 def spread_out(wanted: Sequence[float], step: float) -> list[float]:
     """Move places, given in rising order, as little as need be to keep any two a step apart and none below 0."""
     groups: list[tuple[float, int]] = []  # (centre, members) of runs of places that touch
@@ -230,10 +326,14 @@ def spread_out(wanted: Sequence[float], step: float) -> list[float]:
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    """As many columns as fit the figure's width; a column is as wide as its longest name."""
-    for columns in range(min(5, len(names)), 1, -1):
-        rows = -(-len(names) // columns)
-        longest = [max(len(shorten(name)) for name in names[at : at + rows]) for at in range(0, len(names), rows)]
+    return _fitting([len(shorten(name)) for name in names], 5)
+
+
+def _fitting(lengths: Sequence[int], most: int) -> int:
+    """As many columns of texts of these lengths as fit the figure's width; each is as wide as its longest text."""
+    for columns in range(min(most, len(lengths)), 1, -1):
+        rows = -(-len(lengths) // columns)
+        longest = [max(lengths[at : at + rows]) for at in range(0, len(lengths), rows)]
         if sum(0.75 + 0.088 * length for length in longest) <= WIDTH_IN:
             return columns
     return 1
@@ -296,12 +396,14 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
     with mpl.rc_context(rc), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # in the SVG the browser's fonts have it
         figure = draw()
-        figure.draw_without_rendering()
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
         figure.set_layout_engine(None)  # laid out once, not for each format; with "none" each is drawn twice
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
-    text = svg.getvalue().decode()
+        quick: Any = {"compress_level": 3}  # a tenth larger than by default, in two thirds of the time
+        figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None}, pil_kwargs=quick)
+    text = NO_XML.sub("\N{REPLACEMENT CHARACTER}", svg.getvalue().decode())
     return Picture(_inline(text, name), _alone(text), png.getvalue())
 
 

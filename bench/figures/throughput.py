@@ -1,17 +1,25 @@
-"""Messages per second over connections, a line a strategy, with the spread over repeats."""
+"""Messages per second over connections, a line a strategy, with the interval of the median over the repeats."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.figures import points
+from bench.analyse import Analysis
+from bench.figures import cases, points
 from bench.figures.style import (
     PAPER,
+    QUIET,
+    UNMEASURED,
     Look,
+    absent,
+    band_handle,
     count_axis,
+    explain,
     label_ends,
     legend,
     legend_height_in,
@@ -26,78 +34,112 @@ from bench.words import counted, split, title
 
 # Points of one number of connections stand side by side, so that no bar hides another: this many octaves in all.
 ASIDE = 0.25
+MOST_BANDS = 12  # more of them hide each other: then the bars alone show the intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw(estimates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    """Draw a panel for each setting (transport, message size, ...). Takes the table of estimates.
+def rows(analysis: Analysis) -> pd.DataFrame:
+    """Pick throughputs that nobody planned, and the cases that have none because they failed."""
+    return cases.measured(analysis, RATE.name, planned=False)
+
+
+def draw(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw a panel for each setting (transport, message size, ...). Takes what `rows` picks.
 
     Over a single number of connections there is no line to draw: then each strategy gets a row.
     """
-    rates = estimates[estimates["metric"] == "rate_hz"]
-    if rates["connections"].nunique() == 1:
+    if rates[rates["value"].notna()]["connections"].nunique() == 1:
         return _draw_rows(rates, looks)
     return _draw_lines(rates, looks)
 
 
 def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    found = split(rates, SETTING)
-    names = sorted(rates["strategy"].unique())
+    found = [(setting, rows) for setting, rows in split(rates, SETTING) if rows["value"].notna().any()]
+    known = rates[rates["value"].notna()]
+    names = sorted(known["strategy"].unique())
     if len(found) == 1:
         figure, axes = panels(1, 1, max(4.3, 0.21 * len(names) + 1))
     else:
         figure, axes = panels(len(found), 2 if len(found) == 4 else 3, 3.0, legend_height_in(names))
     for panel, (setting, rows) in zip(axes, found, strict=True):
         where = title(setting, [other for other, _ in found])
-        _lines(panel, rows, looks, where)
+        _lines(panel, rows.assign(where=where), looks)
         name_panel(panel, where)
-    axes[0].set_ylim(0, float(rates["max"].max()) * 1.06)
+    axes[0].set_ylim(0, float(known["high"].max()) * 1.06)
     axes[0].set_ylabel("messages/s")
+    _explain(figure, rates, with_band=len(names) <= MOST_BANDS)
     if len(found) == 1:
-        last = rates.sort_values("connections").drop_duplicates("strategy", keep="last")
+        last = known.sort_values("connections").drop_duplicates("strategy", keep="last")
         label_ends(axes[0], {row["strategy"]: (row["connections"], row["value"]) for row in _dicts(last)}, looks)
     else:
         legend(figure, names, looks)
     return figure
 
 
-def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
+def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     names = sorted(rates["strategy"].unique())
-    for name, line in rates.sort_values("connections").groupby("strategy"):
-        look = looks[str(name)]
+    without: Counter[int] = Counter()
+    for name, own in rates.sort_values("connections").groupby("strategy"):
+        look = looks.get(str(name), UNMEASURED)
         aside = 2 ** (ASIDE * (names.index(name) - (len(names) - 1) / 2) / len(names))
-        (drawn,) = axes.plot(line["connections"] * aside, line["value"], color=look.color, ls=look.dashes, lw=1.7)
+        known = own[own["value"].notna()]
+        x = own["connections"] * aside
+        if len(names) <= MOST_BANDS and len(known) > 1 and (known["n"] > 1).any():
+            mark(axes.fill_between(x, own["low"], own["high"], color=look.color, alpha=0.15, lw=0), str(name))
+        (drawn,) = axes.plot(x, own["value"], color=look.color, ls=look.dashes, lw=1.7)
         mark(drawn, str(name))
-        for point in _dicts(line.assign(where=where)):
-            _point(axes, look, point, (point["connections"] * aside, point["value"]), "y")
+        for point in _dicts(own):
+            if math.isnan(point["value"]):
+                count = point["connections"]
+                says, place = _says(point), without[count]
+                absent(axes, count, look, strategy=str(name), why=point["doubts"], says=says, place=place)
+                without[count] += 1
+            else:
+                _point(axes, look, point, (point["connections"] * aside, point["value"]), "y")
     plain_numbers(axes, "y")
     count_axis(axes, sorted(rates["connections"].unique()), "connections")
 
 
 def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    found = split(rates, SETTING)
-    order = rates.groupby("strategy")["value"].max().sort_values(ascending=False)
+    found = [(setting, rows) for setting, rows in split(rates, SETTING) if rows["value"].notna().any()]
+    order = rates.groupby("strategy")["value"].max().sort_values(ascending=False, na_position="last")
     row = {str(name): place for place, name in enumerate(order.index)}
     figure, axes = panels(len(found), 3, 0.26 * len(row) + 0.9)
+    most = float(rates["high"].max())
+    count = rates[rates["value"].notna()]["connections"].iloc[0]
     for panel, (setting, rows) in zip(axes, found, strict=True):
         where = title(setting, [other for other, _ in found])
-        for point in _dicts(rows.assign(where=where)):
-            _point(panel, looks[point["strategy"]], point, (point["value"], row[point["strategy"]]), "x")
+        for point in _dicts(rows[rows["connections"] == count].assign(where=where)):
+            y = row[point["strategy"]]
+            if math.isnan(point["value"]):
+                text = panel.text(most * 0.015, y, point["doubts"], va="center", fontsize=8.5, color=QUIET)
+                mark(text, point["strategy"])
+            else:
+                _point(panel, looks[point["strategy"]], point, (point["value"], y), "x")
         name_rows(panel, list(row))
-        panel.set_xlim(0, float(rates["max"].max()) * 1.06)
-        panel.set_xlabel(f"messages/s over {counted(rates['connections'].iloc[0], 'connection')}")
+        panel.set_xlim(0, most * 1.06)
+        panel.set_xlabel(f"messages/s over {counted(count, 'connection')}")
         name_panel(panel, where)
         plain_numbers(panel, "x")
     axes[0].set_ylim(len(row) - 0.4, -0.6)
+    _explain(figure, rates[rates["value"].notna()], with_band=False)
     return figure
 
 
+def _explain(figure: Figure, rates: pd.DataFrame, with_band: bool) -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
+
+    interval = points.repeated(rates["n"], rates["confidence"])
+    bar = Line2D([], [], color=QUIET, lw=1, marker="|", ms=7)
+    explain(figure, cases.reasons(rates), drawn={interval: band_handle() if with_band else bar} if interval else None)
+
+
 def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, float], along: str) -> None:
-    """Draw one case: its marker, hollow where the client was the limit, and the range of its repeats."""
-    spread = [[point["value"] - point["min"]], [point["max"] - point["value"]]] if point["n"] > 1 else None
+    """Draw one case: its marker, hollow where there is a doubt, and the interval of its median."""
+    spread = [[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["n"] > 1 else None
     drawn = axes.errorbar(
         *at,
         xerr=spread if along == "x" else None,
@@ -105,7 +147,7 @@ def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, fl
         marker=look.marker,
         ms=6,
         color=look.color,
-        mfc=PAPER if point["client_bound"] else look.color,
+        mfc=PAPER if point["doubts"] else look.color,
         mew=1.4,
         elinewidth=1,
         capsize=3,
@@ -117,10 +159,13 @@ def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, fl
 
 
 def _says(point: Mapping[Any, Any]) -> str:
+    known = not math.isnan(point["value"])
     return points.lines(
         points.place(point["strategy"], counted(point["connections"], "connection"), point["where"]),
-        points.estimated(RATE, point),
+        points.estimated(RATE, point) if known else "",
+        points.interval(RATE, point),
         points.limit(point["client_bound"], point["trials"]),
+        points.doubts(point, but="client_bound"),
         points.trials(point["ids"]),
     )
 

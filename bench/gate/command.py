@@ -72,7 +72,7 @@ def gate(options: Options) -> int:
     else:
         found, signum = _paired(options, sweep, settings, budget_s)
     found.wall_s = time.monotonic() - began
-    folder = make_folder(options.results, _named(sweep))
+    folder = make_folder(options.results, _named(sweep).name)
     try:
         one_step.write(folder / GATE_FILE, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.record import Trial
+from bench.record import Amount, Count, Trial
 
 SCHEMA = 1
 GATE_FILE = "gate.json"
@@ -63,10 +63,10 @@ class Sample(msgspec.Struct, kw_only=True):
     what the hypervisor took.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, Amount]
     response_hdr: str = ""
-    wait: float = 0.0
-    steal: float = 0.0
+    wait: Amount = 0.0
+    steal: Amount = 0.0
     failed: str = ""  # why this server or its load failed; then there are no metrics
     client_bound: bool = False  # the load generator, not the server, was the limit at full load
 
@@ -75,12 +75,12 @@ class Pair(msgspec.Struct, kw_only=True):
     """Base and head, one right after the other. A pair that was disturbed or failed is kept and not counted."""
 
     case: str
-    round: int  # from 1, in each attempt
-    attempt: int  # 1, or 2 where what would have failed was measured again
+    round: Count  # from 1, in each attempt
+    attempt: Count  # 1, or 2 where what would have failed was measured again
     first: Literal["base", "head"]
     base: Sample
     head: Sample
-    offered_hz: float = 0.0  # the fixed rate of the response times
+    offered_hz: Amount = 0.0  # the fixed rate of the response times
     disturbed: str = ""  # why the pair was dropped, such as "run-queue wait 14 % of the window"; "" where it is clean
 
     @property
@@ -97,8 +97,8 @@ class Pair(msgspec.Struct, kw_only=True):
 class CallCount(msgspec.Struct, kw_only=True):
     """System calls per message of one side, by name, at so many messages at one go. `passes`: one dict a process."""
 
-    burst: int
-    passes: list[dict[str, float]]
+    burst: Count
+    passes: list[dict[str, Amount]]
     reason: str = ""  # why there are none
 
 
@@ -106,7 +106,7 @@ class CallPair(msgspec.Struct, kw_only=True):
     """The counted calls of a case, of both sides."""
 
     case: str
-    attempt: int
+    attempt: Count
     base: CallCount
     head: CallCount
 
@@ -143,21 +143,21 @@ class Result(msgspec.Struct, kw_only=True):
     metric: str
     verdict: Verdict
     why: str = ""  # a clause for the verdict
-    base: float = 0.0  # medians
-    head: float = 0.0
-    ratio: float = 1.0
-    low: float = 1.0
-    high: float = 1.0
-    upper: float = 1.0
-    p: float = 1.0
-    p_holm: float = 1.0
-    detectable: float = 0.0
-    pairs: int = 0  # measured in the attempt that decided
-    clean: int = 0
-    attempts: int = 1
-    burst: int = 0  # counted: messages at one go
+    base: Amount = 0.0  # medians
+    head: Amount = 0.0
+    ratio: Amount = 1.0
+    low: Amount = 1.0
+    high: Amount = 1.0
+    upper: Amount = 1.0
+    p: Amount = 1.0
+    p_holm: Amount = 1.0
+    detectable: Amount = 0.0
+    pairs: Count = 0  # measured in the attempt that decided
+    clean: Count = 0
+    attempts: Count = 1
+    burst: Count = 0  # counted: messages at one go
     optional: bool = False  # an inconclusive verdict does not hold up the gate
-    changed: dict[str, tuple[float, float]] = {}  # counted: by name of the call, per message, base and head
+    changed: dict[str, tuple[Amount, Amount]] = {}  # counted: by name of the call, per message, base and head
 
 
 class Gate(msgspec.Struct, kw_only=True):
@@ -167,11 +167,11 @@ class Gate(msgspec.Struct, kw_only=True):
     head: Side
     sweep: str
     paired: bool  # False: compared with a stored run, the weaker way
-    max_regression: float  # 0.05 is 5 %
-    alpha: float
-    allowed: dict[str, float]  # by metric, where it is not max_regression times the metric's slack
-    budget_s: float  # for each case
-    seed: int
+    max_regression: Amount  # 0.05 is 5 %
+    alpha: Amount
+    allowed: dict[str, Amount]  # by metric, where it is not max_regression times the metric's slack
+    budget_s: Amount  # for each case
+    seed: Count
     host: dict[str, Any]
     versions: dict[str, Any]
     created: str
@@ -182,5 +182,5 @@ class Gate(msgspec.Struct, kw_only=True):
     results: list[Result] = []
     verdict: Verdict = "inconclusive"
     notes: list[str] = []  # what the user should know besides, each a sentence
-    wall_s: float = 0.0
+    wall_s: Amount = 0.0
     schema: int = SCHEMA

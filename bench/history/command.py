@@ -16,7 +16,7 @@ from bench.history import otava, store
 from bench.history.trend import BY_NAME, Trend, commit, is_worse, machines, newly_worse, sentence, too_short, trends
 from bench.metrics import Metric
 from bench.record import read_run
-from bench.say import say
+from bench.say import plain, say
 from bench.words import digits
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -77,7 +77,9 @@ def _tell(entries: Sequence[store.Entry], found: Sequence[Trend]) -> None:
         marks = "".join("▲" if is_worse(trend, change) else "▽" for change in trend.changes)
         case = f"{trend.machine} {trend.case}" if several else trend.case
         newest = trend.points[-1].estimate.value
-        table.add_row(case, trend.metric.heading, str(len(trend.points)), shown(trend.metric, newest), marks or "–")
+        table.add_row(
+            plain(case), trend.metric.heading, str(len(trend.points)), shown(trend.metric, newest), marks or "–"
+        )
     console.print(table)
     for trend in found:
         for change in trend.changes:

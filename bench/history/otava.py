@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import count
 from pathlib import Path
 
 from bench import one_step
@@ -27,7 +28,7 @@ def write(folder: Path, trends: Sequence[Trend]) -> list[Path]:
     for trend in trends:
         by_case.setdefault((trend.machine, trend.case), []).append(trend)
     for (machine, case), own in by_case.items():
-        name = re.sub(r"[^A-Za-z0-9]+", "-", f"{machine} {case}").strip("-")
+        name = _free(re.sub(r"[^A-Za-z0-9]+", "-", f"{machine} {case}").strip("-")[:200], tests)
         files[f"{name}.csv"] = _table(own)
         tests[name] = {
             "type": "csv",
@@ -55,6 +56,11 @@ def write(folder: Path, trends: Sequence[Trend]) -> list[Path]:
     return [folder / name for name in files]
 
 
+def _free(name: str, taken: Collection[str]) -> str:
+    """A name that no other case has: different ones may look the same in so few letters."""
+    return name if name not in taken else next(new for i in count(2) if (new := f"{name}-{i}") not in taken)
+
+
 def _table(trends: Sequence[Trend]) -> str:
     values: dict[tuple[str, str, str, str], dict[str, float]] = {}
     for trend in trends:
@@ -67,5 +73,10 @@ def _table(trends: Sequence[Trend]) -> str:
     writer.writerow(["time", *ATTRIBUTES, *names])
     for row, found in sorted(values.items()):
         if len(found) == len(names):
-            writer.writerow([*row, *(repr(found[name]) for name in names)])
+            writer.writerow([*map(_no_formula, row), *(repr(found[name]) for name in names)])
     return out.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    """Text that no spreadsheet calculates: each takes what begins so for a formula, quoted or not."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

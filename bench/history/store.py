@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from bench.errors import BadInputError
-from bench.record import Run, Trial, read_run
+from bench.record import UNREADABLE, Amount, Count, Run, Trial, read_manifest, read_run
 from bench.words import case_title
 
 SCHEMA = 1
@@ -31,10 +31,10 @@ class Estimate(msgspec.Struct, kw_only=True):
     case: str
     strategy: str
     metric: str
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Amount
+    low: Amount
+    high: Amount
+    n: Count
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -53,10 +53,18 @@ class Entry(msgspec.Struct, kw_only=True):
 
 
 def entry_of(run: Run) -> Entry:
-    """What is kept of a run. Cases in which a trial failed have no estimates: they would not compare."""
+    """What is kept of a run. Cases in which a trial failed have no estimates: they would not compare.
+
+    Raises BadInputError where it is no run, but a comparison of several.
+    """
     from bench.analyse import analyse  # noqa: PLC0415 - pandas is slow to import
     from bench.metrics import CASE  # noqa: PLC0415
 
+    if run.manifest.compared:
+        raise BadInputError(
+            f"{run.folder} is a comparison of runs, and no run.",
+            f"iobench history --add {run.manifest.compared[0].run}",
+        )
     analysis = analyse(run)
     failed = analysis.cases[(analysis.cases["failed"] > 0) | (analysis.cases["ok"] == 0)]
     bad = {tuple(row[name] for name in CASE) for row in failed.to_dict("records")}
@@ -127,7 +135,7 @@ def read_file(path: Path) -> list[Entry]:
             continue
         try:
             entry = msgspec.json.decode(line, type=Entry)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             warnings.warn(f"{path}, line {number} is left out: {error}", stacklevel=2)
             continue
         if entry.schema != SCHEMA:
@@ -152,6 +160,8 @@ def read(path: Path) -> list[Entry]:
     known = {(entry.run, entry.created) for entry in entries}
     for manifest in sorted(path.glob("*/manifest.json")):
         try:
+            if read_manifest(manifest.parent).compared:
+                continue  # its runs are there by themselves
             entry = entry_of(read_run(manifest.parent))
         except BadInputError as error:
             warnings.warn(f"{manifest.parent} is left out: {error}", stacklevel=2)

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from bench.record import Amount
+
 SCHEMA = 1
 
 
@@ -25,7 +27,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     x: str  # what x is
     y: str
-    lines: dict[str, list[tuple[float, float]]]
+    lines: dict[str, list[tuple[Amount, Amount]]]
 
 
 class Experiment(NamedTuple):
@@ -53,7 +55,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""  # where it isn't "ok"
     observations: list[Observation] = []
     charts: list[Chart] = []
-    took_s: float = 0.0
+    took_s: Amount = 0.0
 
 
 class Lab(msgspec.Struct, kw_only=True):

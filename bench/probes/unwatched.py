@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 METRICS = (
     *("cpu_ns", "cpu_user_ns", "cpu_system_ns", "switches_voluntary", "switches_involuntary", "runqueue_wait_ns"),
-    *("rss_bytes", "rss_peak_bytes", "threads", "descriptors", "processes"),
+    *("rss_bytes", "rss_peak_bytes", "threads", "descriptors", "processes", "anon_start_bytes", "anon_bytes"),
 )
 WHY = "the server was already running, so only the client's side is measured"
 

@@ -1,5 +1,5 @@
 // What the page does: which strategies it shows, what a point says, tables that sort, filter and copy, light and dark.
-// Without it everything is there to read. Nothing is stored, and nothing leaves the page.
+// Without it everything is there to read. Nothing leaves the page, and nothing but the choice of a theme is kept.
 "use strict";
 
 const root = document.documentElement;
@@ -142,10 +142,11 @@ for (const table of all("table.sortable")) {
   const rows = [...table.tBodies[0].rows], label = table.parentElement.ariaLabel ?? "Table";
   const filter = make("input", { type: "search", placeholder: "Filter", ariaLabel: `Filter: ${label}` });
   const button = make("button", { type: "button", textContent: "Copy as CSV", ariaLabel: `Copy as CSV: ${label}` });
-  const count = make("output", {});
+  const count = make("output", {}), tools = make("div", { className: "tools" });
   const recount = () => {
     const seen = rows.filter((row) => !row.hidden && !row.classList.contains("off")).length;
     count.textContent = seen === rows.length ? `${seen} rows` : `${seen} of ${rows.length} rows`;
+    tools.classList.toggle("partly", seen < rows.length);
   };
   all("th button", table).forEach((heading, column) => heading.addEventListener("click", () => sort(table, column)));
   filter.addEventListener("input", () => {
@@ -161,22 +162,44 @@ for (const table of all("table.sortable")) {
     if (!copied) save(text);
     count.textContent = copied ? "Copied" : "Saved as iobench.csv";
   });
-  const tools = make("div", { className: "tools" });
   tools.append(filter, button, count);
   table.parentElement.before(tools);
   recounts.push(recount);
   recount();
 }
 
-// --- light and dark
+// --- light and dark: as the system has it, until the reader chooses the other one; that choice is kept
 
-const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const system = matchMedia("(prefers-color-scheme: dark)");
+const preferred = () => (system.matches ? "dark" : "light");
+const shownTheme = () => root.dataset.theme ?? preferred();
 const theme = make("button", { type: "button", className: "theme" });
-const offer = () => (theme.textContent = dark() ? "Light" : "Dark");
+const offer = () => (theme.textContent = shownTheme() === "dark" ? "Light theme" : "Dark theme");
+
+function keep(choice) {
+  try {
+    if (choice) localStorage.setItem(KEPT, choice);
+    else localStorage.removeItem(KEPT);
+  } catch {} // where a page may keep nothing, the choice lasts as long as the page
+}
+
 theme.addEventListener("click", () => {
-  root.dataset.theme = dark() ? "light" : "dark";
+  const wanted = shownTheme() === "dark" ? "light" : "dark", choice = wanted === preferred() ? "" : wanted;
+  if (choice) root.dataset.theme = choice;
+  else delete root.dataset.theme;
+  keep(choice);
   offer();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", offer);
+system.addEventListener("change", offer);
 offer();
 document.querySelector("header")?.append(theme);
+
+// --- paper: what is folded is opened for it, but for what would fill dozens of pages
+
+const unfolded = [];
+addEventListener("beforeprint", () => {
+  for (const one of all("details:not([open], .bulk)")) unfolded.push(Object.assign(one, { open: true }));
+});
+addEventListener("afterprint", () => {
+  for (const one of unfolded.splice(0)) one.open = false;
+});

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from bench.record import Amount, Count
+
 SCHEMA = 1
 WHY_FILE = "why.json"
 AGREEMENT = 0.01  # two passes agree where no figure is further apart than this share of all calls
@@ -24,21 +26,21 @@ CPU, USER, SYSTEM, WAIT = "cpu_ns", "cpu_user_ns", "cpu_system_ns", "runqueue_wa
 class Pass(msgspec.Struct, kw_only=True):
     """One server process. The counts of system calls have a load of their own: counting them costs time."""
 
-    messages: int  # that `metrics` are over
-    metrics: dict[str, float]  # switches and minor faults
-    timed_messages: int  # that `times` are over
-    times: dict[str, float]  # CPU time, its split by clock ticks, run-queue wait; all in ns
-    held: dict[str, float]  # rss_bytes, threads, processes, descriptors at the end, with all connections open
-    counted_messages: int = 0  # that `calls` and `errors` are over; 0 where they were not counted
-    calls: dict[str, int] = {}  # system calls by name
-    errors: dict[str, int] = {}  # those that ended in an error, such as "read EAGAIN"
+    messages: Count  # that `metrics` are over
+    metrics: dict[str, Amount]  # switches and minor faults
+    timed_messages: Count  # that `times` are over
+    times: dict[str, Amount]  # CPU time, its split by clock ticks, run-queue wait; all in ns
+    held: dict[str, Amount]  # rss_bytes, threads, processes, descriptors at the end, with all connections open
+    counted_messages: Count = 0  # that `calls` and `errors` are over; 0 where they were not counted
+    calls: dict[str, Count] = {}  # system calls by name
+    errors: dict[str, Count] = {}  # those that ended in an error, such as "read EAGAIN"
     missing: dict[str, str] = {}  # metric -> why it could not be read
 
 
 class Point(msgspec.Struct, kw_only=True):
     """So many messages at one go, one on each connection."""
 
-    burst: int
+    burst: Count
     passes: list[Pass] = []
     reason: str = ""  # why there are no passes
 

@@ -13,6 +13,7 @@ import msgspec
 
 from bench import one_step
 from bench.errors import BadInputError
+from bench.record import UNREADABLE
 from bench.why.counts import WHY_FILE, Counts, Why
 
 SAME_HOST = ("kernel", "machine", "cpu_model", "interpreter")
@@ -40,7 +41,7 @@ def read(results: Path) -> Why | None:
     """What was counted last with this folder of results; None where there is nothing that can be read."""
     try:
         return msgspec.json.decode((results / WHY_FILE).read_bytes(), type=Why)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

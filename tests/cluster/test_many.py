@@ -21,7 +21,7 @@ from test_run import Silence, info, plan, trial
 from bench.cluster import many
 from bench.cluster.connect import Cluster
 from bench.cluster.hosts import Commands, Known
-from bench.cluster.many import ManyMachines, deal_blocks, slim
+from bench.cluster.many import ManyMachines, deal_blocks
 from bench.cluster.one_server import HOST_LOST
 from bench.plan import Plan
 from bench.progress import Progress
@@ -102,18 +102,6 @@ def test_a_repeat_that_was_begun_stays_on_its_machine() -> None:
 def test_a_repeat_whose_machine_is_not_there_any_more_goes_to_another_one() -> None:
     done = [Record(id=BLOCKS[0].id, trial=BLOCKS[0], status="ok", server_host="gone")]
     assert deal_blocks(plan(*BLOCKS), ["a"], done) == {"a": BLOCKS}
-
-
-def test_what_is_kept_of_a_record_is_what_later_trials_depend_on() -> None:
-    whole = record(rate_hz=1e5)
-    kept = slim(whole, plan(trial("good")))
-    assert whole.load is not None and kept.load is not None
-    assert (kept.load.completed, kept.load.opened_ns, kept.load.closed_ns) == (
-        whole.load.completed,
-        whole.load.opened_ns,
-        whole.load.closed_ns,
-    )
-    assert len(msgspec.json.encode(kept)) < 1500 < len(msgspec.json.encode(whole))
 
 
 # --- trials

@@ -15,6 +15,7 @@ from bench import one_step
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE, SCHEMA, Gate
 from bench.gate.show import junit, markdown, page, terminal, workflow
+from bench.record import UNREADABLE
 
 GITHUB = "GITHUB_ACTIONS"
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -27,7 +28,7 @@ def read(folder: Path) -> Gate:
         found = msgspec.json.decode(path.read_bytes(), type=Gate)
     except OSError as error:
         raise BadInputError(f"{path} can't be read: {error.strerror}.", "iobench gate --base main") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadInputError(f"{path} is not what a gate writes: {error}.", "iobench gate --base main") from None
     if found.schema != SCHEMA:
         raise BadInputError(

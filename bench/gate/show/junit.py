@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from bench.figures.style import NO_XML
 from bench.gate.model import Gate
 from bench.gate.show import words
 
@@ -20,13 +21,13 @@ def render(gate: Gate) -> bytes:
     silent = gate.verdict != "ok" and not failures and not errors  # such as an interrupted gate: never green
     suite = ET.Element(
         "testsuite",
-        name=f"iobench gate {gate.sweep}",
+        name=_clean(f"iobench gate {gate.sweep}"),
         tests=str(len(rows) + silent),
         failures=str(failures),
         errors=str(errors + silent),
         skipped=str(sum(row.verdict == "too noisy" for row in rows)),
         time=f"{gate.wall_s:.3f}",
-        timestamp=gate.created,
+        timestamp=_clean(gate.created),
     )
     each_s = gate.wall_s / max(1, len(rows))
     for row in rows:
@@ -49,4 +50,4 @@ def render(gate: Gate) -> bytes:
 
 def _clean(text: str) -> str:
     """Without characters that XML 1.0 has no way to write."""
-    return "".join(char for char in text if char in "\t\n" or char >= " ")
+    return NO_XML.sub("", text.replace("\r", " "))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.gate.model import Gate
 from bench.gate.show import words
+from bench.markdown import escaped
 
 COLUMNS = ("", "case", "metric", "base", "head", "worse by", "95 % interval", "could have found", "pairs", "why")
 
@@ -37,13 +38,3 @@ def _table(rows: Sequence[words.Row]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def escaped(text: str) -> str:
-    """Text that neither Markdown nor HTML takes for its own."""
-    text = " ".join(text.split())
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, entity)
-    for character in "\\`*_[]|":
-        text = text.replace(character, f"\\{character}")
-    return text

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from bench.gate.model import Gate
 from bench.gate.show import words
-from bench.say import WIDTH, say
+from bench.say import WIDTH, plain, say
 
 STYLES = {"ok": "green", "regressed": "bold red", "inconclusive": "yellow", "too noisy": "dim"}
 
@@ -20,7 +20,7 @@ def show(gate: Gate, console: Console | None = None) -> None:
     console.print(words.headline(gate), style=STYLES[gate.verdict])
     say(words.summary(gate))
     for case, own in groupby(words.rows(gate), key=lambda row: row.case):
-        console.print(f"\n{case}", style="bold")
+        console.print(f"\n{plain(case)}", style="bold")
         shown = list(own)
         console.print(_table(shown))
         for why, alike in groupby(filter(_worth_a_word, shown), key=lambda row: row.why):
@@ -49,5 +49,5 @@ def _table(rows: list[words.Row]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         style = STYLES[row.verdict]
-        table.add_row(f"  {row.mark}", row.metric, row.base, row.head, row.change, style=style)
+        table.add_row(f"  {row.mark}", plain(row.metric), row.base, row.head, row.change, style=style)
     return table

@@ -1,0 +1,328 @@
+"""What differs between runs that were put together: ratios of each case that they share, and what they don't share.
+
+Everything is derived from the tables of the merged run and its manifest. Only cases of one definition are compared; the
+first run is what the others are compared with. Plain text, with names between backticks; nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from bench.analyse import Analysis
+from bench.compare_runs import unlabelled
+from bench.contests import SIGNIFICANT
+from bench.history.store import LIKE
+from bench.metrics import CASE, CONTESTED, GROUP, RATE, Metric
+from bench.record import Compared
+from bench.stats import Interval, hodges_lehmann_ratio, holm, welch_p
+from bench.words import counted, digits, joined, quoted, title, value_text
+
+BETTER, WORSE, SAME, FEW = "better", "worse", "no difference shown", "too few repeats"
+VOLATILE = ("load_average", "memory_available_bytes")  # facts that differ at any two moments
+MOST_ALONE = 12  # cases named one by one; more are counted
+NOT_PAIRED = (
+    "These runs were not measured side by side: what the machine did differently in between looks like a difference of "
+    "the servers. `iobench gate` measures two versions in pairs."
+)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One case and metric in two runs. `ratio` is that of the other run by the first one; None where there is none.
+
+    `p` is Welch's on the logarithms, adjusted (Holm) for all comparisons by this metric. `open` says why there is no
+    verdict whatever the figures; "" where there is one.
+    """
+
+    case: dict[str, Any]  # the definition; its strategy without a label
+    metric: Metric
+    other: str  # label
+    before: float
+    after: float
+    ratio: Interval | None
+    p: float
+    open: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """What became of it, seen from the first run."""
+        if self.open:
+            return self.open
+        if self.ratio is None or self.ratio.low == 0:
+            return FEW
+        if self.ratio.contains(1.0) or self.p > SIGNIFICANT:
+            return SAME
+        return BETTER if (self.ratio.estimate > 1) == self.metric.higher_is_better else WORSE
+
+
+Key = tuple[Any, ...]
+
+
+class Cases(NamedTuple):
+    """By definition of a case: the labels of the runs that recorded it, and of those where a trial of it succeeded."""
+
+    recorded: dict[Key, list[str]]
+    measured: dict[Key, list[str]]
+
+
+def labels_of(analysis: Analysis) -> list[str]:
+    """The labels of the runs, the first one first."""
+    return [one.label for one in analysis.run.manifest.compared]
+
+
+def _key(row: Mapping[Any, Any], labels: Sequence[str]) -> tuple[Key, str]:
+    strategy, label = unlabelled(row["strategy"], labels)
+    return tuple(strategy if name == "strategy" else row[name] for name in CASE), label
+
+
+def cases(analysis: Analysis) -> Cases:
+    """Give which case is in which runs; steps of searches, which are others in every run, are left out."""
+    labels = labels_of(analysis)
+    found = Cases({}, {})
+    for row in analysis.cases[analysis.cases["slo"] == ""].to_dict("records"):
+        key, label = _key(row, labels)
+        found.recorded.setdefault(key, []).append(label)
+        if row["ok"]:
+            found.measured.setdefault(key, []).append(label)
+    return found
+
+
+def effects(analysis: Analysis) -> list[Effect]:
+    """Compare every case that the first run shares with another, by each of CONTESTED; in order of the cases."""
+    labels = labels_of(analysis)
+    values = _values(analysis, labels)
+    told: dict[tuple[Key, str, str], dict[Any, Any]] = {}
+    # At a fraction of what each can do, the rates differ, and so what is measured does.
+    wanted = analysis.estimates[(analysis.estimates["slo"] == "") & (analysis.estimates["load_fraction"] == 0)]
+    for row in wanted.to_dict("records"):
+        key, label = _key(row, labels)
+        told[key, label, row["metric"]] = row
+    keys = dict.fromkeys(key for key, _, _ in told)
+    found: list[Effect] = []
+    for metric in CONTESTED:
+        pairs = [
+            (key, label, told[key, labels[0], metric.name], told[key, label, metric.name])
+            for key in keys
+            for label in labels[1:]
+            if (key, labels[0], metric.name) in told and (key, label, metric.name) in told
+        ]
+        # What was planned is what was asked for, and no merit.
+        pairs = [pair for pair in pairs if not (metric is RATE and pair[2]["planned"])]
+        samples = [
+            (values.get((key, label, metric.name), []), values.get((key, labels[0], metric.name), []))
+            for key, label, _, _ in pairs
+        ]
+        adjusted = holm([welch_p(a, b) if a and b else 1.0 for a, b in samples])
+        for (key, label, before, after), (a, b), p in zip(pairs, samples, adjusted, strict=True):
+            ratio = hodges_lehmann_ratio(a, b) if a and b else None
+            case = dict(zip(CASE, key, strict=True))
+            reason = _undecided(metric, before, after)
+            found.append(Effect(case, metric, label, before["value"], after["value"], ratio, p, reason))
+    place = {key: index for index, key in enumerate(keys)}
+    return sorted(found, key=lambda it: (labels.index(it.other), place[tuple(it.case.values())]))
+
+
+def _values(analysis: Analysis, labels: Sequence[str]) -> dict[tuple[Key, str, str], list[float]]:
+    """What each trial measured, above 0, by case, run and metric."""
+    found: dict[tuple[Key, str, str], list[float]] = {}
+    for row in analysis.trials[analysis.trials["status"] == "ok"].to_dict("records"):
+        key, label = _key(row, labels)
+        for metric in CONTESTED:
+            if row[metric.name] > 0:
+                found.setdefault((key, label, metric.name), []).append(row[metric.name])
+    return found
+
+
+def _undecided(metric: Metric, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
+    if not (before["lower_bound"] or after["lower_bound"]):
+        return ""
+    return "the client was the limit" if metric is RATE else "messages were unfinished"
+
+
+# --- in words
+
+
+def headline(analysis: Analysis) -> str:
+    """Say what is compared with what."""
+    labels = labels_of(analysis)
+    return f"{joined([quoted(label) for label in labels[1:]])} compared with {quoted(labels[0])}"
+
+
+def summaries(found: Sequence[Effect]) -> list[str]:
+    """Say for each run and metric in how many cases it is better or worse, and by how much."""
+    sentences = []
+    for (label, name), same in groupby(
+        sorted(found, key=lambda it: (it.other, [metric.name for metric in CONTESTED].index(it.metric.name))),
+        key=lambda it: (it.other, it.metric.title),
+    ):
+        of_one = list(same)
+        parts = []
+        for verdict in (BETTER, WORSE):
+            ratios = sorted(it.ratio.estimate for it in of_one if it.verdict == verdict and it.ratio)
+            if ratios:
+                parts.append(f"{verdict} in {len(ratios)} ({_by(ratios)})")
+        for verdict in dict.fromkeys(it.verdict for it in of_one if it.verdict not in (BETTER, WORSE)):
+            parts.append(f"{verdict} in {sum(it.verdict == verdict for it in of_one)}")
+        sentences.append(f"{quoted(label)}, {name}: of {counted(len(of_one), 'case')}, {joined(parts)}.")
+    return sentences
+
+
+def _by(ratios: Sequence[float]) -> str:
+    ends = [change(ratios[0]), change(ratios[-1])]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def change(ratio: float) -> str:
+    """Write a ratio as what it changes: +4.2 %, −12 %; from twice on as a factor."""
+    if ratio >= 2:
+        return f"× {digits(ratio)}"
+    share = 100 * abs(ratio - 1)
+    return f"{'+' if ratio >= 1 else '−'}{f'{share:.1f}' if share < 9.95 else f'{share:.0f}'} %"
+
+
+def interval(effect: Effect) -> str:
+    """Write the interval of the ratio; "–" where there are too few repeats for one."""
+    ratio = effect.ratio
+    return f"{digits(ratio.low)}–{digits(ratio.high)}" if ratio and ratio.low > 0 else "–"
+
+
+def case_titles(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name cases by strategy and what differs among them."""
+    groups = [{name: case[name] for name in GROUP} for case in found]
+    return [
+        f"{quoted(case['strategy'])}, {title(group, groups, otherwise=('connections',))}"
+        for case, group in zip(found, groups, strict=True)
+    ]
+
+
+COLUMNS = ("case", "metric", "first", "other", "ratio", "95 % interval", "verdict")
+
+
+def rows(found: Sequence[Effect], analysis: Analysis) -> list[tuple[str, ...]]:
+    """Give a row of text for each effect, as COLUMNS; where there are several others, the case says which."""
+    several = len(labels_of(analysis)) > 2
+    titles = case_titles([effect.case for effect in found])
+    return [
+        (
+            f"{name} ({effect.other})" if several else name,
+            effect.metric.title,
+            value_text(effect.metric, effect.before),
+            value_text(effect.metric, effect.after),
+            digits(effect.ratio.estimate) if effect.ratio else "–",
+            interval(effect),
+            effect.verdict,
+        )
+        for name, effect in zip(titles, found, strict=True)
+    ]
+
+
+def alone(analysis: Analysis) -> list[str]:
+    """Say which cases some runs have and others don't, and in which runs no trial of a shared one succeeded."""
+    labels, found = labels_of(analysis), cases(analysis)
+    names = dict(
+        zip(found.recorded, case_titles([dict(zip(CASE, key, strict=True)) for key in found.recorded]), strict=True)
+    )
+    sentences = []
+    by_runs: dict[tuple[str, ...], list[str]] = {}
+    unmeasured: dict[tuple[str, ...], list[str]] = {}
+    for key, having in found.recorded.items():
+        if len(having) < len(labels):
+            by_runs.setdefault(tuple(label for label in labels if label in having), []).append(names[key])
+        lost = tuple(label for label in labels if label in having and label not in found.measured.get(key, []))
+        if lost and len(having) > 1:
+            unmeasured.setdefault(lost, []).append(names[key])
+    for having_it, titles in by_runs.items():
+        has = "has" if len(having_it) == 1 else "have"
+        sentences.append(f"Only {joined([quoted(label) for label in having_it])} {has} {_listed(titles)}.")
+    for losing, titles in unmeasured.items():
+        sentences.append(f"No trial succeeded in {joined([quoted(label) for label in losing])} of {_listed(titles)}.")
+    fractions = int((analysis.cases["load_fraction"] > 0).sum())
+    if fractions:
+        sentences.append(
+            f"{counted(fractions, 'case')} at a fraction of the closed loop's throughput are not compared: the rates "
+            "themselves differ."
+        )
+    return sentences
+
+
+def _listed(titles: Sequence[str]) -> str:
+    more = [f"{counted(len(titles) - MOST_ALONE, 'more case')}"] if len(titles) > MOST_ALONE else []
+    return "; ".join([*titles[:MOST_ALONE], *more])
+
+
+def warnings(compared: Sequence[Compared]) -> list[str]:
+    """Say what stands in the way of comparing these runs: unlike machines, unfinished runs, no pairs."""
+    unlike = [fact for fact in LIKE if len({str(one.host.get(fact, "unknown")) for one in compared}) > 1]
+    found = []
+    if unlike:
+        told = [
+            f"{fact.replace('_', ' ')} ({joined([str(one.host.get(fact, 'unknown')) for one in compared])})"
+            for fact in unlike
+        ]
+        found.append(
+            f"The machines differ in {joined(told)}: a ratio compares machines as much as it compares servers."
+        )
+    found += [
+        f"{quoted(one.label)} is unfinished: {one.trials:,} of {counted(one.trials_planned, 'trial')} are recorded."
+        for one in compared
+        if one.trials < one.trials_planned
+    ]
+    return [*found, NOT_PAIRED]
+
+
+def differences(compared: Sequence[Compared]) -> list[tuple[str, list[str]]]:
+    """Give what is not the same of machine, interpreter and versions: a name, and the value of each run."""
+    tables = [_facts(one) for one in compared]
+    names = dict.fromkeys(name for table in tables for name in table)
+    found = [(name, [table.get(name, "–") for table in tables]) for name in names]
+    return [(name, values) for name, values in found if len(set(values)) > 1]
+
+
+def _facts(one: Compared) -> dict[str, str]:
+    host = {name: value for name, value in one.host.items() if name not in VOLATILE}
+    found = {"interpreter of the servers": ", ".join(one.interpreters) or "–", "python": one.python or "–"}
+    found |= _flat(host) | {f"version of {name}": version for name, version in one.versions.items()}
+    return found | {"sweep": one.sweep, "made": one.created}
+
+
+def shown(analysis: Analysis, most: int) -> dict[str, Any]:
+    """What a report shows of a comparison, with so many rows at most; nothing where the run is none."""
+    compared = analysis.run.manifest.compared
+    if not compared:
+        return {}
+    every = effects(analysis)
+    found = every
+    if len(every) > most:  # those that say most
+        told = sorted((it for it in every if it.verdict in (BETTER, WORSE)), key=_size, reverse=True)[:most]
+        chosen = {id(it) for it in told}
+        found = [it for it in every if id(it) in chosen]
+    return {
+        "headline": headline(analysis),
+        "labels": [one.label for one in compared],
+        "runs": [(one.label, one.run) for one in compared],
+        "warnings": warnings(compared),
+        "summaries": summaries(every),
+        "columns": COLUMNS,
+        "rows": rows(found, analysis),
+        "all_rows": len(every),
+        "alone": alone(analysis),
+        "differences": differences(compared),
+    }
+
+
+def _size(effect: Effect) -> float:
+    return abs(math.log(effect.ratio.estimate)) if effect.ratio else 0.0
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found

@@ -1,0 +1,146 @@
+"""Response time over connections: the median and p99, a line a strategy, with intervals over the repeats."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.analyse import Analysis, repeat_intervals
+from bench.figures import cases, points
+from bench.figures.style import (
+    PAPER,
+    UNMEASURED,
+    Look,
+    absent,
+    band_handle,
+    count_axis,
+    duration_axis,
+    explain,
+    legend,
+    legend_height_in,
+    mark,
+    name_panel,
+    panels,
+    rising,
+)
+from bench.figures.throughput import MOST_BANDS
+from bench.metrics import CASE, LATENCY, SETTING, Metric
+from bench.words import counted, duration_text, quoted, split, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = tuple(metric for metric in LATENCY if metric.name in ("p50_us", "p99_us"))
+CENSORED = "censored"
+
+
+def rows(analysis: Analysis) -> pd.DataFrame:
+    """Pick p50 and p99 of each case; `low` and `high` become the interval of the median of the trials' own percentiles.
+
+    Nothing where all was measured at one number of connections. Where rates were offered, the figure of latency over
+    load shows them.
+    """
+    names = [metric.name for metric in SHOWN]
+    found = cases.measured(analysis, *names, planned=analysis.load_points.empty)
+    known = found[found["value"].notna()]
+    if known["connections"].nunique() < 2:
+        return found[:0]
+    intervals = repeat_intervals(analysis.trials, names)
+    told = [{**row, **intervals.get((*(row[name] for name in CASE), row["metric"]), {})} for row in _dicts(found)]
+    table = pd.DataFrame(told, columns=found.columns)
+    others = cases.without(table["doubts"], CENSORED)  # a percentile below the unfinished messages is as it is
+    bounds = [CENSORED if bound else "" for bound in table["lower_bound"]]
+    return table.assign(doubts=[", ".join(filter(None, both)) for both in zip(others, bounds, strict=True)])
+
+
+def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw for each setting a panel of the median and one of p99, on one scale. Takes what `rows` picks."""
+    settings = [(setting, rows) for setting, rows in split(found, SETTING) if rows["value"].notna().any()]
+    known = found[found["value"].notna()]
+    names = sorted(known["strategy"].unique())
+    figure, axes = panels(2 * len(settings), 2, min(6.0, max(3.4, 0.14 * len(names))), legend_height_in(names))
+    for at, (setting, rows) in enumerate(settings):
+        where = title(setting, [other for other, _ in settings])
+        counts = sorted(rows["connections"].unique())
+        gone = rows[rows["value"].isna()]
+        for panel, metric in zip(axes[2 * at :], SHOWN, strict=False):
+            own = rows[(rows["metric"] == metric.name) | rows["value"].isna()]
+            _lines(panel, own.assign(where=where), looks, metric)
+            without: Counter[int] = Counter()
+            for row in _dicts(gone.assign(where=where)):
+                name, count = row["strategy"], row["connections"]
+                look, says, place = looks.get(name, UNMEASURED), _says(row, metric), without[count]
+                absent(panel, count, look, strategy=name, why=row["doubts"], says=says, place=place)
+                without[count] += 1
+            name_panel(panel, ", ".join(filter(None, (metric.title, where))))
+            count_axis(panel, counts, "connections")
+    duration_axis(axes[0], known["value"])
+    axes[0].set_ylabel("latency")
+    interval = points.repeated(known["n"], known["confidence"])
+    band = f"{interval} (of their own percentiles)"
+    with_band = interval and len(names) <= MOST_BANDS
+    explain(figure, cases.reasons(found), drawn={band: band_handle()} if with_band else None)
+    legend(figure, names, looks)
+    return figure
+
+
+def _lines(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], metric: Metric) -> None:
+    bands = rows["strategy"].nunique() <= MOST_BANDS
+    for name, line in rows.sort_values("connections").groupby("strategy"):
+        look = looks.get(str(name), UNMEASURED)
+        if bands and (line["n"] > 1).any():
+            low, high = line["low"].fillna(line["value"]), line["high"].fillna(line["value"])
+            mark(axes.fill_between(line["connections"], low, high, color=look.color, alpha=0.15, lw=0), str(name))
+        (drawn,) = axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
+        mark(drawn, str(name))
+        for point in _dicts(line[line["value"].notna()]):
+            (marker,) = axes.plot(
+                point["connections"],
+                point["value"],
+                marker=look.marker,
+                color=look.color,
+                mfc=PAPER if point["doubts"] else look.color,
+                ms=5.5,
+                mew=1.3,
+            )
+            mark(marker, str(name), [_says(point, metric)])
+            if point["lower_bound"]:
+                rising(axes, (point["connections"], point["value"]), look, str(name))
+
+
+def _says(point: Mapping[Any, Any], metric: Metric) -> str:
+    known = not math.isnan(point["value"])
+    return points.lines(
+        points.place(point["strategy"], counted(point["connections"], "connection"), point["where"]),
+        points.estimated(metric, point) if known else "",
+        points.interval(metric, point),
+        points.doubts(point),
+        points.trials(point["ids"]),
+    )
+
+
+def message(analysis: Analysis) -> str:
+    """Say where p99 lies at the most connections, from which strategy to which."""
+    found = rows(analysis)
+    found = found[(found["metric"] == "p99_us") & found["value"].notna()]
+    if found.empty:
+        return "There were too few messages to tell p99."
+    most = found["connections"].max()
+    ends = found[found["connections"] == most].sort_values(["value", "strategy"])
+    low, high = ends.iloc[0], ends.iloc[-1]
+    at = f"At {counted(most, 'connection')}"
+    if len(ends) == 1:
+        return f"{at} the p99 latency of {quoted(low['strategy'])} is {duration_text(low['value'])}."
+    return (
+        f"{at} p99 latency runs from {duration_text(low['value'])} ({quoted(low['strategy'])}) to "
+        f"{duration_text(high['value'])} ({quoted(high['strategy'])})."
+    )
+
+
+def _dicts(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")

@@ -1,0 +1,178 @@
+"""A page for a single strategy, strategies/NAME.html beside the report: how it did, its figures, what it is, its calls.
+
+The figures are those of the report, in which the other strategies are pale. Nothing is measured or drawn here, and no
+file is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import tables, verdicts, words
+from bench.analyse import Analysis
+from bench.anatomy import steps as echo
+from bench.contests import Contest
+from bench.figures import Plate
+from bench.figures.marks import Pieces, cut, of_one
+from bench.figures.style import THEME, Picture
+from bench.record import StrategyInfo
+from bench.why import words as why_words
+from bench.why.files import understood
+
+TEMPLATES = Path(__file__).parent / "templates"
+FOLDER = "strategies"
+LONGEST = 60  # of a file's name
+MOST_LISTED = 500  # rows of a table
+MOST_PLACES = 8  # that a sentence lists; more are counted
+
+
+class Figure(NamedTuple):
+    """A figure of the page."""
+
+    plate: Plate
+    svg: str
+    how_to_read: str
+
+
+def links(analysis: Analysis) -> dict[str, str]:
+    """Give each strategy of the run the path of its page, from the report's folder."""
+    return {name: f"{FOLDER}/{file_name(name)}" for name in sorted(analysis.trials["strategy"].unique())}
+
+
+def file_name(strategy: str) -> str:
+    """Make a file name of a strategy's: letters, digits and ._- alone; another strategy has another one.
+
+    Where the name can't be taken as it is, some digits of its hash follow.
+    """
+    safe = re.sub(r"[^a-z0-9._-]+", "-", strategy.lower()).strip(".-")[:LONGEST]
+    if safe == strategy:
+        return f"{safe}.html"
+    return f"{safe or 'strategy'}-{hashlib.sha256(strategy.encode()).hexdigest()[:8]}.html"
+
+
+def pages(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> Iterator[tuple[str, str]]:
+    """Render a page for each strategy of the run: its path from the report's folder, and its text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow to import
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("strategy.html.j2")
+    figures = [
+        (plate, cut(picture.inline), plate.explained(analysis))
+        for plate, picture in pictures
+        if plate.name != "anatomy"  # the page has the steps themselves
+    ]
+    shared = _Shared(analysis)
+    for name, path in links(analysis).items():
+        yield path, template.render(_content(shared, name, figures)) + "\n"
+
+
+class _Shared:
+    """What is made once for all pages."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.infos = {info.name: info for info in analysis.run.manifest.strategies}
+        self.columns = tables.case_columns(analysis)
+        self.rows = tables.case_rows(analysis)
+        self.trial_columns = tables.trial_columns(analysis)
+        self.trial_rows = tables.trial_rows(analysis)
+        self.anatomies = echo.read_anatomies(analysis.run.manifest.anatomy)
+        self.why = understood(analysis.run.manifest.why)
+        self.bad = analysis.trials[analysis.trials["status"] != "ok"].to_dict("records")
+
+
+def _content(shared: _Shared, name: str, figures: Sequence[tuple[Plate, Pieces, str]]) -> dict[str, Any]:
+    analysis = shared.analysis
+    info = shared.infos.get(name)
+    counts = [one for one in shared.why if one.strategy == name]
+    trial_rows = [row[1:] for row in shared.trial_rows if row[0].sort == name]
+    return {
+        "name": name,
+        "title": str(analysis.run.manifest.sweep.get("name") or analysis.run.folder.resolve().name),
+        "theme": THEME,
+        "info": info,
+        "doc": _doc(info),
+        "places": places(analysis.contests, name),
+        "bad": [
+            (trial["id"], trial["status"], trial["reason"] or "no reason was recorded", trial["connections"])
+            for trial in shared.bad
+            if trial["strategy"] == name
+        ],
+        "columns": shared.columns[1:],
+        "rows": [row[1:] for row in shared.rows if row[0].sort == name][:MOST_LISTED],
+        "trial_columns": shared.trial_columns[1:],
+        "trial_rows": trial_rows[:MOST_LISTED],
+        "trials": len(trial_rows),
+        "figures": [
+            Figure(plate, of_one(pieces, name), how_to_read)
+            for plate, pieces, how_to_read in figures
+            if name in pieces.strategies
+        ],
+        "why": [why_words.sentence(one) for one in counts],
+        "remarks": [text for one in counts for text in why_words.remarks(one)],
+        "anatomies": [one for one in shared.anatomies if one.strategy == name and one.status == "ok"],
+        "not_taken": [one for one in shared.anatomies if one.strategy == name and one.status != "ok"],
+        "lanes": echo.lanes,
+        "order": echo.order,
+        "meaning": echo.meaning,
+        "summed_up": echo.summed_up,
+        "under_strace": echo.UNDER_STRACE,
+    }
+
+
+def _doc(info: StrategyInfo | None) -> str:
+    """What the strategy's file says of it: its docstring, as recorded in the run."""
+    return info.doc.strip() if info else ""
+
+
+def places(contests: Sequence[Contest], name: str) -> list[str]:
+    """Say by each metric which place a strategy has among how many, and where it can't be told from the best."""
+    told = []
+    for metric in dict.fromkeys(contest.metric for contest in contests):
+        own = [it for it in contests if it.metric == metric and name in {one.strategy for one in it.ranking}]
+        if own:
+            groups = [contest.group for contest in contests if contest.metric == metric]
+            clauses = [_place(contest, name, groups) for contest in own]
+            if len(own) > MOST_PLACES:
+                clauses = [_counted(own, name)]
+            told.append(f"{metric.title[0].upper()}{metric.title[1:]}: {'; '.join(clauses)}.")
+    return told
+
+
+def _place(contest: Contest, name: str, groups: Sequence[dict[str, Any]]) -> str:
+    ranked = [one.strategy for one in contest.ranking]
+    one = contest.ranking[ranked.index(name)]
+    where = words.title(contest.group, groups, otherwise=("connections",))
+    value = words.value_text(contest.metric, one.value)
+    text = f"{value} at {where}" if where[0].isdigit() else f"{value}, {where}"
+    if len(ranked) == 1:
+        return f"{text}, the only one measured"
+    if why := verdicts.no_winner(contest):
+        return f"{text} ({why})"
+    level = ", level with the best" if name in contest.level else ""
+    return f"{text}, {_ordinal(ranked.index(name) + 1)} of {len(ranked):,}{level}"
+
+
+def _counted(own: Sequence[Contest], name: str) -> str:
+    decided = [contest for contest in own if not verdicts.no_winner(contest) and len(contest.ranking) > 1]
+    first = sum(contest.ranking[0].strategy == name for contest in decided)
+    level = sum(name in contest.level for contest in decided)
+    return (
+        f"first in {first:,} and level with the best in {level:,} of {words.counted(len(decided), 'comparison')} that "
+        "could be decided"
+    )
+
+
+def _ordinal(place: int) -> str:
+    ending = "th" if 10 <= place % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending}"

@@ -1,0 +1,260 @@
+"""The page of a single strategy: its place, its figures among the pale others, its docstring, its calls, its trials."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import STRATEGIES, manifest, record, sweep, unmeasured, why, write_default, write_run
+
+import report
+from bench import strategy_page
+from bench.analyse import Analysis, analyse
+from bench.anatomy.steps import Anatomy, Step
+from bench.figures import pictures
+from bench.figures.marks import cut, of_one
+from bench.record import Record, Run
+from bench.strategy_page import file_name, links, pages, places
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x>',
+    "../../etc/passwd",
+    "a/b",
+    "x" * 200,
+    "two\nlines",
+    "Poll",
+    "…",
+]
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Text, tags and headings of a page; fails where tags don't match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+    def ids(self) -> list[str]:
+        return [attributes["id"] or "" for _, attributes in self.tags if "id" in attributes]
+
+
+def analysed(*records: Record) -> Analysis:
+    names = sorted({found.trial.strategy for found in records})
+    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
+
+
+def page(folder: Path, name: str) -> Page:
+    return Page((folder / "strategies" / file_name(name)).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_default(tmp_path_factory.mktemp("results") / "quick-20250102T030400Z")
+    report.write(folder)
+    return folder
+
+
+# --- the files
+
+
+def test_every_strategy_of_the_run_has_a_page_and_the_report_links_to_it(default_run: Path) -> None:
+    wanted = {f"{name}.html" for name in (*STRATEGIES, "io_uring")}
+    assert {path.name for path in (default_run / "strategies").iterdir()} == wanted
+    html = (default_run / "report.html").read_text(encoding="utf-8")
+    assert {f"strategies/{name}" for name in wanted} == set(re.findall(r'href="(strategies/[^"]+)"', html))
+
+
+def test_making_it_again_gives_the_same_bytes(default_run: Path) -> None:
+    paths = list((default_run / "strategies").iterdir())
+    before = {path: path.read_bytes() for path in paths}
+    report.write(default_run)
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+@given(st.text(min_size=1))
+def test_a_file_name_is_safe_whatever_the_name(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]*\.html", file_name(name))
+    assert len(file_name(name)) < 100
+
+
+@given(st.lists(st.text("ab.-_/ A…", min_size=1, max_size=6), min_size=2, unique=True))
+def test_two_strategies_never_share_a_file_even_where_case_counts_for_nothing(names: list[str]) -> None:
+    assert len({file_name(name).lower() for name in names}) == len(names)
+
+
+def test_an_ordinary_name_is_kept() -> None:
+    assert file_name("epoll_lt") == "epoll_lt.html"
+
+
+def test_hostile_names_and_docstrings_are_text(tmp_path: Path) -> None:
+    doc = "</pre><script>alert(2)</script>"
+    about = manifest(HOSTILE)
+    about.strategies = [msgspec.structs.replace(info, doc=doc, summary=doc) for info in about.strategies]
+    folder = write_run(tmp_path / "run", [record(name, count) for name in HOSTILE for count in (1, 16)], about)
+    report.write(folder)
+    assert len(list((folder / "strategies").iterdir())) == len(HOSTILE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    for name in HOSTILE:
+        found = page(folder, name)
+        assert len([tag for tag, _ in found.tags if tag == "script"]) == 2  # the page's own
+        assert not [tag for tag, _ in found.tags if tag == "img"]
+        assert doc in found.text
+
+
+# --- what it says
+
+
+def test_it_says_which_place_it_has_by_each_metric(default_run: Path) -> None:
+    words = page(default_run, "epoll_et").words
+    assert re.search(r"Throughput: \S+ messages/s at 1 connection, 4th of 9", words)
+    assert re.search(r"Server CPU per message: .+ of 9", words)
+
+
+def test_places_of_many_comparisons_are_counted() -> None:
+    records = [
+        record(name, count, repeat, rate_hz=rate * (1 + repeat / 1000), transport=transport)
+        for name, rate in (("a", 2e4), ("b", 1e4))
+        for count in (1, 2, 4, 8, 16)
+        for transport in ("tcp", "unix")
+        for repeat in range(5)
+    ]
+    said = places(analysed(*records).contests, "a")
+    assert said[0] == "Throughput: first in 10 and level with the best in 0 of 10 comparisons that could be decided."
+
+
+def test_a_strategy_without_a_result_has_a_page_that_says_what_happened(default_run: Path) -> None:
+    words = page(default_run, "io_uring").words
+    assert "It has no result that can be compared." in words
+    assert "unavailable at 16 connections: kernel.io_uring_disabled is 2" in words
+    assert "How io_uring works." in words
+
+
+def test_it_shows_the_docstring_the_cases_and_the_trials_of_this_strategy_alone(default_run: Path) -> None:
+    found = page(default_run, "poll")
+    assert "How poll works." in found.words
+    ids = {record.trial.id for record in sweep() if record.trial.strategy == "poll"}
+    others = {record.trial.id for record in sweep()} - ids
+    table = found.words[found.words.rindex("Trials") :]
+    assert all(id_ in table for id_ in ids)
+    assert not any(id_ in found.words for id_ in others)
+
+
+def test_of_very_many_trials_the_first_are_listed_and_the_page_says_where_all_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy_page, "MOST_LISTED", 2)
+    folder = write_run(tmp_path / "run", [record("a", 1, repeat) for repeat in range(3)])
+    report.write(folder)
+    assert "The first 2 of 3; all of them are in trials.jsonl." in page(folder, "a").words
+
+
+def test_headings_descend_and_ids_are_unique_and_links_lead_somewhere(default_run: Path) -> None:
+    found = page(default_run, "epoll_lt")
+    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = found.ids()
+    assert len(ids) == len(set(ids))
+    for tag, attributes in found.tags:
+        target = attributes.get("href") or ""
+        assert "//" not in target, (tag, target)
+        if target.startswith("#"):
+            assert target[1:] in ids
+        elif target not in ("", "data:,"):
+            assert (default_run / "strategies" / target).resolve().exists()
+
+
+def test_system_calls_and_the_anatomy_are_those_of_the_strategy(tmp_path: Path) -> None:
+    step = {"who": "main", "arguments": "5<socket>", "at_us": 1.0, "took_us": 2.0}
+    steps = [Step(name="read", result="64", **step), Step(name="write", result="64", **step)]
+    taken = [
+        Anatomy(strategy="poll", transport="tcp", message_bytes=64, woke_us=1.0, end_us=9.0, steps=steps),
+        Anatomy(strategy="select", transport="tcp", message_bytes=64, status="failed", reason="it died"),
+    ]
+    about = manifest(["poll", "select"], anatomy={"anatomies": msgspec.to_builtins(taken)}, why=why("poll"))
+    folder = write_run(tmp_path / "run", [record("poll"), record("select")], about)
+    report.write(folder)
+    poll, select = page(folder, "poll").words, page(folder, "select").words
+    assert "poll makes" in poll and "system calls for a message" in poll
+    assert "read(5<socket>) = 64" in poll
+    assert "system calls for a message" not in select
+    assert "Its anatomy on tcp is failed: it died" in select
+
+
+# --- its figures
+
+
+def test_it_has_every_figure_in_which_the_strategy_is_drawn(default_run: Path) -> None:
+    def shown(name: str) -> set[str]:
+        return {it.removeprefix("figure-") for it in page(default_run, name).ids() if it.startswith("figure-")}
+
+    drawn = {path.stem for path in default_run.glob("*.svg")}
+    assert shown("epoll_lt") == drawn
+    assert shown("io_uring") == {"throughput", "heat", "ratios", "response", "cpu", "switches", "order"}
+
+
+def test_its_own_marks_speak_and_those_of_the_others_are_pale_and_silent() -> None:
+    records = [record(name, count, repeat) for name in ("one", "other") for count in (1, 16) for repeat in range(2)]
+    for plate, picture in pictures(analysed(*records)):
+        whole, own = picture.inline, of_one(cut(picture.inline), "one")
+        groups = re.findall(r'<g class="(mark|label)( other)?" data-strategy="(\w+)">', own)
+        assert {name for _, pale, name in groups if not pale} <= {"one"}, plate.name
+        assert {name for _, pale, name in groups if pale} <= {"other"}
+        assert not [says for says in re.findall(r'data-says="([^"]*)"', own) if says.startswith("other")]
+        mine = [says for says in re.findall(r'data-says="([^"]*)"', whole) if says.startswith("one")]
+        assert [says for says in re.findall(r'data-says="([^"]*)"', own) if says.startswith("one")] == mine
+
+
+def test_no_outline_is_lost_that_a_marker_uses() -> None:
+    for _, picture in pictures(analysed(*sweep(repeats=2))):
+        for name in ("epoll_lt", "select"):
+            own = of_one(cut(picture.inline), name)
+            assert set(re.findall(r'xlink:href="#([^"]+)"', own)) <= set(re.findall(r' id="([^"]+)"', own))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_marks_are_found_whatever_the_name(name: str) -> None:
+    analysis = analysed(record(name, 1), record(name, 16), record("b", 1), record("b", 16))
+    for _, picture in pictures(analysis):
+        pieces = cut(picture.inline)
+        assert name in pieces.strategies
+        assert of_one(pieces, name).count("data-says") > 0
+        assert escape(name.split("\n", maxsplit=1)[0][:3]) in of_one(pieces, name)
+
+
+def test_pages_are_made_for_the_strategies_of_the_run_alone() -> None:
+    analysis = analysed(record("a"), unmeasured("b", 1, 0, "failed", "it died"))
+    assert [path for path, _ in pages(analysis, [])] == list(links(analysis).values())
+    assert list(links(analysis)) == ["a", "b"]
