@@ -243,7 +243,7 @@ class LiveDisplay:
                 under_way = here and not self._over
                 value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
                 cells.append(Text(value, style="reverse" if under_way else ""))
-            table.add_row(Text(strategy), *cells)  # text: a name such as [bold] is no markup
+            table.add_row(Text(plain(strategy)), *cells)  # text: a name such as [bold] is no markup
         return table
 
     def _status(self) -> RenderableType:
@@ -280,7 +280,7 @@ def name(trial: Trial) -> str:
         f"x{trial.connections}",
         size(trial),
     ]
-    return " ".join([*words, *([workload] if workload != "closed" else []), f"#{trial.repeat}"])
+    return plain(" ".join([*words, *([workload] if workload != "closed" else []), f"#{trial.repeat}"]))
 
 
 def size(trial: Trial) -> str:
