@@ -142,6 +142,15 @@ def test_it_says_which_place_it_has_by_each_metric(default_run: Path) -> None:
     assert re.search(r"Server CPU per message: .+ of 9", words)
 
 
+def test_a_tie_names_those_that_it_is_with_also_at_the_top() -> None:
+    rates = {"a": (100e3, 101e3, 102e3, 103e3), "b": (100e3, 101.5e3, 102e3, 102.5e3), "c": (50e3, 51e3, 50e3, 52e3)}
+    records = [record(name, repeat=at, rate_hz=rate) for name, of in rates.items() for at, rate in enumerate(of)]
+    contests = analysed(*records).contests
+    assert places(contests, "b")[0] == "Throughput: 102,000 messages/s at 16 connections, 1st of 3, level with `a`."
+    assert places(contests, "a")[0] == "Throughput: 102,000 messages/s at 16 connections, 2nd of 3, level with `b`."
+    assert places(contests, "c")[0] == "Throughput: 50,500 messages/s at 16 connections, 3rd of 3."
+
+
 def test_places_of_many_comparisons_are_counted() -> None:
     records = [
         record(name, count, repeat, rate_hz=rate * (1 + repeat / 1000), transport=transport)
