@@ -75,7 +75,7 @@ def _sort_key(record: Record) -> tuple[Any, ...]:
 # --- a row a trial
 
 TRIAL_COLUMNS = (
-    *("id", "repeat", "seed", "order", "started", "status", "reason", "bottleneck", "client_bound", "flags"),
+    *("id", "repeat", "seed", "order", "started", "host", "status", "reason", "bottleneck", "client_bound", "flags"),
     *("planned", "completed", "errors", "unfinished", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
     *(metric.name for metric in METRICS),
     *("switches_voluntary", "switches_involuntary", "rss_bytes"),  # parts of metrics, for figures
@@ -105,6 +105,7 @@ def _trial_row(record: Record, times_us: Mapping[str, float], maxima_hz: Mapping
         "seed": record.trial.seed,
         "order": record.order,
         "started": record.started,
+        "host": record.server_host,
         "status": record.status,
         "reason": record.reason,
         "bottleneck": record.bottleneck,

@@ -195,7 +195,8 @@ def one_for_all(contests: Sequence[Contest], what_for: str) -> list[str]:
     text = f"{what_for}: {quoted(name)}, first or level with the first in {_often(first, len(decided))} {what}"
     if factor >= NOTED:
         place = f"{worst.metric.title}, {where(worst, contests)}"
-        text += f"; at worst a factor of {digits(factor)} behind the best ({place})"
+        noise = ", which is within the noise" if first == len(decided) else ""
+        text += f"; at worst a factor of {digits(factor)} behind the best ({place}){noise}"
     return [f"{text}."]
 
 

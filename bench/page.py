@@ -211,6 +211,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         trust.withheld(analysis.cases, analysis.estimates),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(manifest.host),
+        *trust.company(manifest.hosts),
         why_words.agreement(understood(manifest.why)),
     ]
     return {

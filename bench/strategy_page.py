@@ -159,8 +159,13 @@ def _place(contest: Contest, name: str, groups: Sequence[dict[str, Any]]) -> str
         return f"{text}, the only one measured"
     if why := verdicts.no_winner(contest):
         return f"{text} ({why})"
-    level = ", level with the best" if name in contest.level else ""
-    return f"{text}, {_ordinal(ranked.index(name) + 1)} of {len(ranked):,}{level}"
+    level = bool(contest.level) and name in {ranked[0], *contest.level}
+    return f"{text}, {_ordinal(ranked.index(name) + 1)} of {len(ranked):,}{_tied(name, contest) if level else ''}"
+
+
+def _tied(name: str, contest: Contest) -> str:
+    others = [one for one in (contest.ranking[0].strategy, *contest.level) if one != name]
+    return f", level with {words.named(others)}"
 
 
 def _counted(own: Sequence[Contest], name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -18,8 +19,9 @@ import report
 from bench import strategy_page
 from bench.analyse import Analysis, analyse
 from bench.anatomy.steps import Anatomy, Step
-from bench.figures import pictures
+from bench.figures import pictures, throughput
 from bench.figures.marks import cut, of_one
+from bench.figures.style import looks, picture
 from bench.record import Record, Run
 from bench.strategy_page import file_name, links, pages, places
 
@@ -142,6 +144,15 @@ def test_it_says_which_place_it_has_by_each_metric(default_run: Path) -> None:
     assert re.search(r"Server CPU per message: .+ of 9", words)
 
 
+def test_a_tie_names_those_that_it_is_with_also_at_the_top() -> None:
+    rates = {"a": (100e3, 101e3, 102e3, 103e3), "b": (100e3, 101.5e3, 102e3, 102.5e3), "c": (50e3, 51e3, 50e3, 52e3)}
+    records = [record(name, repeat=at, rate_hz=rate) for name, of in rates.items() for at, rate in enumerate(of)]
+    contests = analysed(*records).contests
+    assert places(contests, "b")[0] == "Throughput: 102,000 messages/s at 16 connections, 1st of 3, level with `a`."
+    assert places(contests, "a")[0] == "Throughput: 102,000 messages/s at 16 connections, 2nd of 3, level with `b`."
+    assert places(contests, "c")[0] == "Throughput: 50,500 messages/s at 16 connections, 3rd of 3."
+
+
 def test_places_of_many_comparisons_are_counted() -> None:
     records = [
         record(name, count, repeat, rate_hz=rate * (1 + repeat / 1000), transport=transport)
@@ -227,8 +238,8 @@ def test_it_has_every_figure_in_which_the_strategy_is_drawn(default_run: Path) -
 
 def test_its_own_marks_speak_and_those_of_the_others_are_pale_and_silent() -> None:
     records = [record(name, count, repeat) for name in ("one", "other") for count in (1, 16) for repeat in range(2)]
-    for plate, picture in pictures(analysed(*records)):
-        whole, own = picture.inline, of_one(cut(picture.inline), "one")
+    for plate, shown in pictures(analysed(*records)):
+        whole, own = shown.inline, of_one(cut(shown.inline), "one")
         groups = re.findall(r'<g class="(mark|label)( other)?" data-strategy="(\w+)">', own)
         assert {name for _, pale, name in groups if not pale} <= {"one"}, plate.name
         assert {name for _, pale, name in groups if pale} <= {"other"}
@@ -238,20 +249,21 @@ def test_its_own_marks_speak_and_those_of_the_others_are_pale_and_silent() -> No
 
 
 def test_no_outline_is_lost_that_a_marker_uses() -> None:
-    for _, picture in pictures(analysed(*sweep(repeats=2))):
+    for _, shown in pictures(analysed(*sweep(repeats=2))):
         for name in ("epoll_lt", "select"):
-            own = of_one(cut(picture.inline), name)
+            own = of_one(cut(shown.inline), name)
             assert set(re.findall(r'xlink:href="#([^"]+)"', own)) <= set(re.findall(r' id="([^"]+)"', own))
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_marks_are_found_whatever_the_name(name: str) -> None:
-    analysis = analysed(record(name, 1), record(name, 16), record("b", 1), record("b", 16))
-    for _, picture in pictures(analysis):
-        pieces = cut(picture.inline)
-        assert name in pieces.strategies
-        assert of_one(pieces, name).count("data-says") > 0
-        assert escape(name.split("\n", maxsplit=1)[0][:3]) in of_one(pieces, name)
+def test_marks_are_found_whatever_the_name() -> None:
+    analysis = analysed(*(record(name, count) for name in HOSTILE for count in (1, 16)))
+    drawn = picture(partial(throughput.draw, throughput.rows(analysis), looks(HOSTILE)), "throughput")
+    pieces = cut(drawn.inline)
+    assert pieces.strategies == set(HOSTILE)
+    for name in HOSTILE:
+        own = of_one(pieces, name)
+        assert own.count("data-says") == 2  # of its two points
+        assert escape(name.split("\n", maxsplit=1)[0][:3]) in own
 
 
 def test_pages_are_made_for_the_strategies_of_the_run_alone() -> None:

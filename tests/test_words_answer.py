@@ -140,6 +140,17 @@ def test_who_is_first_everywhere_is_behind_nowhere() -> None:
     ]
 
 
+def test_who_is_level_with_the_first_everywhere_is_behind_by_noise_alone() -> None:
+    contests = [
+        contest(values={"select": 110.0, "epoll_lt": 100.0}, ratio=NONE, level=("epoll_lt",)),
+        contest(values={"epoll_lt": 500.0, "select": 400.0}, connections=64),
+    ]
+    assert answer.one_for_all(contests, "One") == [
+        "One: `epoll_lt`, first or level with the first in both comparisons; at worst a factor of 1.10 behind the best "
+        "(throughput, 16 connections), which is within the noise."
+    ]
+
+
 def test_for_many_connections_there_is_an_answer_of_its_own() -> None:
     contests = [
         contest(metric, {"a": a, "b": b}, connections=count)

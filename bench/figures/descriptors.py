@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.analyse import Analysis
 from bench.figures import points as says
-from bench.figures.style import PAPER, Look, label, mark, name_panel, panels, plain_numbers, shorten
+from bench.figures.style import PAPER, Look, explain, label, mark, name_panel, panels, plain_numbers, shorten
 from bench.metrics import CPU, GROUP, LATENCY, Metric
 from bench.words import counted, digits, duration_text, joined, quoted, split, title, value_text
 
@@ -95,6 +95,7 @@ def draw(table: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         _legend(panel, lines, looks, _legend_columns(columns))
     for metric in dict.fromkeys(metric for metric, *_ in shown):
         _scale([panel for panel, (of, *_) in zip(axes, shown, strict=True) if of is metric])
+    explain(figure, ["client_bound"] if (table["client_bound"] > 0).any() else [])
     return figure
 
 
