@@ -145,6 +145,25 @@ def test_less_is_better_of_a_time(tmp_path: Path) -> None:
     assert effect.ratio is not None and effect.ratio.estimate < 1
 
 
+def test_runs_on_several_machines_are_compared_within_each(tmp_path: Path) -> None:
+    def of_two(speeds: dict[str, float], seed: int) -> list[Record]:
+        random = Random(seed)
+        return [
+            record("poll", 1, repeat, speeds[host] * random.lognormvariate(0, 0.01), server_host=host)
+            for repeat in range(8)
+            for host in [sorted(speeds)[repeat % 2]]
+        ]
+
+    before = run_of(tmp_path / "a", of_two({"one": 1e5, "two": 2e5}, 1))
+    after = run_of(tmp_path / "b", of_two({"one": 1.2e5, "two": 2.4e5}, 2))
+    (effect,) = (it for it in effects(together(tmp_path, before, after)) if it.metric.name == "rate_hz")
+    assert effect.verdict == BETTER
+    assert effect.ratio is not None and effect.ratio.low > 1.15
+    elsewhere = run_of(tmp_path / "c", of_two({"three": 1e5, "four": 2e5}, 3))
+    (effect,) = (it for it in effects(together(tmp_path, before, elsewhere)) if it.metric.name == "rate_hz")
+    assert effect.verdict == SAME
+
+
 def test_equal_runs_show_no_difference(tmp_path: Path) -> None:
     found = [
         verdict
