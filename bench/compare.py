@@ -18,7 +18,7 @@ from bench.contests import SIGNIFICANT
 from bench.history.store import LIKE
 from bench.metrics import CASE, CONTESTED, GROUP, RATE, Metric
 from bench.record import Compared
-from bench.stats import Interval, hodges_lehmann_ratio, holm, welch_p
+from bench.stats import Interval, blocked_p, blocked_ratio, holm
 from bench.words import counted, digits, joined, quoted, title, value_text
 
 BETTER, WORSE, SAME, FEW = "better", "worse", "no difference shown", "too few repeats"
@@ -113,12 +113,12 @@ def effects(analysis: Analysis) -> list[Effect]:
         # What was planned is what was asked for, and no merit.
         pairs = [pair for pair in pairs if not (metric is RATE and pair[2]["planned"])]
         samples = [
-            (values.get((key, label, metric.name), []), values.get((key, labels[0], metric.name), []))
+            _blocks(values.get((key, label, metric.name), {}), values.get((key, labels[0], metric.name), {}))
             for key, label, _, _ in pairs
         ]
-        adjusted = holm([welch_p(a, b) if a and b else 1.0 for a, b in samples])
-        for (key, label, before, after), (a, b), p in zip(pairs, samples, adjusted, strict=True):
-            ratio = hodges_lehmann_ratio(a, b) if a and b else None
+        adjusted = holm([blocked_p(blocks) if blocks else 1.0 for blocks in samples])
+        for (key, label, before, after), blocks, p in zip(pairs, samples, adjusted, strict=True):
+            ratio = blocked_ratio(blocks) if blocks else None
             case = dict(zip(CASE, key, strict=True))
             reason = _undecided(metric, before, after)
             found.append(Effect(case, metric, label, before["value"], after["value"], ratio, p, reason))
@@ -126,14 +126,23 @@ def effects(analysis: Analysis) -> list[Effect]:
     return sorted(found, key=lambda it: (labels.index(it.other), place[tuple(it.case.values())]))
 
 
-def _values(analysis: Analysis, labels: Sequence[str]) -> dict[tuple[Key, str, str], list[float]]:
-    """What each trial measured, above 0, by case, run and metric."""
-    found: dict[tuple[Key, str, str], list[float]] = {}
+def _blocks(own: Mapping[str, list[float]], base: Mapping[str, list[float]]) -> list[tuple[list[float], list[float]]]:
+    """Compare within each machine that both runs have; where they have none in common, all with all."""
+    shared = sorted(own.keys() & base.keys())
+    if shared or not own or not base:
+        return [(own[host], base[host]) for host in shared]
+    return [([it for values in own.values() for it in values], [it for values in base.values() for it in values])]
+
+
+def _values(analysis: Analysis, labels: Sequence[str]) -> dict[tuple[Key, str, str], dict[str, list[float]]]:
+    """What each trial measured, above 0, by case, run and metric, and by the machine of the server."""
+    found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
     for row in analysis.trials[analysis.trials["status"] == "ok"].to_dict("records"):
         key, label = _key(row, labels)
         for metric in CONTESTED:
             if row[metric.name] > 0:
-                found.setdefault((key, label, metric.name), []).append(row[metric.name])
+                own = found.setdefault((key, label, metric.name), {})
+                own.setdefault(row["host"], []).append(row[metric.name])
     return found
 
 

@@ -16,6 +16,7 @@ from synthetic import load_sweep, manifest, open_record, record, searched, unmea
 
 import report
 from bench.analyse import Analysis, analyse
+from bench.commands import compare as command
 from bench.commands.choice import Choice
 from bench.commands.compare import compare, default_labels
 from bench.commands.sweep import resume
@@ -142,6 +143,25 @@ def test_less_is_better_of_a_time(tmp_path: Path) -> None:
     assert verdicts(analysis, "p99_us")["epoll_lt", 16] == BETTER
     effect = next(it for it in effects(analysis) if it.metric.name == "p99_us" and it.case["connections"] == 16)
     assert effect.ratio is not None and effect.ratio.estimate < 1
+
+
+def test_runs_on_several_machines_are_compared_within_each(tmp_path: Path) -> None:
+    def of_two(speeds: dict[str, float], seed: int) -> list[Record]:
+        random = Random(seed)
+        return [
+            record("poll", 1, repeat, speeds[host] * random.lognormvariate(0, 0.01), server_host=host)
+            for repeat in range(8)
+            for host in [sorted(speeds)[repeat % 2]]
+        ]
+
+    before = run_of(tmp_path / "a", of_two({"one": 1e5, "two": 2e5}, 1))
+    after = run_of(tmp_path / "b", of_two({"one": 1.2e5, "two": 2.4e5}, 2))
+    (effect,) = (it for it in effects(together(tmp_path, before, after)) if it.metric.name == "rate_hz")
+    assert effect.verdict == BETTER
+    assert effect.ratio is not None and effect.ratio.low > 1.15
+    elsewhere = run_of(tmp_path / "c", of_two({"three": 1e5, "four": 2e5}, 3))
+    (effect,) = (it for it in effects(together(tmp_path, before, elsewhere)) if it.metric.name == "rate_hz")
+    assert effect.verdict == SAME
 
 
 def test_equal_runs_show_no_difference(tmp_path: Path) -> None:
@@ -364,20 +384,24 @@ def test_the_command_tells_the_ratios_writes_a_report_and_leaves_the_runs_alone(
     for said in (html_text, text):
         assert "epoll_lt (after)" in said or "<code>epoll_lt</code>" in said
         assert "The machines differ in cpu model" in said
+    made = contents(page.parent)
+    report.write(page.parent)
+    assert contents(page.parent) == made
     assert "throughput" in (page.parent / "compared.svg").read_text(encoding="utf-8")
     assert "epoll_lt (before)" in (page.parent / "throughput.svg").read_text(encoding="utf-8")
     assert "epoll_lt (after)" in (page.parent / "throughput.svg").read_text(encoding="utf-8")
 
 
-def test_a_comparison_is_called_after_the_folders_reported_again_and_made_again(here: Path) -> None:
+def test_runs_are_called_as_their_folders_and_a_comparison_can_be_made_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "write_report", lambda folder: folder / "report.html")
     runs, folder = [str(here / "results" / name) for name in ("quick-1", "quick-2")], here / "out"
     compare(runs, [], folder, here)
     assert [one.label for one in read_manifest(folder).compared] == ["quick-1", "quick-2"]
-    before = contents(folder)
-    report.write(folder)
-    assert contents(folder) == before
     compare(runs, ["c", "d"], folder, here)
     assert [one.label for one in read_manifest(folder).compared] == ["c", "d"]
+    assert len(read_run(folder).records) == 48
 
 
 def test_folders_of_one_name_are_told_apart_by_those_above_them() -> None:
