@@ -64,7 +64,7 @@ def _is_bounded(text: str) -> bool:
     if len(plain) > MOST_BYTES:
         return False
     _, _, _, digits, lowest, highest, _ = HEADER.unpack_from(plain)
-    return digits <= MOST_DIGITS and lowest < highest < 1 << 62
+    return bool(digits <= MOST_DIGITS and lowest < highest < 1 << 62)
 
 
 def _is_counted(hist: HdrHistogram) -> bool:
