@@ -75,7 +75,7 @@ def _sort_key(record: Record) -> tuple[Any, ...]:
 # --- a row a trial
 
 TRIAL_COLUMNS = (
-    *("id", "repeat", "seed", "order", "started", "status", "reason", "bottleneck", "client_bound", "flags"),
+    *("id", "repeat", "seed", "order", "started", "host", "status", "reason", "bottleneck", "client_bound", "flags"),
     *("planned", "completed", "errors", "unfinished", "spawn_s", "connect_s", "warmed_s", "window_s", "teardown_s"),
     *(metric.name for metric in METRICS),
     *("switches_voluntary", "switches_involuntary", "rss_bytes"),  # parts of metrics, for figures
@@ -105,6 +105,7 @@ def _trial_row(record: Record, times_us: Mapping[str, float], maxima_hz: Mapping
         "seed": record.trial.seed,
         "order": record.order,
         "started": record.started,
+        "host": record.server_host,
         "status": record.status,
         "reason": record.reason,
         "bottleneck": record.bottleneck,
@@ -198,31 +199,32 @@ class Times(NamedTuple):
     told_up_to: dict[str, float]  # by the same: percentiles above it are lower bounds
 
 
-def _times(records: Iterable[Record]) -> Times:
+def _times(records: Sequence[Record]) -> Times:
     found = Times({}, {}, {}, {})
-    planned = False
-    kept: dict[str, list[tuple[Record, Any]]] = {}  # kind -> histograms
-    for record in records:
-        planned |= record.load is not None and record.load.response_hdr != ""
-        for kind, text in _recorded(record).items():
-            if (hist := decode(text)) is not None:
-                kept.setdefault(kind, []).append((record, hist))
-    for kind, hists in kept.items():
+    planned = any(record.load is not None and record.load.response_hdr != "" for record in records)
+    for kind in ("service", "response", "lag", "connect"):
         # Users wait for the response where sends were planned, else for the service.
         is_latency = kind == ("response" if planned else "service")
-        _add_kind(found, hists, kind, {kind, "latency"} if is_latency else {kind})
+        _add_kind(found, records, kind, {kind, "latency"} if is_latency else {kind})
     return found
 
 
-def _add_kind(found: Times, hists: Sequence[tuple[Record, Any]], kind: str, meanings: set[str]) -> None:
+def _add_kind(found: Times, records: Iterable[Record], kind: str, meanings: set[str]) -> None:
+    """Read the histograms of one kind, one after the other: together they may be larger than memory."""
     metrics = [metric for metric in QUANTILES if metric.of in meanings]
     names, at = [metric.name for metric in metrics], [metric.quantile or 0.0 for metric in metrics]
     curves = []
-    for record, hist in hists:
+    total, unfinished = None, 0
+    for record in records:
+        hist = decode(_recorded(record).get(kind, ""))
+        if hist is None:
+            continue
         found.by_trial.setdefault(record.id, {}).update(zip(names, told_us(hist, at).tolist(), strict=True))
         curves.append(told_us(hist, CURVE))
-    total = added([hist for _, hist in hists])
-    unfinished = sum(_unfinished(record, kind) for record, _ in hists)
+        unfinished += _unfinished(record, kind)
+        total = hist if total is None else added([total, hist])
+    if total is None:
+        return
     merged = (column.tolist() for column in percentiles_us(total, at, unfinished))
     found.merged.update(zip(names, zip(*merged, strict=True), strict=True))
     if kind in ("service", "response"):

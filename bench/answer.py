@@ -78,7 +78,8 @@ def _tie(contest: Contest) -> str:
 
 
 def _between(metric: Metric, values: Sequence[float]) -> str:
-    return f"{value_text(metric, min(values))} to {value_text(metric, max(values))}"
+    least, most = value_text(metric, min(values)), value_text(metric, max(values))
+    return f"all {least}" if least == most else f"{least} to {most}"
 
 
 def more(metric: Metric, factor: float) -> str:
@@ -107,9 +108,8 @@ def _factor(contest: Contest, best: float, other: float) -> float:
 
 def counted_up(contests: Sequence[Contest]) -> list[str]:
     """Say of many cases who comes first in how many, and by how much those that are ahead are."""
-    open_ones = [contest for contest in contests if no_winner(contest)]
-    unsure = [contest for contest in contests if _unsure(contest) and contest not in open_ones]
-    decided = [contest for contest in contests if contest not in open_ones and contest not in unsure]
+    reasons = [_undecided(contest) for contest in contests]
+    decided = [contest for contest, why in zip(contests, reasons, strict=True) if not why]
     ahead = Counter(contest.ranking[0].strategy for contest in decided if not contest.level)
     level = Counter(
         name for contest in decided if contest.level for name in (contest.ranking[0].strategy, *contest.level)
@@ -124,8 +124,15 @@ def counted_up(contests: Sequence[Contest]) -> list[str]:
         clauses.append(text + (f"; where ahead, {more(metric, median(leads))} than the next (median)" if leads else ""))
     if len(first) > MOST_NAMED:
         clauses.append(f"{len(first) - MOST_NAMED} more come first somewhere")
-    left = Counter(no_winner(contest) for contest in open_ones) + Counter({"too few repeats to tell": len(unsure)})
+    left = Counter(filter(None, reasons))
     return clauses + [f"{why} in {count} of {len(contests)} cases" for why, count in left.items()]
+
+
+def _undecided(contest: Contest) -> str:
+    """Say briefly why nobody comes first in a case; nothing where somebody does."""
+    if len(contest.ranking) == 1:
+        return "only one strategy was measured"
+    return no_winner(contest) or ("too few repeats to tell" if _unsure(contest) else "")
 
 
 # --- one for all
@@ -184,10 +191,12 @@ def one_for_all(contests: Sequence[Contest], what_for: str) -> list[str]:
     worst = max(decided, key=lambda contest: _behind(contest, name))
     factor = _behind(worst, name)
     first = sum(name in (contest.ranking[0].strategy, *contest.level) for contest in decided)
-    text = f"{what_for}: {quoted(name)}, first or level with the first in {_often(first, len(decided))} comparisons"
+    what = "comparisons" if len(decided) == len(contests) else "decided comparisons"
+    text = f"{what_for}: {quoted(name)}, first or level with the first in {_often(first, len(decided))} {what}"
     if factor >= NOTED:
         place = f"{worst.metric.title}, {where(worst, contests)}"
-        text += f"; at worst a factor of {digits(factor)} behind the best ({place})"
+        noise = ", which is within the noise" if first == len(decided) else ""
+        text += f"; at worst a factor of {digits(factor)} behind the best ({place}){noise}"
     return [f"{text}."]
 
 

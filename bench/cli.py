@@ -84,12 +84,23 @@ def sweep(
         str | None,
         typer.Option("--resume", metavar="RUN", help="Go on with this run.", autocompletion=complete.runs),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="On a Dask cluster: tcp://HOST:8786 or local:3."),
+    ] = None,
+    bind: Annotated[
+        str | None, typer.Option("--bind", metavar="IP", help="Where a cluster's servers listen; else loopback only.")
+    ] = None,
 ) -> None:
     """Run a sweep and write its report."""
     from bench.commands import sweep as command  # noqa: PLC0415
     from bench.commands.choice import Choice  # noqa: PLC0415
 
     choice = Choice(name, strategies, slo, python, target)
+    if scheduler is not None or bind is not None:
+        from bench.commands.cluster import on_cluster  # noqa: PLC0415
+
+        raise typer.Exit(on_cluster(choice, results, scheduler, bind, resume))
     raise typer.Exit(command.sweep(choice, results) if resume is None else command.resume(resume, choice, results))
 
 

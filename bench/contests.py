@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.metrics import CONTESTED, GROUP, RATE, Metric
-from bench.stats import Interval, hodges_lehmann_ratio, holm, welch_p
+from bench.stats import Interval, blocked_p, blocked_ratio, holm
 
 SIGNIFICANT = 0.05
 
@@ -38,7 +38,7 @@ class Contest:
     `ratio` is by what factor the best is better than the second, None where there is no second or no trial to
     compare. `level` holds those that can't be told apart from the best, in order of rank: the interval of the ratio
     contains 1, or Welch's test on the logarithms, adjusted (Holm) for all comparisons with a best by this metric in
-    the run, is not significant.
+    the run, is not significant. Of a run on several machines, trials are compared with those of the same one only.
     """
 
     metric: Metric
@@ -68,10 +68,12 @@ def _group(row: Mapping[Any, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in GROUP)
 
 
-def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], list[float]]:
-    values: dict[tuple[Any, ...], list[float]] = {}
-    for row in trials.loc[trials[metric.name] > 0, [*GROUP, "strategy", metric.name]].to_dict("records"):
-        values.setdefault((*_group(row), row["strategy"]), []).append(row[metric.name])
+def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], dict[str, list[float]]]:
+    """The values of each group and strategy, by the machine that they are from."""
+    values: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for row in trials.loc[trials[metric.name] > 0, [*GROUP, "strategy", "host", metric.name]].to_dict("records"):
+        own = values.setdefault((*_group(row), row["strategy"]), {})
+        own.setdefault(row["host"], []).append(row[metric.name])
     return values
 
 
@@ -95,13 +97,14 @@ def _rankings(estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, A
 
 def _duel(
     metric: Metric,
-    values: dict[tuple[Any, ...], list[float]],
+    values: dict[tuple[Any, ...], dict[str, list[float]]],
     group: dict[str, Any],
     best: Standing,
     other: Standing,
 ) -> tuple[Interval | None, float]:
-    a, b = (values.get((*group.values(), it.strategy), []) for it in (best, other))
-    if not a or not b:
+    a, b = (values.get((*group.values(), it.strategy), {}) for it in (best, other))
+    blocks = [(a[host], b[host]) for host in sorted(a.keys() & b.keys())]
+    if not blocks:
         return None, 1.0
-    ratio = hodges_lehmann_ratio(a, b) if metric.higher_is_better else hodges_lehmann_ratio(b, a)
-    return ratio, welch_p(a, b)
+    better = blocks if metric.higher_is_better else [(theirs, own) for own, theirs in blocks]
+    return blocked_ratio(better), blocked_p(blocks)

@@ -1,6 +1,7 @@
 """JSON lines from other processes, waited for with a bound, and the two signals that end a run.
 
-Every wait of a run goes through `wait`, so that nothing hangs and Ctrl-C is heard at once. What the lines mean is not
+Every wait of a run goes through `wait`, so that nothing hangs and Ctrl-C is heard at once; who waits for something else
+looks at `raise_signals` now and then. What the lines mean is not
 known here.
 """
 
@@ -88,8 +89,7 @@ def wait(streams: Sequence[Stream], seconds: float) -> Event:
     """
     deadline = time.monotonic() + seconds
     while True:
-        if _signals.arrived:
-            raise Interrupted(_signals.arrived.popleft())
+        raise_signals()
         for stream in streams:
             event = stream.next()
             if event:
@@ -101,6 +101,12 @@ def wait(streams: Sequence[Stream], seconds: float) -> Event:
         for stream in streams:
             if stream.fd in readable:
                 stream.receive()
+
+
+def raise_signals() -> None:
+    """Raise Interrupted where SIGINT or SIGTERM has come (inside `signals_interrupt_waits`)."""
+    if _signals.arrived:
+        raise Interrupted(_signals.arrived.popleft())
 
 
 class _Signals:

@@ -12,6 +12,8 @@ One job a line goes to its standard input, events come back from its standard ou
     {"event": "result", "job": ID, "load": {...}}
     {"event": "failed", "job": ID, "reason": ...}               in place of whatever should have come next
 
+A job with "hold": true waits after "connected" for a line {"go": ID}, so that several load generators start together.
+
 No load is generated in this file and no server is known here, but for the death of one.
 """
 
@@ -20,7 +22,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,7 +32,7 @@ import msgspec
 from bench import processes
 from bench.events import ProtocolError, Stream, wait
 from bench.processes import Guard
-from bench.record import Count, Load, Trial
+from bench.record import Count, Load, LoadHost, Machine, Trial
 from bench.server import RunningServer
 
 WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
@@ -83,11 +86,19 @@ class Watch:
 
 
 class Measured(NamedTuple):
-    """What a trial's load came to; `refused`: connections that could not be made, and one `reason` for it."""
+    """What a trial's load came to; `refused`: connections that could not be made, and one `reason` for it.
+
+    `machine` is what became of the CPUs meanwhile, where that was read. `hosts` tells of each where there were several,
+    `overlap` for which share of the window all of them were at work, and `faults` what was wrong with that.
+    """
 
     load: Load
     refused: int
     reason: str = ""
+    machine: Machine | None = None
+    hosts: Sequence[LoadHost] = ()
+    overlap: float | None = None
+    faults: Sequence[str] = ()
 
 
 def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ()) -> LoadWorker:
@@ -130,9 +141,55 @@ def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer,
     Every wait is bounded. Raises LoadFailedError (also when the server dies meanwhile) and Interrupted; after that,
     and where the error is fatal, the worker is not `usable` any more and must be ended.
     """
+    with _whatever_goes_wrong(worker):
+        return _measure(worker, line, server, watch)
+
+
+class HeldJob:
+    """A job whose steps somebody else times, so that several load generators start together.
+
+    Its steps are `connected`, `go`, `closed` and `result`, in this order; each waits for the worker's word, no longer
+    than that should take, and raises what `measure_job` does.
+    """
+
+    def __init__(self, worker: LoadWorker, line: dict[str, Any]) -> None:
+        self._worker, self._line, self._name = worker, line, str(line["job"])
+
+    def connected(self) -> tuple[int, str]:
+        """Open the connections and hold them; returns how many could not be made, and one reason for it."""
+        with _whatever_goes_wrong(self._worker):
+            self._worker.send(self._line | {"hold": True})
+            return _refused(_expect(self._worker, "connected", self._name, connect_patience_s(self._line)))
+
+    def go(self) -> int:
+        """Begin; returns when the window opened, in ns of CLOCK_MONOTONIC."""
+        with _whatever_goes_wrong(self._worker):
+            self._worker.send({"go": self._name})
+            opened = _expect(self._worker, "window_opened", self._name, self._line["warmup_s"] + MARGIN_S)
+            return msgspec.convert(opened["monotonic_ns"], Count)
+
+    def closed(self) -> None:
+        """Wait until the window closes."""
+        with _whatever_goes_wrong(self._worker):
+            _expect(self._worker, "window_closed", self._name, self._line["duration_s"] + MARGIN_S)
+
+    def result(self) -> Load:
+        """End the load; returns what came of it."""
+        with _whatever_goes_wrong(self._worker):
+            self._worker.send({"stop": self._name})
+            return msgspec.convert(_expect(self._worker, "result", self._name, MARGIN_S)["load"], Load)
+
+    def call_off(self) -> None:
+        """End the job wherever it is; a worker that does not come to an end of it is not `usable` any more."""
+        self._worker.usable = self._worker.ending is None and _called_off(self._worker, self._name)
+
+
+@contextmanager
+def _whatever_goes_wrong(worker: LoadWorker) -> Iterator[None]:
+    """Have it told by a LoadFailedError, and the worker not `usable` where it must be replaced."""
     worker.usable = False
     try:
-        measured = _measure(worker, line, server, watch)
+        yield
     except TimeoutError as error:
         stopped = ", a signal has stopped it" if processes.is_stopped(worker.child.pid) else ""
         raise LoadFailedError(f"the load generator hangs: {error}{stopped}", fatal=True) from None
@@ -144,14 +201,12 @@ def measure_job(worker: LoadWorker, line: dict[str, Any], server: RunningServer,
         worker.usable = not error.fatal
         raise
     worker.usable = True
-    return measured
 
 
 def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch) -> Measured:
     name = str(line["job"])
     worker.send(line)
-    patience_s = line.get("ramp_s", 0.0) + line.get("connect_s", CONNECT_TIMEOUT_S) + MARGIN_S
-    connected = _expect(worker, "connected", name, patience_s, server=server)
+    connected = _expect(worker, "connected", name, connect_patience_s(line), server=server)
     watch.connected()
     _expect(worker, "window_opened", name, line["warmup_s"] + MARGIN_S, server=server)
     watch.opened()
@@ -159,8 +214,17 @@ def _measure(worker: LoadWorker, line: dict[str, Any], server: RunningServer, wa
     watch.closed()
     worker.send({"stop": name})
     result = _expect(worker, "result", name, MARGIN_S, server=server)
-    refused, reason = msgspec.convert(connected["refused"], Count), msgspec.convert(connected.get("reason", ""), str)
-    return Measured(msgspec.convert(result["load"], Load), refused, reason)
+    return Measured(msgspec.convert(result["load"], Load), *_refused(connected))
+
+
+def _refused(connected: dict[str, Any]) -> tuple[int, str]:
+    """How many connections could not be made, and why one of them could not."""
+    return msgspec.convert(connected["refused"], Count), msgspec.convert(connected.get("reason", ""), str)
+
+
+def connect_patience_s(line: dict[str, Any]) -> float:
+    """How long a job's connections may take to open."""
+    return float(line.get("ramp_s", 0.0)) + float(line.get("connect_s", CONNECT_TIMEOUT_S)) + MARGIN_S
 
 
 def job(trial: Trial, planned_hz: float, address: str) -> dict[str, Any]:

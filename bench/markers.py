@@ -32,7 +32,7 @@ class Marker(NamedTuple):
 
 
 def markers(analysis: Analysis) -> list[Marker]:
-    """Explain every kind of marker that the figures of this run can have; nothing where no trial succeeded."""
+    """Explain every kind of marker that the figures of this run can have; nothing where all are alike."""
     good = analysis.trials[analysis.trials["status"] == "ok"]
     if good.empty:
         return []
@@ -46,7 +46,7 @@ def markers(analysis: Analysis) -> list[Marker]:
             found.append(
                 Marker(status, f"{counted(number, 'trial')}, of which there is no value; “Left out” says why.")
             )
-    return found
+    return found if len(found) > 1 else []
 
 
 def _why_hollow(good: pd.DataFrame) -> list[str]:

@@ -59,6 +59,7 @@ def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["kept_together"] = _kept_together
+    environment.filters["shorten"] = shorten
     return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"
 
 
@@ -210,6 +211,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         trust.withheld(analysis.cases, analysis.estimates),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(manifest.host),
+        *trust.company(manifest.hosts),
         why_words.agreement(understood(manifest.why)),
     ]
     return {

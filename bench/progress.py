@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 MAX_COLUMNS = 5
+MAX_HOSTS = 8
 NS_PER_S = 1e9
 
 
@@ -40,6 +41,9 @@ class Progress(Protocol):
     def trial_ended(self, record: Record) -> None:
         """A trial has its record."""
 
+    def host(self, name: str, doing: str, trouble: bool = False) -> None:
+        """A host of the cluster, where there is one, does something else now."""
+
     def close(self) -> None:
         """No more will come."""
 
@@ -48,33 +52,36 @@ class Clock:
     """How many trials there are, and how long the rest will take: windows as planned, the rest as seen so far.
 
     `lasting_s` has the planned time of each trial that can be run, by id, with that of the search which begins with it;
-    the others take none. The steps of a search are not counted: how many there will be isn't known.
+    the others take none. The steps of a search are not counted: how many there will be isn't known. So many trials as
+    there are `machines` run at once.
     """
 
-    def __init__(self, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
+    def __init__(self, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1) -> None:
         self.total = len(trials)
+        self._machines = machines
         self.ended = 0
         self._waiting_s = dict(lasting_s)
         self._run = 0
         self._overhead_s = 0.0
-        self._trial_began = time.monotonic()
+        self._began: dict[str, float] = {}
 
-    def start_trial(self) -> None:
+    def start_trial(self, trial: Trial) -> None:
         """A trial starts now."""
-        self._trial_began = time.monotonic()
+        self._began[trial.id] = time.monotonic()
 
     def end_trial(self, trial: Trial) -> None:
         """It has ended."""
         self.ended += not trial.slo
+        began = self._began.pop(trial.id, time.monotonic())
         if self._waiting_s.pop(trial.id, None) is not None:
             self._run += 1
-            self._overhead_s += max(0.0, time.monotonic() - self._trial_began - lasting_s(trial))
+            self._overhead_s += max(0.0, time.monotonic() - began - lasting_s(trial))
 
     @property
     def left_s(self) -> float:
         """The time that the trials which have not ended will take."""
         mean_overhead_s = self._overhead_s / self._run if self._run else OVERHEAD_S
-        return sum(self._waiting_s.values()) + len(self._waiting_s) * mean_overhead_s
+        return (sum(self._waiting_s.values()) + len(self._waiting_s) * mean_overhead_s) / self._machines
 
 
 class Figure(NamedTuple):
@@ -99,17 +106,19 @@ def figure(record: Record) -> Figure | None:
 class Lines:
     """One line a trial: for logs, pipes and CI."""
 
-    def __init__(self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
+    def __init__(
+        self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1
+    ) -> None:
         self._console = console
-        self._clock = Clock(trials, lasting_s)
+        self._clock = Clock(trials, lasting_s, machines)
 
     def note(self, text: str) -> None:
         """Print it."""
         self._print(text)
 
-    def trial_starts(self, _: Trial) -> None:
+    def trial_starts(self, trial: Trial) -> None:
         """Nothing to print: the line comes when the trial has ended."""
-        self._clock.start_trial()
+        self._clock.start_trial(trial)
 
     def tick(self) -> None:
         """Nothing to print."""
@@ -119,7 +128,13 @@ class Lines:
         self._clock.end_trial(record.trial)
         width = len(str(self._clock.total))
         place = f"[{self._clock.ended:{width}}/{self._clock.total}]"
-        self._print(f"{place} {name(record.trial)}  {outcome(record)}  {duration(self._clock.left_s)} left")
+        where = f"  on {record.server_host}" if record.server_host and not record.load_hosts else ""
+        self._print(f"{place} {name(record.trial)}  {outcome(record)}{where}  {duration(self._clock.left_s)} left")
+
+    def host(self, name: str, doing: str, trouble: bool = False) -> None:
+        """Print it where it is a trouble: a line for every step would be too many."""
+        if trouble:
+            self._print(f"host {name}: {doing}")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -129,12 +144,15 @@ class Lines:
 
 
 class LiveDisplay:
-    """A display that is redrawn in place: the trial under way, figures so far, the time left."""
+    """A display that is redrawn in place: the trial under way, figures so far, the time left; hosts of a cluster."""
 
-    def __init__(self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> None:
+    def __init__(
+        self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1
+    ) -> None:
         from rich.live import Live  # noqa: PLC0415 - wanted on a terminal only
 
-        self._clock = Clock(trials, lasting_s)
+        self._clock = Clock(trials, lasting_s, machines)
+        self._hosts: dict[str, str] = {}
         self._rates: dict[tuple[str, int, str], list[float]] = defaultdict(list)
         self._strategies = sorted({trial.strategy for trial in trials})
         self._connections = sorted({trial.connections for trial in trials})[:MAX_COLUMNS]
@@ -153,7 +171,7 @@ class LiveDisplay:
 
     def trial_starts(self, trial: Trial) -> None:
         """Show what is about to run."""
-        self._clock.start_trial()
+        self._clock.start_trial(trial)
         self._trial, self._note = trial, ""
         self._draw()
 
@@ -169,6 +187,13 @@ class LiveDisplay:
             self._rates[_cell(record.trial)].append(found.messages_per_s)
         elif record.status == "failed":
             self._troubles.append(plain(f"{name(record.trial)}  {outcome(record)}"))
+
+    def host(self, name: str, doing: str, trouble: bool = False) -> None:
+        """Show it beside the other hosts, and a trouble for longer."""
+        self._hosts[name] = doing
+        if trouble:
+            self._troubles.append(f"host {name}: {doing}")
+        self._draw()
 
     def close(self) -> None:
         """Leave the table, take the rest away."""
@@ -189,10 +214,17 @@ class LiveDisplay:
         if not self._over:
             parts.append(self._status())  # first: a terminal that is too low cuts the end off
             parts += [Text(text, style="red", overflow="ellipsis", no_wrap=True) for text in self._troubles[-3:]]
+            parts += [Text(text, style="dim", overflow="ellipsis", no_wrap=True) for text in self._host_lines()]
         if self._trial is not None:
             what = f"\nmessages/s over connections, medians so far ({_setting(self._trial)})\n"
             parts += [Text(what, overflow="ellipsis", no_wrap=True), self._table(self._trial)]
         return Group(*parts)
+
+    def _host_lines(self) -> list[str]:
+        """What each host does; those beyond MAX_HOSTS are counted."""
+        width = max(map(len, self._hosts), default=0)
+        shown = [f"{name:{width}}  {doing}" for name, doing in list(self._hosts.items())[:MAX_HOSTS]]
+        return shown + ([f"and {len(self._hosts) - MAX_HOSTS} more hosts"] if len(self._hosts) > MAX_HOSTS else [])
 
     def _table(self, now: Trial) -> RenderableType:
         """Median throughput so far, of the transport, message size and workload that are being measured."""
@@ -211,7 +243,7 @@ class LiveDisplay:
                 under_way = here and not self._over
                 value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
                 cells.append(Text(value, style="reverse" if under_way else ""))
-            table.add_row(Text(strategy), *cells)  # text: a name such as [bold] is no markup
+            table.add_row(Text(plain(strategy)), *cells)  # text: a name such as [bold] is no markup
         return table
 
     def _status(self) -> RenderableType:
@@ -230,10 +262,12 @@ class LiveDisplay:
         return line
 
 
-def for_console(console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float]) -> Progress:
+def for_console(
+    console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1
+) -> Progress:
     """A live display where the console is a terminal that can be redrawn, lines where it isn't."""
     live = console.is_terminal and not console.is_dumb_terminal
-    return LiveDisplay(console, trials, lasting_s) if live else Lines(console, trials, lasting_s)
+    return (LiveDisplay if live else Lines)(console, trials, lasting_s, machines)
 
 
 def name(trial: Trial) -> str:
@@ -246,7 +280,7 @@ def name(trial: Trial) -> str:
         f"x{trial.connections}",
         size(trial),
     ]
-    return " ".join([*words, *([workload] if workload != "closed" else []), f"#{trial.repeat}"])
+    return plain(" ".join([*words, *([workload] if workload != "closed" else []), f"#{trial.repeat}"]))
 
 
 def size(trial: Trial) -> str:

@@ -173,6 +173,19 @@ class Network(msgspec.Struct, kw_only=True):
     request_queue_drops: int
 
 
+class LoadHost(msgspec.Struct, kw_only=True):
+    """One of several hosts that a trial's load came from. Its clock was compared with nobody's."""
+
+    name: str
+    connections: int  # as it had opened when its window opened
+    completed: int
+    offered_hz: float  # messages planned within its window, by its length; 0 where there was no plan
+    start_ns: int  # when its window opened, after the earliest of all, by the clock of the machine that drove the trial
+    uncertainty_ns: int  # of start_ns: half the time that the words to the host and back took
+    window_ns: int  # the length of its window, by its own clock
+    busy: float  # the share of the window that its busiest load thread was at work on a CPU
+
+
 class Timing(msgspec.Struct, kw_only=True):
     """Where the wall time of a trial went, in seconds."""
 
@@ -205,6 +218,9 @@ class Record(msgspec.Struct, kw_only=True):
     machine: Machine | None = None
     network: Network | None = None
     timing: Timing | None = None
+    server_host: str = ""  # the worker that the server ran on; "" where the run was on this machine alone
+    load_hosts: list[LoadHost] = []  # where the load came from other machines
+    overlap: float | None = None  # the share of the window in which all load hosts were at work
 
 
 class StrategyInfo(msgspec.Struct, kw_only=True):
@@ -249,6 +265,14 @@ class Search(msgspec.Struct, kw_only=True):
     reason: str = ""  # why there is no answer
 
 
+class Host(msgspec.Struct, kw_only=True):
+    """A worker of the cluster that a run was made on."""
+
+    name: str
+    roles: list[str]  # server, load, or both
+    facts: dict[str, Any]  # as a manifest's `host`
+
+
 class Compared(msgspec.Struct, kw_only=True):
     """One of the runs that `iobench compare` put together. The others are compared with the first."""
 
@@ -280,6 +304,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     anatomy: dict[str, Any] | None = None  # the newest one there was, as `iobench anatomy --results DIR` wrote it
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
+    hosts: list[Host] = []  # those that took part, where the run was made on a cluster
     compared: list[Compared] = []  # the runs that this is a comparison of; empty for a run
 
 

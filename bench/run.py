@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,7 @@ from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
     UNREADABLE,
+    Host,
     Manifest,
     Record,
     Run,
@@ -36,12 +37,13 @@ from bench.record import (
     read_manifest,
     write_manifest,
 )
-from bench.server import RunningServer, ServerFailedError, start_server
+from bench.server import LOOPBACK, RunningServer, ServerFailedError, start_server
 from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
 from bench.trial import run_trial, utc_now
 from bench.why import files as counts
 
+WARMING_UP = "Warming up the load generator. The first time, it is compiled: up to a minute."
 # Facts that must not change between the parts of one run: figures from two machines do not belong into one chart.
 SAME_HOST = ("cpu_model", "cpus", "kernel", "machine", "interpreter", "pinned")
 
@@ -150,10 +152,19 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
     return None
 
 
-def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -> Path:
-    """Make the run's folder with its manifest in it. Raises BadInputError."""
+def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout, hosts: Sequence[Host] = ()) -> Path:
+    """Make the run's folder with its manifest in it. Raises BadInputError.
+
+    On a cluster, `hosts` are those that take part, the server's first: the run's machine is that one. What was found
+    out about this machine goes with the run only where they are alike.
+    """
     calibration, lab, anatomy = newest_calibration(results), newest_lab(results), newest_anatomy(results)
     manifest = make_manifest(sweep, plan, layout, calibration, lab, anatomy=anatomy)
+    if hosts:
+        alike = not unlike(manifest.host, hosts[0].facts)
+        manifest.hosts, manifest.host = list(hosts), hosts[0].facts
+        if not alike:
+            manifest.calibration = manifest.lab = manifest.anatomy = None
     manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
     folder = make_folder(results, sweep.name)
     try:
@@ -165,9 +176,24 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout) -
 
 def differences(run: Run, layout: host.CpuLayout) -> list[str]:
     """What about this machine is not as it was when the run was begun."""
-    now: dict[str, Any] = msgspec.to_builtins(host.describe(layout))
-    then = run.manifest.host
+    return unlike(run.manifest.host, msgspec.to_builtins(host.describe(layout)))
+
+
+def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In which facts that must not change two descriptions of a machine differ."""
     return [f"{fact} was {then.get(fact)}, is {now.get(fact)}" for fact in SAME_HOST if then.get(fact) != now.get(fact)]
+
+
+class Stage(NamedTuple):
+    """Where a run's trials are run: what comes before the first and after the last, and how one is run.
+
+    `attempt` takes a trial and the rate to plan for and returns its record, whatever became of it. `begin` may raise
+    BadInputError, both may raise Interrupted; `end` comes last, whatever happens.
+    """
+
+    begin: Callable[[], None]
+    attempt: Callable[[Trial, float], Record]
+    end: Callable[[], None]
 
 
 def run_trials(
@@ -180,40 +206,57 @@ def run_trials(
     server_command: Sequence[str] = (),
     worker_command: Sequence[str] = (),
 ) -> Outcome:
-    """Run what the plan has and `done` hasn't; append each record as its trial ends.
+    """Run what the plan has and `done` hasn't on this machine; the rest is as in `run_on`.
 
-    The folder's lock (bench.lock) is held meanwhile. SIGINT and SIGTERM end the run: the trial under way is dropped,
-    every process ended, the outcome so far returned. The commands stand in for `python -m servers` and
-    `python -m clients`. Raises BadInputError where the load generator can't be started or a record can't be written.
+    The commands stand in for `python -m servers` and `python -m clients`.
     """
-    _refuse_where_nothing_can_be_kept(folder)
-    outcome = Outcome()
-    records = {record.id: outlined(record) for record in done}
-    for record in records.values():
-        outcome.add(record)
-    one_step.clear(folder)
     descriptors.raise_limit(plan.trials)
     guard = Guard()
     crew = Crew(guard, layout, worker_command)
 
     def start(trial: Trial) -> RunningServer:
-        return _start(trial, plan, layout.server, guard, server_command)
+        return start_for(trial, plan, layout.server, guard, server_command)
 
+    def begin() -> None:
+        progress.note(WARMING_UP)
+        crew.start()
+
+    def end() -> None:
+        crew.end()
+        guard.close()
+
+    def one(trial: Trial, planned_hz: float) -> Record:
+        return attempt(trial, planned_hz, start, crew, progress.tick)
+
+    with pinned(layout.harness):
+        return run_on(Stage(begin, one, end), plan, folder, done, progress)
+
+
+def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progress: Progress) -> Outcome:
+    """Run what the plan has and `done` hasn't, one trial after another; append each record as its trial ends.
+
+    The folder's lock (bench.lock) is held meanwhile. SIGINT and SIGTERM end the run: the trial under way is dropped,
+    every process ended, the outcome so far returned. Raises BadInputError where the stage can't begin or a record can't
+    be written.
+    """
+    outcome = Outcome()
+    records = {record.id: outlined(record) for record in done}
+    for record in records.values():
+        outcome.add(record)
     try:
-        with signals_interrupt_waits(), pinned(layout.harness):
-            progress.note("Warming up the load generator. The first time, it is compiled: up to a minute.")
-            crew.start()
+        refuse_where_nothing_can_be_kept(folder)
+        one_step.clear(folder)
+        with signals_interrupt_waits():
+            stage.begin()
             began = time.monotonic()
             order = max((record.order for record in records.values()), default=0)
             try:
                 for trial in upcoming(plan, records):
                     order += 1
                     progress.trial_starts(trial)
-                    record = _unrunnable(trial, plan, records) or _attempt(
-                        trial, _planned_hz(trial, records), start, crew, progress.tick
-                    )
+                    record = unrunnable(trial, plan, records) or stage.attempt(trial, planned_hz(trial, records))
                     record.order = order
-                    _keep(folder, record)
+                    keep(folder, record)
                     records[record.id] = outlined(record)
                     outcome.add(records[record.id])
                     if record.timing:
@@ -225,9 +268,8 @@ def run_trials(
         outcome.interrupted = interruption.signum
     finally:
         progress.close()
-        crew.end()
-        guard.close()
-    outcome.searches = _note_answers(folder, plan, records)
+        stage.end()
+    outcome.searches = note_answers(folder, plan, records)
     return outcome
 
 
@@ -267,6 +309,11 @@ class Crew:
         self._command = command
         self._worker: LoadWorker | None = None
 
+    @property
+    def running(self) -> LoadWorker | None:
+        """The load generator as it is, fit for work or not; None where there is none."""
+        return self._worker
+
     def start(self) -> None:
         """Start it for the first time. Raises BadInputError."""
         try:
@@ -289,44 +336,47 @@ class Crew:
             end_worker(worker)
 
 
-def _unrunnable(trial: Trial, plan: Plan, records: Mapping[str, Record]) -> Record | None:
+def unrunnable(trial: Trial, plan: Plan, records: Mapping[str, Record]) -> Record | None:
     """The record of a trial that can't be run, with the reason; None where it can."""
     why_not = plan.why_not(trial)
     if why_not:
-        return _not_run(trial, "unavailable", why_not)
+        return not_run(trial, "unavailable", why_not)
     capacity = capacity_trial(trial)
     if capacity and not capacity_hz(records[capacity.id]):
         why = records[capacity.id].reason
-        return _not_run(
+        return not_run(
             trial, "failed", f"its rate is a fraction of the closed loop's throughput, and there is none: {why}"
         )
     return None
 
 
-def _planned_hz(trial: Trial, records: Mapping[str, Record]) -> float:
+def planned_hz(trial: Trial, records: Mapping[str, Record]) -> float:
     """The rate to plan for: from this run's record of the closed loop, where it is a fraction of that."""
     capacity = capacity_trial(trial)
     return trial.load_fraction * capacity_hz(records[capacity.id]) if capacity else trial.planned_hz
 
 
-def _start(trial: Trial, plan: Plan, cpus: Sequence[int], guard: Guard, command: Sequence[str]) -> RunningServer:
+def start_for(
+    trial: Trial, plan: Plan, cpus: Sequence[int], guard: Guard, command: Sequence[str] = (), *, host: str = LOOPBACK
+) -> RunningServer:
     """The server of a trial: a strategy, on one interpreter or another, or one that is not ours.
 
-    Raises ServerFailedError, Interrupted.
+    A strategy listens on an address of `host`. Raises ServerFailedError, Interrupted.
     """
     if trial.strategy in plan.externals:
         return start_external(plan.externals[trial.strategy], cpus, guard)
     info = plan.strategies[trial.strategy]
     if not trial.python:
-        return start_server(info, trial.transport, cpus, guard, command)
+        return start_server(info, trial.transport, cpus, guard, command, host=host)
     try:
         command = interpreters.command(trial.python)
     except interpreters.BrokenError as error:
         raise ServerFailedError(str(error)) from None
-    return start_server(info, trial.transport, cpus, guard, command, env=interpreters.environment_for(trial.python))
+    env = interpreters.environment_for(trial.python)
+    return start_server(info, trial.transport, cpus, guard, command, env=env, host=host)
 
 
-def _attempt(
+def attempt(
     trial: Trial,
     planned_hz: float,
     start: Callable[[Trial], RunningServer],
@@ -337,15 +387,16 @@ def _attempt(
     try:
         worker = crew.worker()
     except LoadFailedError as error:
-        return _not_run(trial, "failed", f"the load generator could not be started again: {error}")
+        return not_run(trial, "failed", f"the load generator could not be started again: {error}")
     return run_trial(trial, start, worker, planned_hz=planned_hz, shared_cpus=crew.layout.shared, tick=tick)
 
 
-def _not_run(trial: Trial, status: Literal["failed", "unavailable"], reason: str) -> Record:
+def not_run(trial: Trial, status: Literal["failed", "unavailable"], reason: str) -> Record:
+    """The record of a trial that was not run."""
     return Record(id=trial.id, trial=trial, status=status, reason=reason, started=utc_now())
 
 
-def _note_answers(folder: Path, plan: Plan, records: Mapping[str, Record]) -> list[Search]:
+def note_answers(folder: Path, plan: Plan, records: Mapping[str, Record]) -> list[Search]:
     """Write what the searches have come to into the manifest, with the number of trials where that is known now."""
     found = [answer(read_objective(plan.slo), trial, records) for trial in plan.trials] if plan.slo else []
     if not found:
@@ -360,14 +411,15 @@ def _note_answers(folder: Path, plan: Plan, records: Mapping[str, Record]) -> li
     return found
 
 
-def _keep(folder: Path, record: Record) -> None:
+def keep(folder: Path, record: Record) -> None:
+    """Append a record. Raises BadInputError where it can't be written."""
     try:
         append(folder / TRIALS_FILE, record)
     except OSError as error:
         raise _unwritable(folder / TRIALS_FILE, folder, error) from None
 
 
-def _refuse_where_nothing_can_be_kept(folder: Path) -> None:
+def refuse_where_nothing_can_be_kept(folder: Path) -> None:
     """Find out before anything is measured. Raises BadInputError."""
     try:
         (folder / TRIALS_FILE).open("ab").close()

@@ -31,6 +31,7 @@ STOP_PATIENCE_S = 2.0
 STOP_PATIENCE_MORE_S = 3e-3  # for each connection above a thousand: as many threads or processes take long to end
 LAST_WORDS_PATIENCE_S = 1.0
 VISIT_PATIENCE_S = 0.5
+LOOPBACK = "127.0.0.1"
 MOST_REASONS = 20  # why it refused connections
 
 _numbers = count()
@@ -126,15 +127,16 @@ def start_server(
     command: Sequence[str] = (),
     *,
     env: Mapping[str, str] | None = None,
+    host: str = LOOPBACK,
 ) -> RunningServer:
-    """Start one server on a fresh loopback address and wait until it says that it is ready.
+    """Start one server on a fresh address of `host`, or of this machine alone, and wait until it says that it is ready.
 
     `command` stands in for `python -m servers`, and is run in the environment `env`. Raises ServerFailedError, and
     Interrupted after the server has ended.
     """
     began = time.monotonic()
     try:
-        listener = listen(_fresh_address(transport))
+        listener = listen(_fresh_address(transport, host))
     except OSError as error:
         raise ServerFailedError(f"no listener can be opened: {error.strerror}") from None
     reading, writing = os.pipe()
@@ -218,8 +220,8 @@ def stop_server(server: RunningServer, connections: int = 0) -> processes.Ending
     return ending
 
 
-def _fresh_address(transport: str) -> Address:
-    """Loopback, port chosen by the kernel; otherwise a name in the abstract namespace (unix(7)): no file to remove."""
+def _fresh_address(transport: str, host: str) -> Address:
+    """The host, port chosen by the kernel; otherwise a name in the abstract namespace (unix(7)): no file to remove."""
     if transport == "tcp":
-        return Address("tcp", "127.0.0.1", 0)
+        return Address("tcp", host, 0)
     return Address(transport, f"@iobench-{os.getpid()}-{next(_numbers)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -81,12 +81,23 @@ def hodges_lehmann_ratio(a: Sequence[float], b: Sequence[float], level: float = 
     limits of 0 and infinity; of samples with more than MOST_EXACT ratios the test is the one by the normal
     approximation. Raises ValueError where a value isn't positive or a sample is empty.
     """
-    if not a or not b:
+    return blocked_ratio([(a, b)], level)
+
+
+def blocked_ratio(blocks: Sequence[tuple[Sequence[float], Sequence[float]]], level: float = 0.95) -> Interval:
+    """Estimate by what factor `a` is larger than `b` where both were measured in each of some blocks, such as machines.
+
+    Values are compared within their blocks only: the estimate is the median of those ratios, and the limits are those
+    that the sum of the blocks' Mann-Whitney statistics does not reject, exact given independent blocks (Lehmann:
+    Nonparametrics, section 3.3: blocked comparisons). With one block it is `hodges_lehmann_ratio`. Raises ValueError
+    where a value isn't positive, a block has none on one side, or there is no block.
+    """
+    if not blocks or not all(a and b for a, b in blocks):
         raise ValueError("a ratio needs values on both sides")
-    if min(*a, *b) <= 0:
+    if min(min(*a, *b) for a, b in blocks) <= 0:
         raise ValueError("a ratio needs positive values")
-    shifts = np.sort(np.subtract.outer(np.log(a), np.log(b)).ravel())
-    cut, attained = _shift_cut(len(a), len(b), level)
+    shifts = np.sort(np.concatenate([np.subtract.outer(np.log(a), np.log(b)).ravel() for a, b in blocks]))
+    cut, attained = _shift_cut(tuple((len(a), len(b)) for a, b in blocks), level)
     estimate = math.exp(float(np.median(shifts)))
     if cut == 0:
         return Interval(estimate, 0.0, math.inf, 1.0)
@@ -94,14 +105,18 @@ def hodges_lehmann_ratio(a: Sequence[float], b: Sequence[float], level: float = 
 
 
 @lru_cache(maxsize=256)
-def _shift_cut(m: int, n: int, level: float) -> tuple[int, float]:
-    """Give how many of the m*n shifts lie outside the interval on either side, or on a limit, and what it attains."""
-    if m * n > MOST_EXACT:
-        middle, spread = m * n / 2, math.sqrt(m * n * (m + n + 1) / 12)
+def _shift_cut(sizes: tuple[tuple[int, int], ...], level: float) -> tuple[int, float]:
+    """Give how many of the shifts lie outside the interval on either side, or on a limit, and what it attains.
+
+    There are m*n shifts in each block, of m and n values.
+    """
+    if sum(m * n for m, n in sizes) > MOST_EXACT:
+        middle = sum(m * n for m, n in sizes) / 2
+        spread = math.sqrt(sum(m * n * (m + n + 1) for m, n in sizes) / 12)
         normal = statistics.NormalDist()
         cut = max(0, math.floor(middle + 0.5 + spread * normal.inv_cdf((1 - level) / 2)))
         return cut, 1 - 2 * normal.cdf((cut - 0.5 - middle) / spread)
-    below = np.cumsum(mann_whitney_null(m, n))
+    below = np.cumsum(reduce(np.convolve, (mann_whitney_null(m, n) for m, n in sizes)))
     cut = int(np.searchsorted(below, (1 - level) / 2, side="right"))
     return cut, float(1 - 2 * below[cut - 1]) if cut else 1.0
 
@@ -172,6 +187,33 @@ def welch_p(a: Sequence[float], b: Sequence[float]) -> float:
     parts = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(x) - 1) + parts[1] ** 2 / (len(y) - 1))
     return float(2 * stdtr(freedom, -abs(x.mean() - y.mean()) / math.sqrt(sum(parts))))
+
+
+def blocked_p(blocks: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+    """Give the two-sided p-value of a t-test on the logarithms, of values that are compared within their blocks only.
+
+    With two values or more on each side of every block, it is Welch's test on the mean of the blocks' differences, each
+    with its own variances. With fewer, it is Student's paired test on those differences, one for each block; of a
+    single block it is `welch_p`. Raises ValueError as that does.
+    """
+    if len(blocks) == 1:
+        return welch_p(*blocks[0])
+    if not blocks or min(min(*a, *b) for a, b in blocks) <= 0:
+        raise ValueError("a ratio needs positive values")
+    logs = [(np.log(a), np.log(b)) for a, b in blocks]
+    differences = np.array([x.mean() - y.mean() for x, y in logs])
+    if all(len(x) > 1 and len(y) > 1 for x, y in logs):
+        parts = np.array([(side.var(ddof=1) / len(side), len(side) - 1) for pair in logs for side in pair])
+        error = parts[:, 0].sum() / len(blocks) ** 2
+        weights = (parts[:, 0] ** 2 / parts[:, 1]).sum()
+        freedom = parts[:, 0].sum() ** 2 / weights if weights else 0.0
+    else:
+        error, freedom = differences.var(ddof=1) / len(differences), float(len(differences) - 1)
+    if not error or not freedom:
+        return float(differences.mean() == 0)
+    from scipy.special import stdtr  # noqa: PLC0415 - slow to import, though not as slow as scipy.stats
+
+    return float(2 * stdtr(freedom, -abs(differences.mean()) / math.sqrt(error)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -95,7 +95,7 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
                 *(f"The client was the limit: {text}" for text in caveats.client_bound(analysis.cases)),
                 *(f"Two kinds of processes: {text}" for text in caveats.bimodal(analysis.trials)),
             ],
-            "How far to trust this": _trust(analysis, claims),
+            "How far to trust this, in full": _trust(analysis, claims),
             "Anatomy of one echo, under strace": [
                 f"{words.quoted(one.strategy)}: {echo.summed_up(one)}"
                 for one in echo.read_anatomies(manifest.anatomy)

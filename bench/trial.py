@@ -1,6 +1,7 @@
 """One trial, from its definition to its record: start a server, put the load on it, read the probes, judge.
 
-Where the server and the load run is given; neither the order of trials nor any file is known here.
+It is a function of the trial and of two roles, the server's and the load's. Here is who plays them at home; where they
+are played on other machines is the affair of bench/cluster/. Neither the order of trials nor any file is known here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
@@ -18,7 +22,7 @@ from bench.probes.network import NetworkProbe
 from bench.probes.process import ProcessProbe
 from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
-from bench.record import Record, Server, Timing, Trial
+from bench.record import Machine, Network, Record, Server, Timing, Trial
 from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
 from bench.slo import holds, read_objective
 
@@ -43,10 +47,141 @@ class Stopwatch:
         return Timing(**{name: self._laps.get(name, 0.0) for name in Timing.__struct_fields__})
 
 
+class Stopped(NamedTuple):
+    """What is known of a server once it has ended.
+
+    `machine` is about the server's CPUs alone; None where the load's role has read them with its own. `died`: it had
+    ended before it was told to.
+    """
+
+    server: Server
+    faults: list[str]
+    died: bool
+    machine: Machine | None = None
+    network: Network | None = None
+    stops_at: int = 0
+
+
+class ServerRole(Protocol):
+    """Where a trial's server runs. After `start` comes `stop`, whatever happens between."""
+
+    def start(self, trial: Trial) -> None:
+        """Start it and wait until it is ready. Raises ServerFailedError, Interrupted."""
+
+    def connected(self) -> None:
+        """All connections are open."""
+
+    def opened(self) -> None:
+        """The window has opened: the probes take their first reading."""
+
+    def closed(self) -> None:
+        """The window has closed: the probes take their second reading."""
+
+    def stop(self) -> Stopped:
+        """End it."""
+
+
+class LoadRole(Protocol):
+    """Where a trial's load comes from."""
+
+    def measure(self, trial: Trial, planned_hz: float, watch: Watch) -> Measured:
+        """Put the load on the server that has been started. Raises LoadFailedError, Interrupted."""
+
+
+class ServerAtHome:
+    """The server is a process of this machine, or was running before."""
+
+    def __init__(self, start: Callable[[Trial], RunningServer]) -> None:
+        self._start = start
+        self.running: RunningServer | None = None
+        self._trial: Trial | None = None
+        self._probe: ProcessProbe | Unwatched = Unwatched()
+        self._metrics: dict[str, float] = {}
+        self._memory = MemoryProbe()
+        self._connecting = NetworkProbe()
+        self._network: Network | None = None
+
+    def start(self, trial: Trial) -> None:
+        """Start it. Raises ServerFailedError, Interrupted."""
+        self.running, self._trial = self._start(trial), trial
+        self._probe = ProcessProbe() if self.running.child else Unwatched()
+        self._memory, self._connecting = MemoryProbe(), NetworkProbe()
+        self._memory.start([self.running.pid] if self.running.child else [])
+        self._metrics, self._network = {}, None
+
+    def connected(self) -> None:
+        """Read what the kernel dropped while the connections were opened."""
+        self._network = self._connecting.stop()
+
+    def opened(self) -> None:
+        """Take the first reading."""
+        assert self.running is not None
+        self._probe.start([self.running.pid])
+
+    def closed(self) -> None:
+        """Take the second reading."""
+        self._metrics = self._probe.stop() | self._memory.stop()
+
+    def stop(self) -> Stopped:
+        """End it."""
+        assert self.running is not None and self._trial is not None
+        connections = connections_of(self._trial)
+        died = self.running.ended
+        ending = stop_server(self.running, connections)
+        died = died or ending.unasked
+        return Stopped(
+            describe_server(self.running, self._probe, self._metrics, ending, self._memory.missing),
+            server_faults(self.running, ending, died, connections),
+            died,
+            network=self._network,
+            stops_at=stops_at(self._trial, self.running),
+        )
+
+
+class LoadAtHome:
+    """The load comes from a process of this machine, on which the server runs as well."""
+
+    def __init__(self, worker: LoadWorker, server: ServerAtHome) -> None:
+        self._worker, self._server = worker, server
+
+    def measure(self, trial: Trial, planned_hz: float, watch: Watch) -> Measured:
+        """Put the load on the server. Raises LoadFailedError, Interrupted."""
+        server = self._server.running
+        assert server is not None
+        probe = MachineProbe(server.cpus, self._worker.cpus, self._worker.child.pid)
+        seen: list[Machine | None] = []
+
+        def opened() -> None:
+            probe.start()
+            watch.opened()
+
+        def closed() -> None:
+            seen.append(probe.stop())
+            watch.closed()
+
+        both = Watch(watch.connected, opened, closed, watch.tick)
+        return measure(self._worker, trial, planned_hz, server, both)._replace(machine=seen[0] if seen else None)
+
+
 def run_trial(
     trial: Trial,
     start: Callable[[Trial], RunningServer],
     worker: LoadWorker,
+    *,
+    planned_hz: float = 0.0,
+    shared_cpus: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> Record:
+    """Run one trial with both roles at home; the rest is as in `carry_out`."""
+    server = ServerAtHome(start)
+    load = LoadAtHome(worker, server)
+    return carry_out(trial, server, load, planned_hz=planned_hz, shared_cpus=shared_cpus, tick=tick)
+
+
+def carry_out(
+    trial: Trial,
+    server: ServerRole,
+    load: LoadRole,
     *,
     planned_hz: float = 0.0,
     shared_cpus: bool = False,
@@ -60,52 +195,42 @@ def run_trial(
     record = Record(id=trial.id, trial=trial, status="ok", started=utc_now(), planned_hz=planned_hz)
     stopwatch = Stopwatch()
     try:
-        server = start(trial)
+        server.start(trial)
     except ServerFailedError as error:
         stopwatch.lap("spawn_s")
         record.status, record.reason, record.timing = "failed", str(error), stopwatch.timing()
         return record
     stopwatch.lap("spawn_s")
-    probe = ProcessProbe() if server.child else Unwatched()
-    machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
-    memory = MemoryProbe()
-    memory.start([server.pid] if server.child else [])
-    network = NetworkProbe()
-    metrics: dict[str, float] = {}
     measured: Measured | None = None
     trouble = ""
 
     def connected() -> None:
-        record.network = network.stop()
+        server.connected()
         stopwatch.lap("connect_s")
 
     def opened() -> None:
         stopwatch.lap("warmup_s")
-        machine.start()
-        probe.start([server.pid])
+        server.opened()
 
     def closed() -> None:
-        record.machine = machine.stop()
-        metrics.update(probe.stop() | memory.stop())
+        server.closed()
         stopwatch.lap("window_s")
 
     try:
-        watch = Watch(connected, opened, closed, tick)
-        measured = measure(worker, trial, planned_hz, server, watch)
+        measured = load.measure(trial, planned_hz, Watch(connected, opened, closed, tick))
     except LoadFailedError as error:
         trouble = str(error)
     finally:
-        died = server.ended
-        ending = stop_server(server, connections_of(trial))
-        died = died or ending.unasked
+        stopped = server.stop()
         stopwatch.lap("teardown_s")
     record.timing = stopwatch.timing()
-    record.load = measured.load if measured else None
-    record.stops_at = stops_at(trial, server)
-    record.server = describe_server(server, probe, metrics, ending, memory.missing)
+    if measured:
+        record.load, record.load_hosts, record.overlap = measured.load, list(measured.hosts), measured.overlap
+    record.machine = _both_sides(measured.machine if measured else None, stopped.machine)
+    record.server, record.network, record.stops_at = stopped.server, stopped.network, stopped.stops_at
     reasons = [
-        *server_faults(server, ending, died, connections_of(trial)),
-        *load_faults(trial, measured, server.refused, "" if died else trouble, record.stops_at),
+        *stopped.faults,
+        *load_faults(trial, measured, stopped.server.refused, "" if stopped.died else trouble, record.stops_at),
     ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
@@ -113,6 +238,13 @@ def run_trial(
     if shared_cpus:
         record.flags.append("shared_core")
     return record
+
+
+def _both_sides(load: Machine | None, server: Machine | None) -> Machine | None:
+    """What became of the CPUs of both roles, where each has read its own; else what the load's role has read."""
+    if load is None or server is None:
+        return load
+    return msgspec.structs.replace(load, server_idle_ns=server.server_idle_ns, server_steal_ns=server.server_steal_ns)
 
 
 def judge(record: Record) -> None:
@@ -204,6 +336,7 @@ def load_faults(
         errors.pop("refused", None)
     if errors:
         faults.append("errors: " + ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items())))
+    faults += measured.faults
     if late > 0:
         faults.append(f"{late} messages timed out")
     if not load.completed:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bench.machines import differences
 from bench.metrics import CASE, CPU, P99, PERCENTILES, RATE
-from bench.record import Record
+from bench.record import Host, Record
 from bench.stats import samples_needed
-from bench.words import counted, digits, joined, named
+from bench.words import counted, digits, joined, named, quoted
 
 FLAGS = {
     "client_bound": "The load generator, not the server, was the limit: throughput is a lower bound, and latency has "
@@ -101,11 +102,11 @@ def noise(trials: pd.DataFrame) -> str:
 
 
 def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """By what share the larger of two repeats is above the smaller, for all pairs of repeats of each case."""
+    """By what share the larger of two repeats is above the smaller, for all pairs of a case's repeats on a machine."""
     good = trials[(trials["status"] == "ok") & (trials[metric] > 0)]
     if metric == RATE.name:
         good = good[~good["planned"].astype(bool)]
-    found = [_of_pairs(values.to_numpy()) for _, values in good.groupby(list(CASE))[metric]]
+    found = [_of_pairs(values.to_numpy()) for _, values in good.groupby([*CASE, "host"])[metric]]
     return np.concatenate(found) if found else np.array([])
 
 
@@ -160,6 +161,22 @@ def machine(host: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def company(hosts: Sequence[Host]) -> list[str]:
+    """Say which machines of a cluster a run was made on, and which of them are not like the others."""
+    if not hosts:
+        return []
+    servers, loads = ([quoted(one.name) for one in hosts if role in one.roles] for role in ("server", "load"))
+    alike = [one for one in hosts if "load" in one.roles]
+    if servers == loads:
+        sentences = [
+            f"Whole trials ran on {counted(len(hosts), 'machine')}: {joined(servers)}. A repeat stayed on one of them, "
+            "and strategies are compared within a machine only."
+        ]
+    else:
+        sentences = [f"Servers ran on {joined(servers)}, the load came from {joined(loads)}."]
+    return sentences + [f"A machine differs: {what}." for what in differences(alike)]
+
+
 def _known(host: Mapping[str, Any], name: str) -> str:
     value = host.get(name)
     return "" if value in (None, "", [], {}, "unknown") else str(value)
@@ -202,12 +219,9 @@ def _calibrated_in_short(claims: Sequence[Claimed]) -> str:
 
 
 def _trials_in_short(trials: pd.DataFrame, good: pd.DataFrame) -> str:
-    flags = int((good["flags"] != "").sum())
-    flagged = f"{flags:,} of them {'has' if flags == 1 else 'have'} a flag" if flags else "none of them has a flag"
-    bad = len(trials) - len(good)
-    return f"{len(good):,} of {len(trials):,} are good, and {flagged}" + (
-        f"; {bad:,} failed or could not be run." if bad else "."
-    )
+    flags, bad = int((good["flags"] != "").sum()), len(trials) - len(good)
+    text = f"{len(good):,} of {len(trials):,} good, {f'{flags:,}' if flags else 'none'} of them with a flag"
+    return f"{text}; {bad:,} failed or could not be run." if bad else f"{text}."
 
 
 def _limit_in_short(good: pd.DataFrame) -> str:
@@ -219,7 +233,7 @@ def _limit_in_short(good: pd.DataFrame) -> str:
         )
     if (good["bottleneck"] == "").all():
         return "Whether server or client was the limit is not known."
-    return f"In none of {counted(len(good), 'good trial')} was the client the limit."
+    return "In no good trial was the client the limit."
 
 
 def _noise_in_short(trials: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
     {"job": "ID", "address": "tcp:127.0.0.1:4000", "connections": 64, "message_bytes": 64, "duration_s": 0.8, ...}
     {"stop": "ID"}
+    {"go": "ID"}
 
     {"event": "ready", "pid": 1}
     {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "reason": "", "connect_ns": 1}
@@ -10,11 +11,12 @@
     {"event": "result", "job": "ID", "load": {...}}
     {"event": "failed", "job": "ID", "reason": "..."}                in place of whatever should have come next
 
-Ready means that everything is compiled. Once the window is closed the load stays on until the stop, for `hold_s` at
-most, so that whoever watches the server can read its counters under load; a result means that all connections are
-closed. A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and so does
-SIGTERM. SIGINT is ignored: in a terminal it reaches the whole group, and what is to be done about it is the runner's
-decision.
+Ready means that everything is compiled. A job with "hold": true waits with its connections open until its go, for 60 s
+at most, so that several load processes can start together. Once the window is closed the load stays on until the stop,
+for `hold_s` at most, so that whoever watches the server can read its counters under load; a result means that all
+connections are closed. A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and
+so does SIGTERM. SIGINT is ignored: in a terminal it reaches the whole group, and what is to be done about it is the
+runner's decision.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,6 +36,8 @@ from typing import Any, NoReturn
 from clients.job import JobError, read_job
 from clients.opening import connect
 from clients.session import run, warm_up_code
+
+GO_PATIENCE_S = 60.0
 
 
 class Inbox:
@@ -45,7 +50,7 @@ class Inbox:
         self._stopped = False
 
     def next_job(self) -> dict[str, Any] | str:
-        """Wait for a job: its fields, or what is wrong with the line. Stops of jobs that are over are dropped."""
+        """Wait for a job: its fields, or what is wrong with the line. What is said of jobs that are over is dropped."""
         self._stopped = False
         while True:
             while not self._lines:
@@ -57,7 +62,7 @@ class Inbox:
                 return f"a line is not JSON: {error}"
             if not isinstance(fields, dict):
                 return "a line is not a JSON object"
-            if "stop" not in fields:
+            if "stop" not in fields and "go" not in fields:
                 return fields
 
     def told_to_stop(self, job: str) -> bool:
@@ -70,6 +75,20 @@ class Inbox:
                     self._lines.remove(line)
                     self._stopped = True
         return self._stopped
+
+    def await_go(self, job: str) -> bool:
+        """Wait until the job may begin; False where it is to stop, or nothing is said of it in time."""
+        deadline = time.monotonic() + GO_PATIENCE_S
+        while not self.told_to_stop(job):
+            for line in list(self._lines):
+                with suppress(ValueError, RecursionError):
+                    if json.loads(line) == {"go": job}:
+                        self._lines.remove(line)
+                        return True
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([self._fd], [], [], left_s)[0]:
+                return False
+        return False
 
     def _receive(self) -> None:
         data = os.read(self._fd, 65536)
@@ -110,6 +129,7 @@ def work(cpus: Sequence[int] = ()) -> None:
 
 
 def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int]) -> None:
+    held = fields.pop("hold", False) is True
     job = read_job(fields)
     connected = connect(job, ended=lambda: inbox.told_to_stop(job_id))
     if not connected.channels:
@@ -122,6 +142,10 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int
         reason=connected.reason,
         connect_ns=connected.connect_ns,
     )
+    if held and not inbox.await_go(job_id):
+        for channel in {*connected.channels, *connected.silent}:
+            channel.close()
+        raise JobError("it was called off before it had begun")
     load = run(
         job,
         connected,

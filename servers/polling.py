@@ -19,6 +19,10 @@ from typing import List
 
 from servers.contract import RECV_SIZE, Channel, Listener, Strategy
 
+# Accepted between two sweeps, at most. One alone would make the time in which all get in rise with the square of their
+# number: each would wait for a sweep over all before it.
+NEWCOMERS = 64
+
 
 class Connection:
     """A non-blocking channel, and the bytes read from it for which there was no room yet.
@@ -55,8 +59,10 @@ def serve(listener: Listener) -> None:
     listener.set_blocking(False)
     connections: List[Connection] = []
     while True:
-        channel = listener.accept()
-        if channel is not None:
+        for _ in range(NEWCOMERS):
+            channel = listener.accept()
+            if channel is None:
+                break
             connections.append(Connection(channel))
         ended = []
         for connection in connections:

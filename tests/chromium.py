@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")  # as root, and with a small /dev/shm, as in containers
+PATIENCE_MS = 20_000  # for what should be there at once, on a machine that is busy with other tests
 WIDE, NARROW = (1440, 900), (360, 740)  # CSS pixels: a laptop's window, a small phone
-A4_PX = 680  # what is left of A4 between margins of 15 mm: 180 mm, at 96 pixels an inch
+# What is left of A4 at 96 pixels an inch: upright between margins of 15 mm, lying between margins of 12 mm.
+UPRIGHT_PX, LYING_PX = 680, 1031
 
 # Elements that end beyond the window's right edge, or begin before its left one, and are in no box of their own that
 # scrolls. Figures are looked at as a whole.
@@ -88,6 +90,7 @@ def window(browser: Browser, path: Path, size: tuple[int, int] = WIDE, script: s
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         if script:
             context.add_init_script(script)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -109,3 +112,13 @@ def unfold(page: Page) -> None:
 def beyond_the_edge(page: Page) -> list[str]:
     """Say which elements are beyond the window's edge, where no box scrolls to them; folded ones are not seen."""
     return list(page.evaluate(_BEYOND))
+
+
+def beyond_the_paper(page: Page) -> list[str]:
+    """Say which elements are beyond the edge of A4, which is upright but for the tables that sort."""
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": LYING_PX, "height": 1000})
+    lying = beyond_the_edge(page)
+    page.add_style_tag(content="#table, details:has(.sortable) { display: none }")
+    page.set_viewport_size({"width": UPRIGHT_PX, "height": 1000})
+    return [*lying, *beyond_the_edge(page)]

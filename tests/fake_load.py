@@ -62,6 +62,9 @@ def serve(job: dict[str, Any], fault: str) -> None:
             say("failed", job=name, reason="no connection could be opened")
             return
         say("connected", job=name, connections=job["connections"], refused=refused, connect_ns=1)
+        if job.get("hold") and hear() != {"go": name}:
+            say("failed", job=name, reason="it was called off before it had begun")
+            return
         if fault == "wait_for_death":
             conn.recv(1)
             assert hear() == {"stop": name}
@@ -72,8 +75,9 @@ def serve(job: dict[str, Any], fault: str) -> None:
         opened = time.monotonic_ns()
         say("window_opened", job=name, monotonic_ns=opened)
         say("window_closed", job="of another trial", monotonic_ns=0)
+        called_off = hear() if fault == "lingers" else None
         say("window_closed", job=name, monotonic_ns=opened + SECOND_NS)
-        assert hear() == {"stop": name}
+        assert (called_off or hear()) == {"stop": name}
         say("result", job=name, load=load(job, opened) | RESULTS.get(fault, {}))
 
 

@@ -16,13 +16,17 @@ from synthetic import load_sweep, manifest, open_record, record, searched, unmea
 
 import report
 from bench.analyse import Analysis, analyse
-from bench.commands.compare import compare
+from bench.commands.choice import Choice
+from bench.commands.compare import compare, default_labels
+from bench.commands.sweep import resume
 from bench.compare import BETTER, FEW, SAME, WORSE, alone, change, differences, effects, summaries, warnings
 from bench.compare_runs import labelled, merge, unlabelled
 from bench.errors import BadInputError
 from bench.figures import compared
 from bench.history.store import entry_of, read
+from bench.page import html
 from bench.record import Manifest, Record, Run, read_manifest, read_run
+from bench.summary import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEEDS = {"epoll_lt": 1e5, "poll": 8e4}
@@ -341,7 +345,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_command_writes_a_report_of_its_own_and_leaves_the_runs_alone(here: Path) -> None:
+@pytest.mark.timeout(300)
+def test_the_command_tells_the_ratios_writes_a_report_and_leaves_the_runs_alone(here: Path) -> None:
     before = contents(here / "results")
     done = iobench("compare", "quick-1", "results/quick-2", "--label", "before", "--label", "after", cwd=here)
     assert done.returncode == 0, done.stderr
@@ -349,8 +354,14 @@ def test_the_command_writes_a_report_of_its_own_and_leaves_the_runs_alone(here: 
     assert page.name == "report.html" and page.parent.parent == here / "results"
     assert page.parent.name.startswith("compare-")
     assert {path: content for path, content in contents(here / "results").items() if path in before} == before
-    html, text = page.read_text(encoding="utf-8"), (page.parent / "report.md").read_text(encoding="utf-8")
-    for said in (html, text):
+    html_text, text = page.read_text(encoding="utf-8"), (page.parent / "report.md").read_text(encoding="utf-8")
+    assert "warning: The machines differ in cpu model" in done.stderr.replace("\n", " ")
+    row = r"^epoll_lt, 16 connections +throughput +1\.(?:19|2\d) +1\.\d+–1\.\d+ +better"
+    assert re.search(row, done.stdout, re.MULTILINE), done.stdout
+    assert "Other CPU" in done.stdout
+    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+    assert [line for line in lines if len(line) > 80] == []
+    for said in (html_text, text):
         assert "epoll_lt (after)" in said or "<code>epoll_lt</code>" in said
         assert "The machines differ in cpu model" in said
     assert "throughput" in (page.parent / "compared.svg").read_text(encoding="utf-8")
@@ -358,48 +369,26 @@ def test_the_command_writes_a_report_of_its_own_and_leaves_the_runs_alone(here: 
     assert "epoll_lt (after)" in (page.parent / "throughput.svg").read_text(encoding="utf-8")
 
 
-def test_the_terminal_shows_warnings_ratios_and_differences_in_eighty_columns(here: Path) -> None:
-    done = iobench("compare", "quick-1", "quick-2", cwd=here)
-    assert "warning: The machines differ in cpu model" in done.stderr.replace("\n", " ")
-    assert re.search(
-        r"^epoll_lt, 16 connections +throughput +1\.(?:19|2\d) +1\.\d+–1\.\d+ +better", done.stdout, re.MULTILINE
-    ), done.stdout
-    assert "Other CPU" in done.stdout
-    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-    assert [line for line in lines if len(line) > 80] == []
-
-
-def test_runs_are_called_as_their_folders_where_no_labels_are_given(here: Path) -> None:
-    folder = here / "out"
-    compare([str(here / "results" / "quick-1"), str(here / "results" / "quick-2")], [], folder, here / "results")
+def test_a_comparison_is_called_after_the_folders_reported_again_and_made_again(here: Path) -> None:
+    runs, folder = [str(here / "results" / name) for name in ("quick-1", "quick-2")], here / "out"
+    compare(runs, [], folder, here)
     assert [one.label for one in read_manifest(folder).compared] == ["quick-1", "quick-2"]
-
-
-def test_folders_of_one_name_are_told_apart_by_those_above_them(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / name / "quick", some(2), of_host()) for name in ("old", "new (2)")]
-    compare([str(it) for it in folders], [], tmp_path / "out", tmp_path)
-    assert [one.label for one in read_manifest(tmp_path / "out").compared] == ["old/quick", "new _2_/quick"]
-
-
-def test_a_comparison_can_be_reported_again_and_gives_the_same_bytes(here: Path) -> None:
-    folder = here / "out"
-    compare([str(here / "results" / "quick-1"), str(here / "results" / "quick-2")], ["x", "y"], folder, here)
     before = contents(folder)
     report.write(folder)
     assert contents(folder) == before
+    compare(runs, ["c", "d"], folder, here)
+    assert [one.label for one in read_manifest(folder).compared] == ["c", "d"]
 
 
-def test_a_comparison_is_made_again_into_the_same_folder(here: Path) -> None:
-    runs = [str(here / "results" / name) for name in ("quick-1", "quick-2")]
-    for labels in (["a", "b"], ["c", "d"]):
-        compare(runs, labels, here / "out", here)
-    assert [one.label for one in read_manifest(here / "out").compared] == ["c", "d"]
+def test_folders_of_one_name_are_told_apart_by_those_above_them() -> None:
+    assert default_labels([Path("/x/old/quick"), Path("/x/new (2)/quick")]) == ["old/quick", "new _2_/quick"]
+    assert default_labels([Path("/x/quick-1"), Path("/x/quick-2")]) == ["quick-1", "quick-2"]
 
 
 def test_a_history_of_the_folder_of_runs_has_no_comparison(here: Path) -> None:
-    compare([str(here / "results" / name) for name in ("quick-1", "quick-2")], [], None, here / "results")
+    about, records = merge([read_run(here / "results" / name) for name in ("quick-1", "quick-2")], ["x", "y"])
+    folder = write_run(here / "results" / "compare-1", records, about)
     assert {entry.run for entry in read(here / "results")} == {"quick-1", "quick-2"}
-    (folder,) = (here / "results").glob("compare-*")
     with pytest.raises(BadInputError, match="is a comparison"):
         entry_of(read_run(folder))
 
@@ -407,74 +396,72 @@ def test_a_history_of_the_folder_of_runs_has_no_comparison(here: Path) -> None:
 # --- bad input
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], what: str, next_step: str) -> None:
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
-    *paragraph, last = done.stderr.splitlines()
-    assert what in " ".join(paragraph), done.stderr
-    assert last.startswith("next: ") and next_step in last
-
-
 @pytest.mark.parametrize(
-    ("arguments", "what", "next_step"),
+    ("runs", "labels", "out", "what", "next_step"),
     [
-        (["quick-1"], "two runs or more", "iobench compare results/quick-1 ANOTHER_RUN"),
-        (["quick-1", "results/../results/quick-1"], "are one run", "ls "),
-        (["quick-1", "quick-3"], "There is no run folder quick-3", "ls results"),
-        (["quick-1", "."], "is not a run folder", "iobench sweep"),
-        (["quick-1", "quick-2", "--label", "x"], "2 runs and 1 labels", "--label before --label after"),
-        (["quick-1", "quick-2", "--label", "x", "--label", "x"], "Labels have to differ", "--label before"),
-        (["quick-1", "quick-2", "--label", "x", "--label", "(y)"], "can't be a label", "--label before"),
-        (["quick-1", "quick-2", "--out", "results/quick-1"], "is one of the runs", "--out"),
-        (["quick-1", "quick-2", "--out", "results"], "is no comparison", "--out takes a new folder"),
-        (["quick-1", "quick-2", "--out", "results/quick-1/trials.jsonl"], "is no comparison", "--out"),
-        (["quick-1", "quick-2", "--out", "results/quick-1/trials.jsonl/x"], "can't be made", "ls -ld"),
+        (["quick-1"], [], "", "two runs or more", "iobench compare results/quick-1 ANOTHER_RUN"),
+        (["quick-1", "results/../results/quick-1"], [], "", "are one run", "ls "),
+        (["quick-1", "quick-3"], [], "", "There is no run folder quick-3", "ls results"),
+        (["quick-1", "."], [], "", "is not a run folder", "iobench sweep"),
+        (["quick-1", "quick-2"], ["x"], "", "2 runs and 1 labels", "--label before --label after"),
+        (["quick-1", "quick-2"], ["x", "x"], "", "Labels have to differ", "--label before"),
+        (["quick-1", "quick-2"], ["x", "(y)"], "", "can't be a label", "--label before"),
+        (["quick-1", "quick-2"], [], "results/quick-1", "is one of the runs", "--out"),
+        (["quick-1", "quick-2"], [], "results", "is no comparison", "--out takes a new folder"),
+        (["quick-1", "quick-2"], [], "results/quick-1/trials.jsonl", "is no comparison", "--out"),
+        (["quick-1", "quick-2"], [], "results/quick-1/trials.jsonl/x", "can't be made", "ls -ld"),
+        (["quick-1", "long-1"], [], "", "duration_s is 1.0 in the first and 5.0 in the second", "iobench sweep quick"),
+        (["quick-1", "empty"], [], "", "has no trial", "sweep --resume results/empty"),
+        (["both", "quick-1"], [], "", "is a comparison itself", "iobench compare results/quick-1 results/quick-2"),
     ],
 )
 def test_bad_input_is_refused_with_what_to_type_next_and_nothing_is_written(
-    here: Path, arguments: list[str], what: str, next_step: str
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: list[str],
+    labels: list[str],
+    out: str,
+    what: str,
+    next_step: str,
 ) -> None:
-    before = contents(here)
-    assert_refused(iobench("compare", *arguments, cwd=here), what, next_step)
-    assert contents(here) == before
-    assert {path.name for path in (here / "results").iterdir()} == {"quick-1", "quick-2"}
-
-
-def test_runs_with_nothing_in_common_are_refused_with_what_they_differ_in(here: Path) -> None:
     write_run(here / "results" / "long-1", [record("epoll_lt", 16, duration_s=5.0)], of_host())
-    assert_refused(
-        iobench("compare", "quick-1", "long-1", cwd=here),
-        "no case in common: duration_s is 1.0 in the first and 5.0 in the second",
-        "iobench sweep quick makes another run like results/quick-1",
-    )
+    write_run(here / "results" / "empty", [], of_host())
+    about, records = merge([read_run(here / "results" / name) for name in ("quick-1", "quick-2")], ["x", "y"])
+    write_run(here / "results" / "both", records, about)
+    monkeypatch.chdir(here)
+    before = contents(here)
+    with pytest.raises(BadInputError) as refused:
+        compare(runs, labels, Path(out) if out else None, Path("results"))
+    assert what in str(refused.value)
+    assert next_step in refused.value.next_step
+    assert contents(here) == before
     assert not list((here / "results").glob("compare-*"))
 
 
-def test_a_run_without_trials_is_refused(here: Path) -> None:
-    write_run(here / "results" / "empty", [], of_host())
-    assert_refused(iobench("compare", "quick-1", "empty", cwd=here), "has no trial", "sweep --resume results/empty")
-
-
-def test_a_comparison_is_neither_compared_nor_resumed(here: Path) -> None:
-    made = iobench("compare", "quick-1", "quick-2", "--out", "results/both", cwd=here)
-    assert made.returncode == 0, made.stderr
-    assert_refused(
-        iobench("compare", "both", "quick-1", cwd=here),
-        "is a comparison itself",
-        "iobench compare results/quick-1 results/quick-2",
+def test_the_command_refuses_bad_input_in_one_paragraph_with_exit_code_2(here: Path) -> None:
+    done = iobench("compare", "quick-1", cwd=here)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: It takes two runs or more to compare.\nnext: iobench compare results/quick-1 ANOTHER_RUN\n"
     )
-    assert_refused(iobench("sweep", "--resume", "both", cwd=here), "is a comparison of runs", "--resume quick-1")
+
+
+def test_a_comparison_is_not_resumed(here: Path) -> None:
+    about, records = merge([read_run(here / "results" / name) for name in ("quick-1", "quick-2")], ["x", "y"])
+    folder = write_run(here / "results" / "both", records, about)
+    with pytest.raises(BadInputError, match="is a comparison of runs") as refused:
+        resume(str(folder), Choice(None, None, None), here / "results")
+    assert refused.value.next_step == "iobench sweep --resume quick-1"
 
 
 def test_names_and_labels_are_text_whatever_they_contain(tmp_path: Path) -> None:
     odd = ["<script>alert(1)</script>", "a|b`c`", "x" * 100]
-    folders = [
-        write_run(tmp_path / name, [record(it, 16, repeat) for it in odd for repeat in range(4)], manifest(odd))
+    runs = [
+        run_of(tmp_path / name, [record(it, 16, repeat) for it in odd for repeat in range(4)], manifest(odd))
         for name in ("a", "b")
     ]
-    compare([str(it) for it in folders], ["<b>&", 'two "quotes"'], tmp_path / "out", tmp_path)
-    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert html.count("<script") == 1
-    assert "<b>&" not in html
-    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "<script>" not in re.sub(r"`[^`]*`", "", text)
+    analysis = together(tmp_path, *runs, labels=("<b>&", 'two "quotes"'))
+    page, text = html(analysis, []), markdown(analysis, [])
+    assert "<script>alert" not in page and "<b>&" not in page
+    outside_code = re.sub(r"`[^`]*`", "", text)
+    assert "<script>" not in outside_code and "<b>" not in outside_code

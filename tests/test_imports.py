@@ -37,6 +37,8 @@ RULES = {
     "servers": Rule(STANDARD | {"servers"}, in_functions=frozenset({"bench", "clients", "report"})),
     "clients": Rule(STANDARD | {"numpy", "numba", "hdrh", "clients", "servers.transport"}),
     "bench": Rule(STANDARD | declared() | {"bench", "report", "servers.transport"}),
+    # The extra `cluster`; the others of its package know nothing of Dask.
+    "bench/cluster/connect.py": Rule(STANDARD | declared() | {"dask", "bench"}),
     # Loaded by pytest, and by nobody else.
     "bench/pytest_plugin.py": Rule(STANDARD | {"pytest", "bench", "servers.transport"}),
     "report.py": Rule(STANDARD | declared() | {"bench"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -144,6 +145,33 @@ def test_a_job_sent_during_another_waits_for_its_turn(warm: Worker) -> None:
         warm.tell({"stop": "second"})
         heard = [warm.hear() for _ in range(8)]
     assert [event["job"] for event in heard] == ["first"] * 4 + ["second"] * 4
+
+
+def test_a_held_job_waits_with_its_connections_open_until_it_may_go(warm: Worker) -> None:
+    with peer() as server:
+        warm.tell(job("held", server, hold=True))
+        assert warm.hear()["event"] == "connected"
+        warm.tell({"go": "somebody else"})
+        assert warm.process.stdout is not None
+        assert select.select([warm.process.stdout], [], [], 0.2)[0] == []
+        warm.tell({"go": "held"})
+        events = [warm.hear() for _ in range(3)]
+    assert [event["event"] for event in events] == ["window_opened", "window_closed", "result"]
+    assert events[-1]["load"]["completed"] > 0
+
+
+@pytest.mark.parametrize("workload", ["closed", "churn"])
+def test_a_held_job_that_is_called_off_is_answered_by_a_reason_and_leaves_nothing_open(
+    warm: Worker, workload: str
+) -> None:
+    with peer() as server:
+        warm.tell(job("off", server, hold=True, workload=workload))
+        assert warm.hear()["event"] == "connected"
+        warm.tell({"stop": "off"})
+        answer = warm.hear()
+        assert (answer["event"], answer["reason"]) == ("failed", "it was called off before it had begun")
+        warm.tell(job("next", server))
+        assert [warm.hear()["event"] for _ in range(4)][-1] == "result"
 
 
 def test_a_job_that_cannot_be_run_is_answered_by_a_reason(warm: Worker) -> None:

@@ -80,7 +80,7 @@ def test_failures_are_told_openly_with_their_reasons(text: str) -> None:
 
 
 def test_how_far_it_can_be_trusted_is_said_before_the_table(text: str) -> None:
-    assert text.index("was not calibrated") < text.index("| strategy")
+    assert text.index("- Load generator: Not calibrated") < text.index("| strategy")
 
 
 def test_nothing_is_spaced_out_and_the_last_line_ends(text: str) -> None:

@@ -181,7 +181,7 @@ def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
     host = {"cpu_model": "Example CPU", "physical_cores": 2, "virtualization": "kvm", "governor": "powersave"}
     assert in_short(*records, host=host) == {
         "Load generator": "Proved 1 of 3 claims about itself on this machine; not echo faults and schedule lag.",
-        "Trials": "2 of 3 are good, and 1 of them has a flag; 1 failed or could not be run.",
+        "Trials": "2 of 3 good, 1 of them with a flag; 1 failed or could not be run.",
         "Limit": "In 1 of 2 good trials the client, not the server, was the limit: there throughput is a lower bound.",
         "Noise": "Two repeats of one case differ by 10.0 % in throughput and 9.97 % in p99 latency (median of all "
         "pairs; 95 % of them by less than 10.0 % and 9.97 %). That is chance, not strategy.",
@@ -195,7 +195,7 @@ def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
 def test_what_is_not_known_is_named_as_such() -> None:
     assert in_short(record(bottleneck=""), calibrated=False) == {
         "Load generator": "Not calibrated on this machine; `iobench calibrate` does it in a few minutes.",
-        "Trials": "1 of 1 are good, and none of them has a flag.",
+        "Trials": "1 of 1 good, none of them with a flag.",
         "Limit": "Whether server or client was the limit is not known.",
         "Noise": "Nothing was repeated: what is noise, and what a difference, can't be told.",
         "Stolen time": "How much CPU time a hypervisor took meanwhile was not recorded.",
@@ -227,7 +227,8 @@ def test_every_reason_for_a_hollow_marker_that_occurs_is_explained_and_counted()
 
 
 def test_a_marker_that_does_not_occur_is_not_explained() -> None:
-    assert list(kinds(record())) == ["filled"]
+    assert list(kinds(record(), record(flags=["unsteady"], repeat=1))) == ["filled", "hollow"]
+    assert kinds(record()) == {}  # all are alike
     assert kinds(unmeasured("poll", 1, 0, "failed", "it died")) == {}
 
 

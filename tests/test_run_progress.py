@@ -123,12 +123,12 @@ def test_a_reason_with_square_brackets_is_shown_as_it_is() -> None:
 def test_the_time_left_is_the_windows_to_come_and_the_overhead_seen_so_far(time: Time) -> None:
     clock = Clock(TRIALS, lasting(TRIALS))  # 0.01 s of window in each
     for one in TRIALS[:2]:
-        clock.start_trial()
+        clock.start_trial(one)
         time.now += 5.01
         clock.end_trial(one)
     assert clock.left_s == pytest.approx(2 * 5.01)
     for one in TRIALS[2:]:
-        clock.start_trial()
+        clock.start_trial(one)
         clock.end_trial(one)
     assert clock.left_s == pytest.approx(0)
 
@@ -136,9 +136,46 @@ def test_the_time_left_is_the_windows_to_come_and_the_overhead_seen_so_far(time:
 def test_trials_that_cannot_be_run_take_no_time(time: Time) -> None:
     clock = Clock(TRIALS, lasting(TRIALS[:1]))
     for one in TRIALS[1:]:
-        clock.start_trial()
+        clock.start_trial(one)
         clock.end_trial(one)
     assert clock.left_s == pytest.approx(0.01 + progress.OVERHEAD_S)
+
+
+def test_trials_on_several_machines_at_once_take_that_much_less_time(time: Time) -> None:
+    clock = Clock(TRIALS, lasting(TRIALS), machines=2)
+    for one in TRIALS[:2]:
+        clock.start_trial(one)
+    time.now += 5.01
+    for one in TRIALS[:2]:
+        clock.end_trial(one)
+    assert clock.left_s == pytest.approx(5.01)
+
+
+def test_a_line_of_a_cluster_tells_the_machine_and_what_became_of_a_host(time: Time) -> None:
+    out = io.StringIO()
+    lines = Lines(Console(file=out, width=80), TRIALS, lasting(TRIALS))
+    lines.host("b", "measuring")
+    lines.host("b", "it was lost", trouble=True)
+    lines.trial_starts(TRIALS[0])
+    lines.trial_ended(ended(TRIALS[0], server_host="a"))
+    told, line = out.getvalue().splitlines()
+    assert told == "host b: it was lost"
+    assert "10.00 us CPU/msg  on a  " in line
+
+
+def test_the_display_shows_what_each_host_does_and_counts_those_for_which_there_is_no_room(time: Time) -> None:
+    console, _ = terminal()
+    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
+    for number in range(11):
+        display.host(f"h{number}", "connecting")
+    display.host("h1", "measuring " + "long " * 40)
+    display.host("h2", "it was lost", trouble=True)
+    display.trial_starts(TRIALS[0])
+    picture = drawn(display)
+    display.close()
+    assert "h0   connecting" in picture and "h1   measuring" in picture and "host h2: it was lost" in picture
+    assert "h8" not in picture and "and 3 more hosts" in picture
+    assert max(map(len, picture.splitlines())) <= 80
 
 
 def test_the_display_shows_the_trial_under_way_medians_and_the_time_left(time: Time) -> None:

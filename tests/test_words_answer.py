@@ -104,6 +104,21 @@ def test_many_cases_are_counted_by_winner_with_the_ties_and_those_left_open() ->
     ]
 
 
+def test_a_strategy_without_a_rival_comes_first_in_no_case() -> None:
+    contests = [contest(connections=2**power) for power in range(8)]
+    contests += [contest(values={"b": 5.0}, ratio=None, connections=512)]
+    ((_, clauses),) = answer.advice(contests)
+    assert clauses == [
+        "`epoll_lt` in 8 of 9 cases; where ahead, 20 % more than the next (median)",
+        "only one strategy was measured in 1 of 9 cases",
+    ]
+
+
+def test_values_that_are_written_alike_are_written_once() -> None:
+    said = answer.clause(contest(values={"a": 8.001, "b": 8.0, "c": 7.999}, ratio=NONE, level=("b", "c")))
+    assert said == "`a`, `b` or `c`, a tie: all 8.00 messages/s"
+
+
 # --- one for all
 
 
@@ -122,6 +137,17 @@ def test_who_is_first_everywhere_is_behind_nowhere() -> None:
     contests = [contest(connections=count) for count in (1, 4, 16)]
     assert answer.one_for_all(contests, "One") == [
         "One: `epoll_lt`, first or level with the first in all 3 comparisons."
+    ]
+
+
+def test_who_is_level_with_the_first_everywhere_is_behind_by_noise_alone() -> None:
+    contests = [
+        contest(values={"select": 110.0, "epoll_lt": 100.0}, ratio=NONE, level=("epoll_lt",)),
+        contest(values={"epoll_lt": 500.0, "select": 400.0}, connections=64),
+    ]
+    assert answer.one_for_all(contests, "One") == [
+        "One: `epoll_lt`, first or level with the first in both comparisons; at worst a factor of 1.10 behind the best "
+        "(throughput, 16 connections), which is within the noise."
     ]
 
 

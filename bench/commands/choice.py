@@ -13,7 +13,7 @@ from bench.catalogue import list_strategies
 from bench.errors import BadInputError
 from bench.external import MODEL, as_strategy
 from bench.plan import Plan, make_plan
-from bench.record import StrategyInfo
+from bench.record import Interpreter, StrategyInfo
 from bench.say import complain
 from bench.sweep import Sweep
 
@@ -45,13 +45,23 @@ def choose_sweep(choice: Choice) -> Sweep:
     return sweeps.with_slo(chosen, choice.slo) if choice.slo is not None else chosen
 
 
-def plan_of(chosen: Sweep, before: Sequence[StrategyInfo] | None = None) -> Plan:
-    """Plan a sweep; `before` are the strategies that an earlier part of the run was planned with."""
-    known = known_strategies()
+def plan_of(
+    chosen: Sweep,
+    before: Sequence[StrategyInfo] | None = None,
+    *,
+    known: Sequence[StrategyInfo] | None = None,
+    asked: Sequence[Interpreter] | None = None,
+) -> Plan:
+    """Plan a sweep; `before` are the strategies that an earlier part of the run was planned with.
+
+    `known` and `asked` are what another machine said of its strategies and interpreters, where the servers run there.
+    """
+    known = known_strategies() if known is None else known
     if before is not None:
         known = _as_planned([info for info in before if info.model != MODEL], known)
     foreign = [as_strategy(external) for external in chosen.external]
-    asked = interpreters.ask_all(chosen.python, known) if chosen.python != ("",) else []
+    if asked is None:
+        asked = interpreters.ask_all(chosen.python, known) if chosen.python != ("",) else []
     return make_plan(chosen, known, foreign=foreign, interpreters=asked)
 
 

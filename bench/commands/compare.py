@@ -76,7 +76,7 @@ def _labels(folders: Sequence[Path], given: Sequence[str]) -> list[str]:
             f"There are {len(folders)} runs and {len(given)} labels.",
             "iobench compare RUN RUN --label before --label after",
         )
-    found = [label.strip() for label in given] or _names(folders)
+    found = [label.strip() for label in given] or default_labels(folders)
     for label in found:
         if not label or not label.isprintable() or set(label) & set("()`"):
             raise BadInputError(
@@ -87,7 +87,7 @@ def _labels(folders: Sequence[Path], given: Sequence[str]) -> list[str]:
     return found
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def default_labels(folders: Sequence[Path]) -> list[str]:
     """The names of the folders, with as many of those above them as it takes to tell them apart."""
     parts = [folder.resolve().parts for folder in folders]
     depth = 1

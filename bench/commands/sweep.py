@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
 from bench.lock import sole_writer
 from bench.plan import Plan, expected_s, lasting_s
-from bench.progress import duration, for_console, name
+from bench.progress import Progress, duration, for_console, name
 from bench.record import Record, Run, Search, read_run
 from bench.say import complain, say
 from bench.slo import USUAL_STEPS
@@ -30,7 +30,7 @@ MAX_GROUPS = 12
 
 
 def sweep(choice: Choice, results: Path) -> int:
-    """Run a sweep from its beginning; returns the exit code."""
+    """Run a sweep from its beginning on this machine; returns the exit code."""
     chosen = choose_sweep(choice)
     layout = choose_cpus(max(chosen.threads))
     planned = plan_of(chosen)
@@ -40,35 +40,51 @@ def sweep(choice: Choice, results: Path) -> int:
 
 
 def resume(run: str, choice: Choice, results: Path) -> int:
-    """Run what is missing of an earlier run; returns the exit code. A failed trial counts as done."""
+    """Run what is missing of an earlier run on this machine; returns the exit code. A failed trial counts as done."""
     folder = find_run(run, results)
     with sole_writer(folder):
         return _resume(read_run(folder), choice)
 
 
 def _resume(earlier: Run, choice: Choice) -> int:
+    _refuse_a_cluster(earlier, "--resume")
+    chosen = sweep_resumed(earlier, choice)
+    layout = choose_cpus(max(chosen.threads))
+    changed = runs.differences(earlier, layout)
+    if changed:
+        raise not_the_same(earlier, changed)
+    planned = plan_of(chosen, earlier.manifest.strategies)
+    changed = interpreters.changes(earlier.manifest.interpreters, list(planned.interpreters.values()))
+    if changed:
+        raise not_the_same(earlier, changed)
+    return _run(planned, earlier.folder, earlier.records, layout)
+
+
+def sweep_resumed(earlier: Run, choice: Choice) -> Sweep:
+    """The sweep of an earlier run. Raises BadInputError where the command line asks for another one."""
     chosen = _sweep_of(earlier)
     if any(choice):
         name_or_file = choice.name_or_file or chosen.name
         _refuse_another_sweep(earlier, chosen, choose_sweep(choice._replace(name_or_file=name_or_file)))
-    layout = choose_cpus(max(chosen.threads))
-    changed = runs.differences(earlier, layout)
-    if changed:
-        raise _not_the_same(earlier, changed)
-    planned = plan_of(chosen, earlier.manifest.strategies)
-    changed = interpreters.changes(earlier.manifest.interpreters, list(planned.interpreters.values()))
-    if changed:
-        raise _not_the_same(earlier, changed)
-    return _run(planned, earlier.folder, earlier.records, layout)
+    return chosen
+
+
+def _refuse_a_cluster(earlier: Run, option: str) -> None:
+    if earlier.manifest.hosts:
+        raise BadInputError(
+            f"{earlier.folder} was made on a cluster.", f"iobench sweep {option} {earlier.folder} --scheduler ADDRESS"
+        )
 
 
 def run_again(earlier: Run, results: Path) -> Path:
     """Run the trials of an earlier run once more, into a folder of their own, which is returned."""
+    if earlier.manifest.hosts:
+        raise BadInputError(f"{earlier.folder} was made on a cluster and can't be run again here.", "iobench sweep")
     chosen = _sweep_of(earlier)
     layout = choose_cpus(max(chosen.threads))
     changed = runs.differences(earlier, layout)
     if changed:
-        raise _not_the_same(earlier, changed)
+        raise not_the_same(earlier, changed)
     planned = plan_of(chosen, earlier.manifest.strategies)
     folder = runs.start_run(results, chosen, planned, layout)
     with sole_writer(folder):
@@ -101,7 +117,8 @@ def _refuse_another_sweep(run: Run, made_with: Sweep, asked_for: Sweep) -> None:
         )
 
 
-def _not_the_same(run: Run, changed: Sequence[str]) -> BadInputError:
+def not_the_same(run: Run, changed: Sequence[str]) -> BadInputError:
+    """Say why a run can't be continued where facts have changed."""
     return BadInputError(
         f"{run.folder} can't be continued here, for its figures would not compare: {'; '.join(changed)}.",
         f"iobench sweep {run.manifest.sweep.get('name', '')} makes a new run",
@@ -109,28 +126,48 @@ def _not_the_same(run: Run, changed: Sequence[str]) -> BadInputError:
 
 
 def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> int:
-    """Run what is left, sum up, write the report; returns the exit code."""
-    left = runs.remaining(planned, done)
-    runnable = [trial for trial in left if not planned.why_not(trial)]
-    for note in [*planned.notes, *unavailable_notes(planned), *limit_notes(planned)]:
-        complain(f"note: {note}")
+    """Run what is left on this machine, sum up, write the report; returns the exit code."""
+    notes = limit_notes(planned)
     threads = max((trial.threads for trial in planned.trials), default=1)
     if threads > len(layout.load):
-        complain(f"note: up to {threads} load threads share {len(layout.load)} of this machine's cores")
+        notes.append(f"up to {threads} load threads share {len(layout.load)} of this machine's cores")
     if layout.shared:
-        complain("note: server and load share one core here; every trial is flagged shared_core")
+        notes.append("server and load share one core here; every trial is flagged shared_core")
+    return run_and_tell(
+        planned, folder, done, notes, lambda progress: runs.run_trials(planned, folder, done, layout, progress)
+    )
+
+
+def run_and_tell(
+    planned: Plan,
+    folder: Path,
+    done: list[Record],
+    notes: Sequence[str],
+    run: Callable[[Progress], runs.Outcome],
+    *,
+    machines: int = 1,
+    go_on: str = "",
+) -> int:
+    """Run what is left by `run`, sum up, write the report; returns the exit code.
+
+    So many trials as `machines` run at once. `go_on` are the options that a resumed run has to be given again.
+    """
+    left = runs.remaining(planned, done)
+    runnable = [trial for trial in left if not planned.why_not(trial)]
+    for note in [*planned.notes, *unavailable_notes(planned), *notes]:
+        complain(f"note: {note}")
     what, total = "searches" if planned.slo else "trials", len(planned.trials)
     already = f"{total - len(left)} of {total} {what} are done, {len(left)} missing. " if done else ""
-    complain(f"{already}{len(left)} {what} into {folder}, {duration(expected_s(runnable, planned.slo))} or so.")
+    lasts = duration(expected_s(runnable, planned.slo) / machines)
+    complain(f"{already}{len(left)} {what} into {folder}, {lasts} or so.")
     steps = USUAL_STEPS if planned.slo else 0
     planned_s = {trial.id: lasting_s(trial) * (1 + steps) for trial in runnable}
-    progress = for_console(Console(stderr=True, highlight=False), left, planned_s)
-    outcome = runs.run_trials(planned, folder, done, layout, progress)
+    outcome = run(for_console(Console(stderr=True, highlight=False), left, planned_s, machines))
     _sum_up(outcome, outcome.trials if planned.slo else len(planned.trials))
     _tell_answers(outcome.searches)
     if outcome.interrupted:
         complain(f"Interrupted; what there is, is in {folder}. To go on:")
-        print(f"  iobench sweep --resume {shlex.quote(str(folder))}", file=sys.stderr)
+        print(f"  iobench sweep --resume {shlex.quote(str(folder))}{go_on}", file=sys.stderr)
     if outcome.trials:
         complain("Writing the report.")
         print(write_report(folder), flush=True)

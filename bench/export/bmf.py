@@ -36,7 +36,7 @@ def _measures(case: Case) -> dict[str, dict[str, float]]:
 
 def measure(metric: Metric) -> str:
     """The slug of a measure, such as p99-latency or server-cpu-per-message."""
-    return re.sub(r"[^a-z0-9]+", "-", metric.title.lower()).strip("-")[:LONGEST_MEASURE]
+    return re.sub(r"[^a-z0-9]+", "-", metric.title.lower())[:LONGEST_MEASURE].strip("-")
 
 
 def _metric(estimate: dict[str, Any]) -> dict[str, float]:

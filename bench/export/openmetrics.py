@@ -45,6 +45,9 @@ GAUGES = {
     "switches": Family("iobench_server_switches_per_message", "gauge", "", "Context switches of the server."),
     "messages_per_cpu_s": Family("iobench_messages_per_server_cpu_second", "gauge", "", "Messages by server CPU time."),
     "rss_peak_bytes": Family("iobench_server_rss_peak_bytes", "gauge", "bytes", "Peak resident memory of the server."),
+    "connection_kib": Family(
+        "iobench_server_memory_per_connection_bytes", "gauge", "bytes", "Heap and stacks that it grew by.", 1024
+    ),
 }
 SUMMARIES = {
     "latency": Family(

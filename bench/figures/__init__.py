@@ -46,7 +46,8 @@ from bench.verdicts import headlines
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_SETTINGS = 12  # of a figure: more panels are neither looked at nor soon drawn
+# Of a figure: more panels, and more points, are neither looked at nor soon drawn.
+MOST_SETTINGS, MOST_ROWS = 12, 8_000
 
 
 @dataclass(frozen=True)
@@ -318,12 +319,13 @@ def _told(message: str, _: Analysis) -> str:
 
 
 def bounded(rows: pd.DataFrame, columns: Sequence[str] = SETTING) -> tuple[pd.DataFrame, str]:
-    """Give the rows of the first MOST_SETTINGS settings, and what is to be said where there are more."""
+    """Give the rows of as many settings as there is room for, and what is to be said where there are more."""
     if not set(columns) <= set(rows.columns):
         return rows, ""
-    settings = rows[list(columns)].drop_duplicates()
-    if len(settings) <= MOST_SETTINGS:
+    sizes = rows.groupby(list(columns)).size()
+    room = max(1, min(MOST_SETTINGS, int((sizes.cumsum() <= MOST_ROWS).sum())))
+    if len(sizes) <= room:
         return rows, ""
-    kept = settings.sort_values(list(columns))[:MOST_SETTINGS]
-    note = f"The first {MOST_SETTINGS} of {len(settings):,} settings are drawn; the tables have all of them."
+    kept = sizes.index[:room].to_frame(index=False)
+    note = f"The first {room} of {len(sizes):,} settings are drawn; the tables have all of them."
     return rows.merge(kept, on=list(columns)), note

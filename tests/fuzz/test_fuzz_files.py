@@ -36,6 +36,8 @@ from bench.gate.show import page as gate_page
 from bench.history.command import Options, history
 from bench.record import MANIFEST_FILE, TRIALS_FILE, Machine, Manifest, read_run
 
+pytestmark = pytest.mark.timeout(600)
+
 DEEP = b"[" * 5000 + b"]" * 5000
 
 

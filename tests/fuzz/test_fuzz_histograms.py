@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from bench.histograms import CURVE, decode, decode_any, merged, percentiles_us, quantiles_us, told_us
 from clients import histogram
 
+pytestmark = pytest.mark.timeout(600)
+
 COOKIE, COMPRESSED = 0x1C849313, 0x1C849314  # of HdrHistogram's format V2, plain and compressed
 
 

@@ -21,6 +21,8 @@ from peers import Talk, peer
 from bench.events import MAX_LINE_BYTES, ProtocolError, Stream
 from clients.job import JobError
 
+pytestmark = pytest.mark.timeout(600)
+
 WORKLOADS: dict[str, dict[str, Any]] = {
     "closed": {"depth": 3},
     "open": {"rate_hz": 2000.0},

@@ -17,6 +17,8 @@ from bench.record import Interpreter
 from bench.sweep import SWEEPS, Sweep, from_values, load_sweep
 from bench.workloads import count_points, points
 
+pytestmark = pytest.mark.timeout(600)
+
 WHOLE = b"\n".join(path.read_bytes() for path in sorted(SWEEPS.glob("*.toml")))
 KNOWN = [info(name) for name in ("epoll_lt", "iterative", "asyncio_protocol")]
 EVERYTHING = {
