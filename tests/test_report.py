@@ -183,8 +183,9 @@ def test_failed_unavailable_and_client_bound_trials_are_listed_with_their_reason
     assert "epoll_lt: 128 connections (5 of 5 trials)." in page.words
 
 
-def test_a_throughput_that_the_client_limited_is_marked_in_the_table(page: Page) -> None:
-    assert len(re.findall(r"≥ \d", page.words)) == 2
+def test_a_throughput_that_the_client_limited_is_marked_in_the_table_and_in_the_heat_map(page: Page) -> None:
+    assert len(re.findall(r"≥ \d+,\d{3}", page.words)) == 2
+    assert len(re.findall(r"≥ \d+k", page.words)) == 2
 
 
 def test_the_page_says_why_the_line_of_iterative_stops(page: Page) -> None:

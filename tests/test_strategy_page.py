@@ -140,7 +140,7 @@ def test_hostile_names_and_docstrings_are_text(tmp_path: Path) -> None:
 
 def test_it_says_which_place_it_has_by_each_metric(default_run: Path) -> None:
     words = page(default_run, "epoll_et").words
-    assert re.search(r"Throughput: \S+ messages/s at 1 connection, 4th of 9", words)
+    assert re.search(r"Throughput: \S+ messages/s at 1 connection, 5th of 9", words)
     assert re.search(r"Server CPU per message: .+ of 9", words)
 
 
