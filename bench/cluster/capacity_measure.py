@@ -31,7 +31,7 @@ from bench.cluster.capacity_model import (
     read,
 )
 from bench.host import CpuLayout, choose_cpus, cpu_model
-from bench.load import Watch, end_worker, measure, start_worker
+from bench.load import LoadWorker, Watch, end_worker, measure, start_worker
 from bench.probes.process import ProcessProbe
 from bench.processes import HOME, Guard, pinned
 from bench.record import Load, Trial
@@ -54,11 +54,8 @@ def kernel_bytes() -> float:
     return float(int(slab) * 1024 + pages * 4096)
 
 
-def take(connections: int, layout: CpuLayout, guard: Guard) -> Taken:
-    """Measure one server under a closed loop with so many connections.
-
-    Both processes are fresh: memory that was had once is seldom given back.
-    """
+def take(connections: int, layout: CpuLayout, guard: Guard, worker: LoadWorker) -> Taken:
+    """Measure a fresh server under a closed loop with so many connections."""
     info = next(one for one in list_strategies()[0] if one.name == STRATEGY)
     trial = Trial(
         strategy=STRATEGY,
@@ -71,28 +68,24 @@ def take(connections: int, layout: CpuLayout, guard: Guard) -> Taken:
         repeat=1,
         seed=1,
     )
-    worker = start_worker(layout.load, guard)
+    before = kernel_bytes()
+    server = start_server(info, "tcp", layout.server, guard)
+    probe, about_load = ProcessProbe(), psutil.Process(worker.child.pid)
+    seen: dict[str, float] = {}
+
+    def opened() -> None:
+        probe.start([server.pid])
+
+    def closed() -> None:
+        seen.update(probe.stop())
+        seen["kernel"] = kernel_bytes() - before
+        seen["load_bytes"] = about_load.memory_info().rss
+        seen["load_descriptors"] = about_load.num_fds()
+
     try:
-        before = kernel_bytes()
-        server = start_server(info, "tcp", layout.server, guard)
-        probe, about_load = ProcessProbe(), psutil.Process(worker.child.pid)
-        seen: dict[str, float] = {}
-
-        def opened() -> None:
-            probe.start([server.pid])
-
-        def closed() -> None:
-            seen.update(probe.stop())
-            seen["kernel"] = kernel_bytes() - before
-            seen["load_bytes"] = about_load.memory_info().rss
-            seen["load_descriptors"] = about_load.num_fds()
-
-        try:
-            load = measure(worker, trial, 0.0, server, Watch(lambda: None, opened, closed, lambda: None)).load
-        finally:
-            stop_server(server)
+        load = measure(worker, trial, 0.0, server, Watch(lambda: None, opened, closed, lambda: None)).load
     finally:
-        end_worker(worker)
+        stop_server(server)
     return _taken(connections, load, seen, probe.closed_ns - probe.opened_ns)
 
 
@@ -111,11 +104,20 @@ def _taken(connections: int, load: Load, seen: dict[str, float], server_window_n
 
 
 def take_all(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> list[Taken]:
-    """Measure at each size, one after another, so many times round."""
+    """Measure at each size, the least first, so many times round.
+
+    Each round has a load generator of its own: memory that was had once is seldom given back.
+    """
     layout, guard = choose_cpus(), Guard()
+    found: list[list[Taken]] = []
     try:
         with pinned(layout.harness):
-            found = [[take(size, layout, guard) for size in sizes] for _ in range(rounds)]
+            for _ in range(rounds):
+                worker = start_worker(layout.load, guard)
+                try:
+                    found.append([take(size, layout, guard, worker) for size in sorted(sizes)])
+                finally:
+                    end_worker(worker)
             return [least_disturbed(same) for same in zip(*found, strict=True)]
     finally:
         guard.close()
