@@ -19,6 +19,7 @@ WHY_HOLLOW = {
     "lagging_schedule": "sends lagged behind their plan",
     "unsteady": "throughput or response times drifted within the window",
     "censored": "messages were unfinished when the window closed, so that percentiles are lower bounds",
+    "syn_drops": "the kernel dropped handshakes while connections were being opened",
     "shared_core": "server and load shared a core",
     "too_few": "too few messages came back to tell a p99",
 }

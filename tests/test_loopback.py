@@ -6,6 +6,7 @@ import ast
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -52,8 +53,12 @@ def guard() -> Iterator[Guard]:
 def listened_on(pid: int) -> set[str]:
     """The addresses that a process and its children listen on."""
     first = psutil.Process(pid)
-    found = [one for process in (first, *first.children(recursive=True)) for one in process.net_connections("inet")]
-    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    found: set[str] = set()
+    for process in (first, *first.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # a child that served somebody who has left
+            connections = process.net_connections("inet")
+            found |= {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    return found
 
 
 @pytest.mark.parametrize("strategy", ON_TCP, ids=str)

@@ -18,6 +18,7 @@ from bench.figures.style import PAPER, THEME, looks, shorten, spread_out
 from bench.record import Record, Run
 
 STEP = 0.05
+OF_OTHER_RUNS = ("compared", "descriptors")  # of comparisons, and of sweeps like fds: they have tests of their own
 
 
 def analysed(*records: Record) -> Analysis:
@@ -202,7 +203,9 @@ def test_a_legend_fits_the_figure_whatever_the_length_of_its_names(length: int) 
     assert box.x1 <= figure.bbox.x1
 
 
-@pytest.mark.parametrize("plate", PLATES, ids=lambda plate: plate.name)
+@pytest.mark.parametrize(
+    "plate", [plate for plate in PLATES if plate.name not in OF_OTHER_RUNS], ids=lambda plate: plate.name
+)
 def test_every_figure_has_a_message_and_is_explained(plate: Plate) -> None:
     analysis = analysed(*sweep(repeats=2), *load_sweep(repeats=1))
     analysis.run.manifest.why = why("epoll_lt", "poll")

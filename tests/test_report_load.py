@@ -104,7 +104,7 @@ def test_what_a_search_found_comes_first_and_is_told_for_each_strategy(tmp_path:
     first = found.words.index("Highest rate that holds p99 < 5 ms 16 connections: epoll_lt with 98,400 messages/s")
     assert first < found.words.index("Most messages per second")
     assert "poll held p99 < 5 ms up to 85,300 messages/s and missed it at 93,600 messages/s" in found.words
-    assert "`poll` held p99 < 5 ms up to" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "`poll` held p99 &lt; 5 ms up to" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_search_without_an_answer_has_a_page(tmp_path: Path) -> None:

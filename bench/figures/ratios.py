@@ -133,6 +133,8 @@ def _effect(metric: Metric, own: list[float], base: list[float]) -> dict[str, An
 
 def _kept(table: pd.DataFrame) -> pd.DataFrame:
     """The places that there is room for: of each setting that of the most connections, then that of the next fewer."""
+    if table.empty:
+        return table
     places = table[list(GROUP)].drop_duplicates()
     rank = places.groupby(list(SETTING))["connections"].rank(ascending=False)
     room = max(1, min(MOST_PLACES, MOST_ROWS // table["strategy"].nunique()))

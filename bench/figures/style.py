@@ -396,7 +396,7 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
     with mpl.rc_context(rc), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # in the SVG the browser's fonts have it
         figure = draw()
-        if (engine := figure.get_layout_engine()) is not None:
+        if figure.axes and (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
         figure.set_layout_engine(None)  # laid out once, not for each format; with "none" each is drawn twice
         svg, png = io.BytesIO(), io.BytesIO()

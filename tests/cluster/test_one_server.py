@@ -40,6 +40,7 @@ def cluster(shared: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluste
     complete(shared, 4)
     monkeypatch.setattr(one_server, "LEAST_OVERLAP", 0.0)  # of fakes, on a machine that may be busy otherwise
     yield shared
+    monkeypatch.undo()  # a test may have changed which version this process takes itself for
     complete(shared, 4)
     assert eventually(lambda: not left_running(shared)), left_running(shared)
 

@@ -27,7 +27,7 @@ import report
 from bench import page, record
 from bench.analyse import Analysis, analyse
 from bench.errors import BadInputError
-from bench.export import export, formats
+from bench.export import export, names
 from bench.figures import PLATES
 from bench.figures.style import Picture, looks
 from bench.gate.model import GATE_FILE
@@ -165,7 +165,7 @@ def test_trials_with_values_of_any_kind_can_be_drawn(values: Any) -> None:
 @examples(15)
 @given(spoilt(trials(), most=6), st.sampled_from(["hlog", "hgrm"]))
 def test_trials_with_values_of_any_kind_can_be_exported(values: Any, to: str) -> None:
-    assert to in formats()
+    assert to in names()
     run = a_run(encoded(about()), lines(values))
     with run as folder, within_memory(), nothing_but_notes(), suppress(BadInputError):
         for path in export(read_run(folder), to, folder / "out"):
