@@ -183,8 +183,11 @@ def count_points(workload: Workload, depth: Sequence[int]) -> int:
     axes = msgspec.structs.asdict(workload)
     if "depth" in axes:
         axes["depth"] = axes["depth"] or depth
+    crowds = len(axes.pop("active", ())) * len(axes.pop("total", ()))
+    if crowds:
+        del axes["silent"]
     rates = len(axes.pop("rate_hz", ())) + len(axes.pop("load", ()))
-    return max(1, rates) * math.prod(map(len, axes.values()))
+    return max(1, rates) * max(1, crowds) * math.prod(map(len, axes.values()))
 
 
 def describe(trial: Trial) -> str:

@@ -19,7 +19,13 @@ from bench.run import run_trials
 ROOT = Path(__file__).resolve().parents[2]
 DAY_S = 86_400.0
 # Where the date is noted down, and where moments are compared with those that strace and the kernel print.
-MAY_ASK = {"bench/run.py", "bench/trial.py", "bench/anatomy/take.py", "clients/export.py"}
+MAY_ASK = {
+    "bench/run.py",
+    "bench/trial.py",
+    "bench/anatomy/take.py",
+    "bench/cluster/capacity_measure.py",
+    "clients/export.py",
+}
 
 
 class SteppedDate(datetime):
