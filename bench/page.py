@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench import answer, capacity, caveats, compare, strategy_page, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, strategy_page, tables, templating, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Plate
@@ -25,7 +24,6 @@ from bench.markers import ARROW, FAILED, FILLED, HOLLOW, UNAVAILABLE, markers
 from bench.why import words as why_words
 from bench.why.files import understood
 
-TEMPLATES = Path(__file__).parent / "templates"
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 MOST_LISTED = 2_000  # rows of a table; more would make the page slow, and are in a CSV beside it
 MOST_PRINTED = 300  # trials; more are folded on paper too
@@ -49,15 +47,7 @@ class Shown(NamedTuple):
 
 def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
     """Render the page; it needs no other file and no network."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templating.environment()
     environment.filters["kept_together"] = _kept_together
     environment.filters["shorten"] = shorten
     return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"

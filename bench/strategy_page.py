@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import tables, verdicts, words
+from bench import tables, templating, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.contests import Contest
@@ -23,7 +22,6 @@ from bench.record import StrategyInfo
 from bench.why import words as why_words
 from bench.why.files import understood
 
-TEMPLATES = Path(__file__).parent / "templates"
 FOLDER = "strategies"
 LONGEST = 60  # of a file's name
 MOST_LISTED = 500  # rows of a table
@@ -56,15 +54,7 @@ def file_name(strategy: str) -> str:
 
 def pages(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> Iterator[tuple[str, str]]:
     """Render a page for each strategy of the run: its path from the report's folder, and its text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow to import
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templating.environment()
     template = environment.get_template("strategy.html.j2")
     figures = [
         (plate, cut(picture.inline), plate.explained(analysis))

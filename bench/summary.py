@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from bench import answer, capacity, caveats, compare, tables, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, tables, templating, trust, verdicts, words
 from bench import markdown as md
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
@@ -22,7 +21,6 @@ from bench.load_curve import bends
 from bench.why import words as why_words
 from bench.why.files import understood
 
-TEMPLATES = Path(__file__).parent / "templates"
 METRICS = ("rate_hz", "cpu_us", "switches", "p50_us", "p99_us", "p999_us")
 LONGEST = 60_000  # characters; a comment on GitHub holds 65,536
 MOST_ROWS = 40  # of the table
@@ -40,15 +38,11 @@ def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> s
 
 
 def _render(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]], most_rows: int, most_said: int) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow to import
-
     def said(sentences: Sequence[str]) -> list[str]:
         more = len(sentences) - most_said
         return [*sentences[:most_said], *([f"{more:,} more are in report.html."] if more > 0 else [])]
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templating.environment(autoescape=False)
     environment.filters |= {"escaped": md.escaped, "sentence": md.sentence, "cell": md.cell, "said": said}
     content = _content(analysis, pictures) | {"most_rows": most_rows}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(content).strip()) + "\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from bench.export._rows import UNITLESS, tidy
+from bench.figures.style import NO_XML
 from bench.record import Record, Run
 from bench.words import case_title
 
@@ -81,4 +82,4 @@ def _seconds(record: Record) -> float:
 
 def _clean(text: str) -> str:
     """Without characters that XML 1.0 has no way to write."""
-    return "".join(char for char in text if char in "\t\n" or (char >= " " and char not in "\ufffe\uffff"))
+    return NO_XML.sub("", text.replace("\r", ""))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from bench import one_step
+from bench import one_step, templating
 from bench.errors import BadInputError, did_you_mean
 from bench.history import otava, store
 from bench.history.trend import BY_NAME, Trend, commit, is_worse, machines, newly_worse, sentence, too_short, trends
@@ -19,7 +19,6 @@ from bench.record import read_run
 from bench.say import plain, say
 from bench.words import digits
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 MOST_PANELS = 40  # of a figure: above, it is drawn without the last ones, and that is said
 CHANGED_TEXT = "A change is one of level: it stays. A single run far off is none."
 
@@ -95,8 +94,6 @@ def shown(metric: Metric, value: float) -> str:
 
 
 def _write_page(folder: Path, entries: Sequence[store.Entry], found: Sequence[Trend]) -> Path:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - needed for a page alone
-
     from bench.figures import history as figure  # noqa: PLC0415 - matplotlib is slow to import
     from bench.figures.style import THEME, picture  # noqa: PLC0415
 
@@ -108,13 +105,7 @@ def _write_page(folder: Path, entries: Sequence[store.Entry], found: Sequence[Tr
         files[f"history-{metric}.svg"], files[f"history-{metric}.png"] = drawn.svg.encode(), drawn.png
         said = [sentence(trend, change) for trend in own for change in trend.changes]
         plates.append((f"history-{metric}", BY_NAME[metric], drawn, said, max(0, len(own) - MOST_PANELS)))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templating.environment()
     html = environment.get_template("history.html.j2").render(
         theme=THEME,
         plates=plates,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from bench import templating
 from bench.figures import forest, pairs
 from bench.figures.style import THEME, Picture, picture
 from bench.gate.decide import BY_NAME, FAILED, Settings, log_ratios
@@ -16,13 +16,9 @@ from bench.gate.model import CALLS, CPU, UNBOUNDED, Gate
 from bench.gate.show import words
 from bench.page import facts
 
-TEMPLATES = Path(__file__).parents[2] / "templates"
-
 
 def render(gate: Gate) -> tuple[str, dict[str, bytes]]:
     """Give the page and its figures by name of the file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
-
     drawn: dict[str, Picture] = {}
     effects = effect_rows(gate)
     if len(effects):
@@ -30,13 +26,7 @@ def render(gate: Gate) -> tuple[str, dict[str, bytes]]:
     strip = pair_rows(gate)
     if len(strip):
         drawn["pairs"] = picture(partial(pairs.draw, strip), "pairs")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templating.environment()
     html = environment.get_template("gate.html.j2").render(_content(gate, drawn)) + "\n"
     files = {f"{name}.svg": one.svg.encode() for name, one in drawn.items()}
     return html, files | {f"{name}.png": one.png for name, one in drawn.items()}
