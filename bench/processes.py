@@ -166,7 +166,8 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
         # two byte codes: it would wait for as long as the call sleeps.
         if not _has_ended(child.pid, patience_s / 4):
             _signal_group(child, signal.SIGTERM)
-    killed = not _has_ended(child.pid, patience_s if not terminate else patience_s * 3 / 4)
+        patience_s *= 3 / 4
+    killed = not _has_ended(child.pid, patience_s)
     stopped = killed and is_stopped(child.pid)
     # Until it is reaped, its number can't be given to another process; what is left of the group can be killed safely.
     _signal_group(child, signal.SIGKILL)

@@ -31,8 +31,6 @@ def on_cluster(choice: Choice, results: Path, scheduler: str | None, bind: str |
         )
     from bench.cluster import command  # noqa: PLC0415 - Dask takes a second to import
 
-    return (
-        command.resume(resume, choice, results, scheduler, bind or "")
-        if resume is not None
-        else (command.sweep(choice, results, scheduler, bind or ""))
-    )
+    if resume is not None:
+        return command.resume(resume, choice, results, scheduler, bind or "")
+    return command.sweep(choice, results, scheduler, bind or "")
