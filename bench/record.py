@@ -28,6 +28,7 @@ MANIFEST_FILE = "manifest.json"
 # What a file may hold, so that nothing computed from it is beyond what an integer or a float of 64 bits holds.
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Positive = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # a sweep's, which is a Count, and the repeat
 Amount = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
@@ -49,7 +50,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     warmup_s: Seconds
     duration_s: Seconds
     repeat: Count
-    seed: Count
+    seed: Seed
     depth: Positive = 1  # closed, stream: messages outstanding on each connection
     planned_hz: Rate = 0.0  # open, idle: messages planned in a second, over all connections; idle: 0 is a closed loop
     load_fraction: Rate = 0.0  # open: planned as this fraction of the closed loop's throughput, in place of planned_hz

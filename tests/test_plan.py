@@ -135,6 +135,11 @@ def test_all_strategies_get_the_same_load_in_a_repeat_and_another_one_in_the_nex
     assert {(trial.repeat, trial.seed) for trial in trials} == {(1, 8), (2, 9), (3, 10)}
 
 
+def test_what_the_largest_seed_plans_can_be_read_back_from_a_run() -> None:
+    trials = make_plan(Sweep(name="any", repeats=3, seed=2**62 - 1), KNOWN).trials
+    assert msgspec.json.decode(msgspec.json.encode(trials), type=list[Trial]) == list(trials)
+
+
 @pytest.mark.parametrize("connections", [(1, 16), (16,)])
 def test_a_strategy_that_serves_one_connection_at_a_time_is_planned_at_one_only(connections: tuple[int, ...]) -> None:
     plan = make_plan(Sweep(name="any", strategies=("one_by_one",), connections=connections, repeats=2), KNOWN)
