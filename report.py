@@ -11,20 +11,22 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from bench import one_step
+from bench import drawing, one_step
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE
 
 
-def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
+def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helped: bool = False) -> Path:
     """Write the report of a run into its folder and return the path of report.html.
 
-    Strategies are compared with `baseline`, and `trials` (ids, or how they begin) are drawn by themselves. Each file
-    appears whole or not at all. A gate's folder has a report of its own kind. A line of trials.jsonl that can't be read
-    is left out with a warning, and the report says so. Raises BadInputError where the folder is no run or can't be
-    written to, or what is asked for is not in it.
+    Strategies are compared with `baseline`, and `trials` (ids, or how they begin) are drawn by themselves. `helped`: a
+    second process draws too, where there is a second CPU, and is gone when this returns. Each file appears whole or
+    not at all. A gate's folder has a report of its own kind. A line of trials.jsonl that can't be read is left out with
+    a warning, and the report says so. Raises BadInputError where the folder is no run or can't be written to, or what
+    is asked for is not in it.
     """
     if (folder / GATE_FILE).is_file():
         from bench.gate import show  # noqa: PLC0415 - needed by gates alone
@@ -35,14 +37,22 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
                 f"iobench report {folder}",
             )
         return show.write(folder, show.read(folder))[0]
+    with drawing.helper(folder, baseline, trials) if helped else nullcontext() as helper:
+        files = _made(folder, baseline, trials, helper)
+    for name, content in files.items():
+        _write_whole(folder, name, content)
+    return folder / "report.html"
+
+
+def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.Helper | None) -> dict[str, bytes]:
+    """Every file of the report, by its name in the folder; report.html comes last."""
     from bench import page, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
     from bench.analyse import analyse  # noqa: PLC0415
-    from bench.figures import pictures  # noqa: PLC0415
     from bench.figures.chosen import choose  # noqa: PLC0415
     from bench.record import read_run  # noqa: PLC0415
 
     analysis = analyse(read_run(folder))
-    drawn = list(pictures(analysis, choose(analysis, baseline, trials)))
+    drawn = drawing.draw(analysis, choose(analysis, baseline, trials), helper)
     files: dict[str, bytes] = {}
     for plate, picture in drawn:
         files[f"{plate.name}.svg"] = picture.svg.encode()
@@ -53,9 +63,7 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:
     for name, html in strategy_page.pages(analysis, drawn):
         files[name] = html.encode()
     files["report.html"] = page.html(analysis, drawn).encode()
-    for name, content in files.items():
-        _write_whole(folder, name, content)
-    return folder / "report.html"
+    return files
 
 
 def _write_whole(folder: Path, name: str, content: bytes) -> None:
@@ -80,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            written = write(given.folder, given.baseline, given.trial)
+            written = write(given.folder, given.baseline, given.trial, helped=True)
         except BadInputError as error:
             print(f"{error}\n{error.next_step}", file=sys.stderr)
             return 2

@@ -14,6 +14,7 @@ import pandas as pd
 from bench.clusters import two_groups
 from bench.metrics import CASE, CPU, GROUP
 from bench.record import Manifest, Record, StrategyInfo
+from bench.rows import dicts
 from bench.words import USUAL, column_text, counted, joined, named, percent, quoted, value_text, varying
 
 
@@ -74,7 +75,7 @@ def client_bound(cases: pd.DataFrame) -> list[str]:
         places = [
             f"{', '.join(column_text(name, row[name]) for name in differing) or 'all that was run'} "
             f"({row['client_bound']} of {row['ok']} trials)"
-            for row in rows.to_dict("records")
+            for row in dicts(rows)
         ]
         sentences.append(f"{quoted(str(strategy))}: {joined(places)}.")
     return sentences

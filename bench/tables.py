@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from bench import words
 from bench.analyse import Analysis
 from bench.metrics import CASE, CONTESTED, GROUP, METRICS, PERCENTILES, RATE, SWITCHES, Metric
+from bench.rows import dicts
 
 # The table of all cases would grow too wide: these are in the table of percentiles.
 ELSEWHERE = {"lag_p50_us", *(f"service_{name}_us" for name in ("p90", "p999", "p9999"))}
@@ -78,7 +79,7 @@ def case_rows(analysis: Analysis, only: Sequence[str] = ()) -> list[list[Cell]]:
 
 def _by_case(analysis: Analysis) -> dict[tuple[Any, ...], dict[str, dict[Any, Any]]]:
     found: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
-    for row in analysis.estimates.to_dict("records"):
+    for row in dicts(analysis.estimates):
         found.setdefault(tuple(row[name] for name in CASE), {})[row["metric"]] = row
     return found
 
@@ -102,7 +103,7 @@ def _ranked(analysis: Analysis) -> list[dict[Any, Any]]:
     rates = analysis.estimates[analysis.estimates["metric"] == RATE.name][[*CASE, "value"]]
     ranked = analysis.cases.merge(rates, on=list(CASE), how="left")
     ascending = [*(True for _ in GROUP), False, True]
-    return ranked.sort_values([*GROUP, "value", "strategy"], ascending=ascending).to_dict("records")
+    return dicts(ranked.sort_values([*GROUP, "value", "strategy"], ascending=ascending))
 
 
 def _cell(metric: Metric, estimate: Mapping[Any, Any] | None) -> Cell:
@@ -184,7 +185,7 @@ def trial_rows(analysis: Analysis) -> list[list[Cell]]:
     """A row for each good trial."""
     names, metrics = differing(analysis), _of_a_trial(analysis)
     table = []
-    for trial in analysis.trials[analysis.trials["status"] == "ok"].to_dict("records"):
+    for trial in dicts(analysis.trials[analysis.trials["status"] == "ok"]):
         values = [trial[metric.name] for metric in metrics]
         table.append(
             [
@@ -226,7 +227,7 @@ def load_rows(analysis: Analysis) -> list[list[Cell]]:
     """A row for each point of the curves of latency over offered load."""
     names = [name for name in differing(analysis) if name != "planned_hz"]
     table = []
-    for point in analysis.load_points.to_dict("records"):
+    for point in dicts(analysis.load_points):
         plain = ("offered_hz", "achieved_hz", "p50_us", "p99_us", "service_p99_us", "lag_p99_us")
         cells = [
             Cell("–") if math.isnan(point[name]) else Cell(words.digits(point[name]), point[name]) for name in plain

@@ -19,7 +19,7 @@ def write_report(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -
     import report as reports  # noqa: PLC0415 - pandas and matplotlib take longer to import than most commands to run
 
     try:
-        return Path(reports.write(folder, baseline, trials))
+        return Path(reports.write(folder, baseline, trials, helped=True))
     except OSError as error:
         raise BadInputError(
             f"The report of {folder} can't be written: {error.strerror}. Its trials are safe.",

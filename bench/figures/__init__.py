@@ -299,23 +299,32 @@ def _of_a_chart(name: str, chart: Chart) -> Plate:
     )
 
 
-def pictures(analysis: Analysis, chosen: Chosen | None = None) -> Iterator[tuple[Plate, Picture]]:
+def plates(analysis: Analysis, chosen: Chosen) -> list[Plate]:
+    """Every figure that there could be of this run, in the order of the page."""
+    return [*_as_wanted(chosen), ANATOMY, *_of_the_lab(analysis)]
+
+
+def pictures(
+    analysis: Analysis, chosen: Chosen | None = None, mine: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[Plate, Picture]]:
     """Draw every figure that the run has data for, with the baseline and the trials that were chosen.
 
-    What a plate says is found out once, however often it is asked.
+    What a plate says is found out once, however often it is asked. `mine`: asked once for each name whether to draw it.
     """
     all_looks = looks(analysis.estimates["strategy"])
-    for plate in [*_as_wanted(chosen or Chosen()), ANATOMY, *_of_the_lab(analysis)]:
+    for plate in plates(analysis, chosen or Chosen()):
+        if not mine(plate.name):
+            continue
         rows, note = bounded(plate.rows(analysis), plate.settings)
         if len(rows):
-            shown = replace(plate, message=partial(_told, plate.message(analysis)))
-            if note:
-                shown = replace(shown, how_to_read=f"{plate.how_to_read} {note}")
+            how_to_read = f"{plate.how_to_read} {note}" if note else plate.how_to_read
+            shown = told(plate, plate.message(analysis), how_to_read)
             yield shown, picture(partial(plate.draw, rows, all_looks), plate.name)
 
 
-def _told(message: str, _: Analysis) -> str:
-    return message
+def told(plate: Plate, message: str, how_to_read: str) -> Plate:
+    """Give a plate that says just this."""
+    return replace(plate, message=lambda _: message, how_to_read=how_to_read)
 
 
 def bounded(rows: pd.DataFrame, columns: Sequence[str] = SETTING) -> tuple[pd.DataFrame, str]:

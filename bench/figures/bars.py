@@ -22,6 +22,7 @@ from bench.figures.style import (
     panels,
 )
 from bench.metrics import GROUP, Metric
+from bench.rows import dicts
 from bench.words import digits, joined, split, title, value_text
 
 if TYPE_CHECKING:
@@ -88,14 +89,15 @@ def _bars(axes: Axes, totals: pd.DataFrame, names: Sequence[str], kind: Kind) ->
         left += width
     unsplit = totals[kind.parts[0].column].isna()
     _mark_all(axes.barh(rows[unsplit], totals["value"][unsplit], 0.68, color=QUIET), totals[unsplit], kind)
-    for total, y, length in zip(totals.to_dict("records"), rows, left, strict=True):
+    for total, y, length in zip(dicts(totals), rows, left, strict=True):
         if total["n"] > 1:
             (spread,) = axes.plot([total["min"], total["max"]], [y, y], color=INK, lw=1.3, marker="|", ms=6)
             mark(spread, total["strategy"])
         end = max(length, total["max"])
         mark(axes.text(end + widest * 0.025, y, digits(total["value"]), va="center", fontsize=8.5), total["strategy"])
     said = dict(zip(absent["strategy"], absent["doubts"], strict=True))
-    for name in set(names) - set(totals["strategy"]):
+    there = set(totals["strategy"])
+    for name in (name for name in names if name not in there):
         words = said.get(name, "not run")
         mark(axes.text(widest * 0.015, row[name], words, va="center", fontsize=8.5, color=QUIET), name)
     name_rows(axes, names)
@@ -107,7 +109,7 @@ def _bars(axes: Axes, totals: pd.DataFrame, names: Sequence[str], kind: Kind) ->
 
 def _mark_all(bars: BarContainer, totals: pd.DataFrame, kind: Kind) -> None:
     """Say whose each bar is, and draw it hollow where its case has a doubt."""
-    for bar, total in zip(bars, totals.to_dict("records"), strict=True):
+    for bar, total in zip(bars, dicts(totals), strict=True):
         if total["doubts"]:
             bar.set(edgecolor=bar.get_facecolor(), linewidth=1.4)
             bar.set_facecolor(PAPER)

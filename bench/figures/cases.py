@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.analyse import ESTIMATE_COLUMNS, Analysis
 from bench.metrics import CASE
+from bench.rows import dicts
 
 # Flags that make a point hollow. A throughput is a lower bound as soon as the client limited one of its trials; for the
 # others, half of the trials or more must have the flag: one of many moves no median.
@@ -30,7 +31,7 @@ def measured(analysis: Analysis, *metrics: str, planned: bool = True) -> pd.Data
     if not planned:
         found = found[~found["planned"].astype(bool)]
     flags = doubts(analysis.trials)
-    rows = [row | {"doubts": flags.get(_case(row), ""), "reason": ""} for row in found.to_dict("records")]
+    rows = [row | {"doubts": flags.get(_case(row), ""), "reason": ""} for row in dicts(found)]
     if rows:
         rows += [row for row in _absent(analysis.trials, metrics[0]) if planned or not row["planned"]]
     return pd.DataFrame(rows, columns=[*CASE, *ESTIMATE_COLUMNS, "doubts", "reason"])
@@ -60,12 +61,12 @@ def doubts(trials: pd.DataFrame) -> dict[Case, str]:
 def doubts_by_ids(analysis: Analysis) -> dict[str, str]:
     """Give the doubts of each case by the ids of its good trials, which every table has."""
     flags = doubts(analysis.trials)
-    return {case["ids"]: flags.get(_case(case), "") for case in analysis.cases.to_dict("records")}
+    return {case["ids"]: flags.get(_case(case), "") for case in dicts(analysis.cases)}
 
 
 def _absent(trials: pd.DataFrame, metric: str) -> list[dict[Any, Any]]:
     """A row for each case in which every trial failed or was unavailable."""
-    columns = trials[[*CASE, "status", "reason", "id"]].to_dict("records")
+    columns = dicts(trials[[*CASE, "status", "reason", "id"]])
     good = {_case(trial) for trial in columns if trial["status"] == "ok"}
     gone: dict[Case, list[dict[Any, Any]]] = {}
     for trial in columns:

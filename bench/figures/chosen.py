@@ -15,6 +15,7 @@ from bench.figures import points
 from bench.figures.style import INK, PAPER, QUIET, Look, explain, mark, name_panel, panels, plain_numbers, shorten
 from bench.histograms import decode, quantiles_us
 from bench.record import Record
+from bench.rows import dicts
 from bench.words import case_title, counted, digits, duration_text, joined, quoted
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _trial(axes: Axes, own: pd.DataFrame, look: Look) -> None:
     face = PAPER if first["flags"] else look.color
     middles = (own["from_s"] + own["to_s"]) / 2
     (drawn,) = axes.plot(middles, own["rate_hz"], ls="", marker=look.marker, ms=4.5, color=look.color, mfc=face)
-    mark(drawn, first["strategy"], [_says(row, mean) for row in own.to_dict("records")])
+    mark(drawn, first["strategy"], [_says(row, mean) for row in dicts(own)])
     axes.set_ylim(0, max(1.0, float(own["rate_hz"].max())) * 1.15)
     axes.set_xlim(0, float(own["to_s"].max()))
     axes.set_ylabel("messages/s", color=INK)

@@ -12,6 +12,7 @@ from bench.analyse import Analysis
 from bench.figures import bars, cases
 from bench.figures.style import SYSTEM, USER, Look
 from bench.metrics import CASE, CPU
+from bench.rows import dicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,11 +34,11 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     """
     names = [part.column for part in KIND.parts]
     found = cases.measured(analysis, CPU.name, *names)
-    split = {(_key(row), row["metric"]): row["value"] for row in found.to_dict("records")}
+    split = {(_key(row), row["metric"]): row["value"] for row in dicts(found)}
     totals = found[found["metric"] == CPU.name]
     if totals["value"].isna().all():
         return totals[:0]
-    keys = [_key(row) for row in totals.to_dict("records")]
+    keys = [_key(row) for row in dicts(totals)]
     parts = {name: [split.get((key, name), math.nan) for key in keys] for name in names}
     return totals.assign(doubts=cases.without(totals["doubts"], "client_bound"), **parts)
 

@@ -17,6 +17,7 @@ from bench.analyse import Analysis
 from bench.figures import points as says
 from bench.figures.style import PAPER, Look, explain, label, mark, name_panel, panels, plain_numbers, shorten
 from bench.metrics import CPU, GROUP, LATENCY, Metric
+from bench.rows import dicts
 from bench.words import counted, digits, duration_text, joined, quoted, split, title, value_text
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _lines(axes: Axes, metric: Metric, lines: pd.DataFrame, looks: Mapping[str, 
         look = looks[str(name)]
         (drawn,) = axes.plot(line["watched"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
         mark(drawn, str(name))
-        for point in line.to_dict("records"):
+        for point in dicts(line):
             _point(axes, metric, point, look, where)
     axes.set_xlabel("descriptors watched")
 

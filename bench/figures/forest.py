@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.figures import points
 from bench.figures.style import INK, LINE, PAPER, QUIET, THEME, WIDTH_IN, mark, shorten
+from bench.rows import dicts
 from bench.words import digits
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def draw(effects: pd.DataFrame, what: str = "head by base") -> Figure:
     for group in groups:
         axes.text(0, place, shorten(group, 70), transform=axes.get_yaxis_transform(), va="center", weight="bold")
         place += 1
-        for row in effects[effects["group"] == group].to_dict("records"):
+        for row in dicts(effects[effects["group"] == group]):
             _effect(axes, row, place, what)
             ticks.append(place)
             names.append(shorten(row["label"], 34))

@@ -15,6 +15,7 @@ from bench.analyse import Analysis
 from bench.figures import cases, points
 from bench.figures.style import HOLLOW, INK, QUIET, USER, WIDTH_IN, Look, explain, label, mark, shorten
 from bench.metrics import GROUP, RATE, SETTING
+from bench.rows import dicts
 from bench.words import counted, percent, quoted, split, title
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _cells(axes: Axes, block: Block, places: Mapping[int, float], names: Sequenc
     from matplotlib.patches import Rectangle  # noqa: PLC0415
 
     size = 9 if columns <= WIDE else 8 if columns <= 12 else 7 if columns <= MOST_COLUMNS else 5.5
-    there = {(row["strategy"], row["connections"]): row for row in block.rows.to_dict("records")}
+    there = {(row["strategy"], row["connections"]): row for row in dicts(block.rows)}
     for y, name in enumerate(names):
         for count, x in places.items():
             row = there.get((name, count))

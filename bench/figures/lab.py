@@ -10,6 +10,7 @@ import pandas as pd
 from bench.figures import points as says
 from bench.figures.style import Look, looks, mark, panels
 from bench.lab.experiment import Chart, with_unit
+from bench.rows import dicts
 from bench.words import joined, quoted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def draw(points: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
                 says.lines(
                     str(name), f"{point['y_is']}: {with_unit(point['y'])}", f"at {point['x']:,g} {point['x_is']}"
                 )
-                for point in line.to_dict("records")
+                for point in dicts(line)
             ],
         )
         ends[str(name)] = (line["x"].iloc[-1], line["y"].iloc[-1])

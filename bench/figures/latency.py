@@ -23,6 +23,7 @@ from bench.figures.style import (
     panels,
 )
 from bench.metrics import GROUP
+from bench.rows import dicts
 from bench.words import counted, split, title
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
         style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mew": 1.2, "ms": 5, "ls": ""}
         for which, face in ((marked & ~hollow, look.color), (marked & hollow, PAPER)):
             (markers,) = axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
-            mark(markers, str(name), [_says(point, where) for point in curve[which].to_dict("records")])
+            mark(markers, str(name), [_says(point, where) for point in dicts(curve[which])])
     axes.set_xscale("log")
     duration_axis(axes, rows["value_us"])
     furthest = float((1 / (1 - rows["p"])).max())

@@ -25,6 +25,7 @@ from bench.figures.style import (
     rising,
 )
 from bench.load_curve import PANEL
+from bench.rows import dicts
 from bench.words import counted, digits, duration_text, split, title
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _curve(axes: Axes, curve: pd.DataFrame, look: Look, where: str) -> None:
     (line,) = axes.plot(curve["achieved_hz"], curve["p99_us"], color=look.color, ls=look.dashes, lw=1.5)
     mark(line, str(curve["strategy"].iloc[0]))
     style: dict[str, Any] = {"marker": look.marker, "ms": 6, "color": look.color, "mew": 1.3, "ls": ""}
-    for point in curve.to_dict("records"):
+    for point in dicts(curve):
         at = (point["achieved_hz"], point["p99_us"])
         (marker,) = axes.plot(*at, mfc=PAPER if point["doubts"] else look.color, **style)
         mark(marker, point["strategy"], [_says(point, where)])

@@ -12,6 +12,7 @@ from bench.analyse import Analysis
 from bench.figures import points
 from bench.figures.style import PAPER, QUIET, Look, explain, mark, name_panel, name_rows, panels
 from bench.metrics import SETTING
+from bench.rows import dicts
 from bench.stats import theil_sen
 from bench.words import counted, digits, quoted, split, title
 
@@ -62,7 +63,7 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         where = title(setting, [other for other, _ in settings])
         panel.set_xscale("log")
         panel.set_xlim(LEAST_KIB * 0.7, right * 2)  # room for the last number
-        there = {row["strategy"]: row for row in own.assign(where=where).to_dict("records")}
+        there = {row["strategy"]: row for row in dicts(own.assign(where=where))}
         for y, name in enumerate(names):
             if name in there:
                 _point(panel, y, there[name], looks[name])

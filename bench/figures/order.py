@@ -24,6 +24,7 @@ from bench.figures.style import (
     panels,
 )
 from bench.metrics import CASE, RATE
+from bench.rows import dicts
 from bench.words import column_text, value_text, varying
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     differing = varying(trials[trials["id"].isin([*good["id"], *bad["id"]])])
     found = [
         {**row, "where": ", ".join(column_text(name, row[name]) for name in differing)}
-        for row in (*good.to_dict("records"), *bad.assign(ratio=math.nan).to_dict("records"))
+        for row in (*dicts(good), *dicts(bad.assign(ratio=math.nan)))
     ]
     return pd.DataFrame(found, columns=columns)
 
@@ -58,7 +59,7 @@ def draw(trials: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     names = sorted(trials["strategy"].unique())
     figure, (axes,) = panels(1, 1, 3.2, legend_height_in(names))
     axes.axhline(0, color=QUIET, lw=1)
-    for trial in bad.to_dict("records"):
+    for trial in dicts(bad):
         name, look = trial["strategy"], looks.get(trial["strategy"], UNMEASURED)
         absent(axes, trial["order"], look, strategy=name, why=trial["status"], says=_says(trial))
     for name, own in trials.groupby("strategy"):
@@ -68,7 +69,7 @@ def draw(trials: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
             (drawn,) = axes.plot(
                 part["order"], 100 * (part["ratio"] - 1), mfc=PAPER if flagged else look.color, **style
             )
-            mark(drawn, str(name), [_says(trial) for trial in part.to_dict("records")])
+            mark(drawn, str(name), [_says(trial) for trial in dicts(part)])
     ordered = trials.sort_values("order")
     window = max(5, len(ordered) // 12)
     middle = ordered["ratio"].rolling(window, center=True, min_periods=window // 2).median()

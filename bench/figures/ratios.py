@@ -26,6 +26,7 @@ from bench.figures.style import (
     shorten,
 )
 from bench.metrics import CONTESTED, CPU, GROUP, RATE, SETTING, Metric
+from bench.rows import dicts
 from bench.stats import Interval, equal_within, hodges_lehmann_ratio
 from bench.words import digits, percent, quoted, split, title, values_text
 
@@ -112,7 +113,7 @@ def _about(analysis: Analysis) -> dict[Key, dict[str, Any]]:
     found = cases.measured(analysis, *(metric.name for metric in CONTESTED))
     return {
         (*(row[name] for name in GROUP), row["strategy"]): {name: row[name] for name in ("doubts", "reason", "ids")}
-        for row in found[found["load_fraction"] == 0].to_dict("records")
+        for row in dicts(found[found["load_fraction"] == 0])
     }
 
 
@@ -220,7 +221,7 @@ def _panel(axes: Axes, found: pd.DataFrame, names: list[str], metric: Metric, re
     axes.set_xscale("log")
     axes.set_xlim(*reach)
     axes.axvline(1, color=QUIET, lw=1)
-    there = {row["strategy"]: row for row in found.to_dict("records")}
+    there = {row["strategy"]: row for row in dicts(found)}
     told: set[str] = set()
     for y, name in enumerate(names):
         row = there.get(name)

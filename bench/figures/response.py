@@ -29,6 +29,7 @@ from bench.figures.style import (
 )
 from bench.figures.throughput import MOST_BANDS
 from bench.metrics import CASE, LATENCY, SETTING, Metric
+from bench.rows import dicts
 from bench.words import counted, duration_text, quoted, split, title
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     if known["connections"].nunique() < 2:
         return found[:0]
     intervals = repeat_intervals(analysis.trials, names)
-    told = [{**row, **intervals.get((*(row[name] for name in CASE), row["metric"]), {})} for row in _dicts(found)]
+    told = [{**row, **intervals.get((*(row[name] for name in CASE), row["metric"]), {})} for row in dicts(found)]
     table = pd.DataFrame(told, columns=found.columns)
     others = cases.without(table["doubts"], CENSORED)  # a percentile below the unfinished messages is as it is
     bounds = [CENSORED if bound else "" for bound in table["lower_bound"]]
@@ -72,7 +73,7 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
             own = rows[(rows["metric"] == metric.name) | rows["value"].isna()]
             _lines(panel, own.assign(where=where), looks, metric)
             without: Counter[int] = Counter()
-            for row in _dicts(gone.assign(where=where)):
+            for row in dicts(gone.assign(where=where)):
                 name, count = row["strategy"], row["connections"]
                 look, says, place = looks.get(name, UNMEASURED), _says(row, metric), without[count]
                 absent(panel, count, look, strategy=name, why=row["doubts"], says=says, place=place)
@@ -98,7 +99,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], metric: Me
             mark(axes.fill_between(line["connections"], low, high, color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
         mark(drawn, str(name))
-        for point in _dicts(line[line["value"].notna()]):
+        for point in dicts(line[line["value"].notna()]):
             (marker,) = axes.plot(
                 point["connections"],
                 point["value"],
@@ -140,7 +141,3 @@ def message(analysis: Analysis) -> str:
         f"{at} p99 latency runs from {duration_text(low['value'])} ({quoted(low['strategy'])}) to "
         f"{duration_text(high['value'])} ({quoted(high['strategy'])})."
     )
-
-
-def _dicts(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    return table.to_dict("records")

@@ -12,6 +12,7 @@ from bench.analyse import Analysis, medians
 from bench.figures import bars, cases
 from bench.figures.style import SERIES, Look
 from bench.metrics import CASE, SWITCHES
+from bench.rows import dicts
 from bench.words import counted, digits, quoted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     totals = cases.measured(analysis, SWITCHES.name)
     if totals.empty:
         return totals
-    keys = [tuple(row[name] for name in CASE) for row in totals.to_dict("records")]
+    keys = [tuple(row[name] for name in CASE) for row in dicts(totals)]
     parts = {}
     for part in KIND.parts:
         found = medians(analysis.trials, part.column)

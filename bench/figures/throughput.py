@@ -30,6 +30,7 @@ from bench.figures.style import (
     plain_numbers,
 )
 from bench.metrics import RATE, SETTING
+from bench.rows import dicts
 from bench.words import counted, split, title
 
 # Points of one number of connections stand side by side, so that no bar hides another: this many octaves in all.
@@ -73,7 +74,7 @@ def _draw_lines(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     _explain(figure, rates, with_band=len(names) <= MOST_BANDS)
     if len(found) == 1:
         last = known.sort_values("connections").drop_duplicates("strategy", keep="last")
-        label_ends(axes[0], {row["strategy"]: (row["connections"], row["value"]) for row in _dicts(last)}, looks)
+        label_ends(axes[0], {row["strategy"]: (row["connections"], row["value"]) for row in dicts(last)}, looks)
     else:
         legend(figure, names, looks)
     return figure
@@ -91,7 +92,7 @@ def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
             mark(axes.fill_between(x, own["low"], own["high"], color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(x, own["value"], color=look.color, ls=look.dashes, lw=1.7)
         mark(drawn, str(name))
-        for point in _dicts(own):
+        for point in dicts(own):
             if math.isnan(point["value"]):
                 count = point["connections"]
                 says, place = _says(point), without[count]
@@ -112,7 +113,7 @@ def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     count = rates[rates["value"].notna()]["connections"].iloc[0]
     for panel, (setting, rows) in zip(axes, found, strict=True):
         where = title(setting, [other for other, _ in found])
-        for point in _dicts(rows[rows["connections"] == count].assign(where=where)):
+        for point in dicts(rows[rows["connections"] == count].assign(where=where)):
             y = row[point["strategy"]]
             if math.isnan(point["value"]):
                 text = panel.text(most * 0.015, y, point["doubts"], va="center", fontsize=8.5, color=QUIET)
@@ -168,7 +169,3 @@ def _says(point: Mapping[Any, Any]) -> str:
         points.doubts(point, but="client_bound"),
         points.trials(point["ids"]),
     )
-
-
-def _dicts(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    return table.to_dict("records")

@@ -1,0 +1,150 @@
+"""Draw the figures of a report, with a second process where there is a second CPU: most of a report's time goes there.
+
+The second process reads and analyses the run by itself while the first one does, so that nothing large has to be handed
+over but finished pictures. Both go through the figures in the same order. Which of them draws one is decided by the
+file system: whoever first makes a file of that name in a temporary folder (O_EXCL) has it, so that the quicker one
+draws more. What the second one can't do the first one does: without it the report is the same, and later.
+
+    python -m bench.drawing CLAIMS RUN BASELINE [TRIAL ...]      what the second process runs
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bench.errors import BadInputError
+from bench.processes import HOME
+
+if TYPE_CHECKING:
+    from bench.analyse import Analysis
+    from bench.figures import Plate
+    from bench.figures.chosen import Chosen
+    from bench.figures.style import Picture
+
+DRAWN_FILE = "drawn.msgpack"
+
+
+class Drawn(msgspec.Struct):
+    """A finished figure: its name, what it shows in words, how to read it, and the picture."""
+
+    name: str
+    message: str
+    how_to_read: str
+    inline: str
+    svg: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Helper:
+    """The second process, and the folder in which figures are claimed."""
+
+    claims: Path
+    process: subprocess.Popen[bytes]
+
+    def drawn(self) -> list[Drawn] | None:
+        """Wait for what it has drawn; None where it ended without."""
+        if self.process.wait() != 0:
+            return None
+        return msgspec.msgpack.decode((self.claims / DRAWN_FILE).read_bytes(), type=list[Drawn])
+
+
+@contextmanager
+def helper(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Iterator[Helper | None]:
+    """Start the second process for a run; it is gone afterwards, whatever happens. None where there is one CPU only."""
+    if len(os.sched_getaffinity(0)) < 2:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="iobench-report-") as claims:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.drawing", claims, str(folder.resolve()), baseline, *trials],
+            cwd=HOME,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # whatever is wrong, the first process comes upon it too, and tells it
+        )
+        try:
+            yield Helper(Path(claims), process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def draw(analysis: Analysis, chosen: Chosen, second: Helper | None = None) -> list[tuple[Plate, Picture]]:
+    """Draw every figure that the run has data for, in the order of the page."""
+    from bench.figures import pictures, plates  # noqa: PLC0415 - matplotlib is slow to import
+
+    if second is None:
+        return list(pictures(analysis, chosen))
+    found = {
+        plate.name: (plate, picture) for plate, picture in pictures(analysis, chosen, partial(claim, second.claims))
+    }
+    every = plates(analysis, chosen)
+    others = second.drawn()
+    if others is None:
+        claimed = set(found)
+        left = pictures(analysis, chosen, lambda name: name not in claimed)
+        found |= {plate.name: (plate, picture) for plate, picture in left}
+    else:
+        by_name = {plate.name: plate for plate in every}
+        found |= {one.name: _restored(by_name[one.name], one) for one in others}
+    return [found[plate.name] for plate in every if plate.name in found]
+
+
+def claim(claims: Path, name: str) -> bool:
+    """Say whether this figure is the caller's to draw: once for each name, to whoever asks first."""
+    try:
+        (claims / f"{name}.claimed").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _restored(plate: Plate, drawn: Drawn) -> tuple[Plate, Picture]:
+    from bench.figures import told  # noqa: PLC0415
+    from bench.figures.style import Picture  # noqa: PLC0415
+
+    return told(plate, drawn.message, drawn.how_to_read), Picture(drawn.inline, drawn.svg, drawn.png)
+
+
+def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> None:
+    """Draw what the first process has not claimed, and leave it in the folder of claims."""
+    from bench.analyse import analyse  # noqa: PLC0415
+    from bench.figures import pictures  # noqa: PLC0415
+    from bench.figures.chosen import choose  # noqa: PLC0415
+    from bench.record import read_run  # noqa: PLC0415
+
+    analysis = analyse(read_run(folder))
+    mine: Callable[[str], bool] = partial(claim, claims)
+    drawn = [
+        Drawn(plate.name, plate.message(analysis), plate.how_to_read, one.inline, one.svg, one.png)
+        for plate, one in pictures(analysis, choose(analysis, baseline, trials), mine)
+    ]
+    (claims / DRAWN_FILE).write_bytes(msgspec.msgpack.encode(drawn))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read what `helper` writes on the command line; the exit code is 0 where everything claimed is drawn."""
+    claims, folder, baseline, *trials = argv
+    warnings.simplefilter("ignore")  # the first process tells them
+    try:
+        _help(Path(claims), Path(folder), baseline, trials)
+    except BadInputError:
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
