@@ -29,6 +29,7 @@ _IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 
 # that is looked up. A SYN that finds the queue full is dropped, and tried again by the kernel a second later.
 _QUEUED_MOST = 1024
 _LOOK_EVERY = 128
+_STALLED_S = 1.0  # a server that accepts none for so long won't accept the rest
 
 
 class Connected(NamedTuple):
@@ -44,7 +45,8 @@ class Connected(NamedTuple):
 def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
     """Open the job's connections, evenly over `ramp_s`, all of them in `connect_s` beyond that.
 
-    A TCP server on this machine that accepts more slowly is waited for: its queue must not overflow. Churn opens its
+    A TCP server on this machine that accepts more slowly is waited for: its queue must not overflow, and of many
+    connections none is still in it at the end, where it would cost the server no memory yet. Churn opens its
     own, all the time: for it one is opened and closed again, to see who is there. `ended` is asked now and then whether
     to leave it at those opened so far. Raises JobError if this machine can't open that many.
     """
@@ -81,6 +83,8 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
             channel.close()
         raise
     took_ns = int((time.monotonic() - start) * 1e9)
+    if len(channels) >= _LOOK_EVERY:
+        _await_empty_queue(address, deadline, ended)
     if job.workload == "churn":
         return Connected(_slots(job, channels), failed, reason, took_ns)
     return Connected(channels[: job.connections], failed, reason, took_ns, channels[job.connections :])
@@ -103,11 +107,28 @@ def _await_turn(due_s: float, ended: Callable[[], bool]) -> bool:
 
 
 def _await_acceptance(address: Address, most: int, deadline_s: float, ended: Callable[[], bool]) -> None:
-    """Wait until no more than so many are in the queue of a TCP server on this machine; no other is waited for."""
-    if address.transport != "tcp" or not (address.place == "::1" or _ip_of(address).startswith("127.")):
+    """Wait until no more than so many are in the queue of a server, where that can be seen."""
+    if not _shows_its_queue(address):
         return
     while queued(address.port) > most and time.monotonic() < deadline_s and not ended():
         time.sleep(0.001)
+
+
+def _await_empty_queue(address: Address, deadline_s: float, ended: Callable[[], bool]) -> None:
+    """Wait until a server has accepted all that it will: its queue is empty, or has not grown shorter for a while."""
+    if not _shows_its_queue(address):
+        return
+    least, since = queued(address.port), time.monotonic()
+    while least and (now := time.monotonic()) < min(deadline_s, since + _STALLED_S) and not ended():
+        time.sleep(0.001)
+        waiting = queued(address.port)
+        if waiting < least:
+            least, since = waiting, now
+
+
+def _shows_its_queue(address: Address) -> bool:
+    """Whether it is a TCP server on this machine."""
+    return address.transport == "tcp" and (address.place == "::1" or _ip_of(address).startswith("127."))
 
 
 def _longest_queue() -> int:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +116,55 @@ def test_connections_of_a_ramp_are_all_under_load(transport: str) -> None:
         load = drive(server, "closed", connections=6, ramp_s=0.1)
     assert kinds(load) == {}
     assert load.connections == server.accepted == 6
+
+
+@contextmanager
+def listener(accepting: bool) -> Iterator[int]:
+    """A listener of this port, with room for all; perhaps one that accepts, at a leisurely pace, until it is closed."""
+    accepted: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as sock:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    accepted.append(sock.accept()[0])
+                    time.sleep(0.001)
+
+        thread = threading.Thread(target=accept)
+        if accepting:
+            thread.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            if accepting:
+                thread.join()
+            for one in accepted:
+                one.close()
+
+
+def many(port: int) -> Job:
+    return Job(address=f"tcp:127.0.0.1:{port}", connections=300, message_bytes=1, duration_s=1.0)
+
+
+def test_of_many_connections_none_is_still_to_be_accepted_at_the_end() -> None:
+    with listener(accepting=True) as port:
+        connected = connect(many(port))
+        assert opening.queued(port) == 0
+        assert close_all(connected) == 300
+
+
+def test_a_server_that_accepts_none_is_not_waited_for_to_the_deadline() -> None:
+    with listener(accepting=False) as port:
+        connected = connect(many(port))
+        assert opening.queued(port) == close_all(connected) == 300
+
+
+def test_many_connections_end_when_told_to_though_some_are_still_to_be_accepted(clock: Clock) -> None:
+    with listener(accepting=False) as port:
+        connected = connect(many(port), ended=lambda: bool(clock.sleeps))
+        assert close_all(connected) == 300
+    assert len(clock.sleeps) == 1
 
 
 @pytest.fixture
