@@ -46,7 +46,7 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helpe
 
 def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.Helper | None) -> dict[str, bytes]:
     """Every file of the report, by its name in the folder; report.html comes last."""
-    from bench import page, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
+    from bench import page, rows, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
     from bench.analyse import analyse  # noqa: PLC0415
     from bench.figures.chosen import choose  # noqa: PLC0415
     from bench.record import read_run  # noqa: PLC0415
@@ -59,7 +59,7 @@ def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.He
         files[f"{plate.name}.png"] = picture.png
     files["report.md"] = summary.markdown(analysis, drawn).encode()
     for name, table in page.too_long(analysis).items():
-        files[name] = table.to_csv(index=False, lineterminator="\n").encode()
+        files[name] = rows.csv(table).encode()
     for name, html in strategy_page.pages(analysis, drawn):
         files[name] = html.encode()
     files["report.html"] = page.html(analysis, drawn).encode()

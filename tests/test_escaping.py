@@ -12,8 +12,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import msgspec
+import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 from rich.console import Console
 from synthetic import manifest, record, unmeasured, write_run
 from synthetic_gate import a_gate, a_regression
@@ -23,11 +25,13 @@ from test_run_progress import drawn, ended, terminal
 
 import report
 from bench import say
+from bench.export import find
 from bench.figures.style import shorten
 from bench.gate import show
 from bench.history.command import Options, history
 from bench.history.store import Entry, Estimate
 from bench.progress import Lines, LiveDisplay
+from bench.record import read_run
 
 NAMES = (
     "<script>alert(1)</script>",
@@ -179,6 +183,40 @@ def test_a_junit_file_is_well_formed_and_has_the_names_as_they_are(gate: Path) -
     assert not [
         one for one in root.iter() if one.tag not in ("testsuites", "testsuite", "testcase", "failure", "error")
     ]
+
+
+# --- exports
+
+
+def exported(run: Path, to: str) -> bytes:
+    return find(to).render(read_run(run))
+
+
+def test_no_cell_of_an_exported_csv_file_is_a_formula_and_every_name_is_in_it(run: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(exported(run, "csv").decode(), newline="")))
+    assert {row["strategy"].removeprefix("'") for row in rows} == {*NAMES, "poll"}
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(FORMULAS)]
+    assert all(float(row["value"]) >= 0 for row in rows)
+
+
+def test_an_exported_parquet_file_has_the_names_as_they_are(run: Path) -> None:
+    pytest.importorskip("pyarrow")
+    table = pd.read_parquet(io.BytesIO(exported(run, "parquet")))
+    assert set(table["strategy"]) == {*NAMES, "poll"}
+
+
+def test_an_exported_junit_file_is_well_formed_and_has_the_names_as_they_are(run: Path) -> None:
+    root = ET.fromstring(exported(run, "junit"))
+    titles = "\n".join(case.attrib["classname"] for case in root.iter("testcase"))
+    assert all(name in titles for name in NAMES[:-2])
+    ours = ("testsuites", "testsuite", "testcase", "properties", "property", "failure", "skipped", "system-err")
+    assert not [one for one in root.iter() if one.tag not in ours]
+
+
+def test_an_exported_file_of_openmetrics_has_the_names_as_they_are(run: Path) -> None:
+    families = text_fd_to_metric_families(io.StringIO(exported(run, "openmetrics").decode(), newline="\n"))
+    labels = [sample.labels for family in families for sample in family.samples]
+    assert {found["strategy"] for found in labels if "strategy" in found} == {*NAMES, "poll"}
 
 
 # --- a history

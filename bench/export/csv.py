@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench import rows
 from bench.export._rows import tidy
 from bench.record import Run
 
@@ -11,4 +12,4 @@ default = "tidy.csv"
 
 def render(run: Run) -> bytes:
     """Give the file: UTF-8, a heading, lines that end with a newline. Raises BadInputError."""
-    return tidy(run).to_csv(index=False, lineterminator="\n").encode()
+    return rows.csv(tidy(run)).encode()

@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import one_step
 from bench.errors import BadInputError
 from bench.history.trend import Trend
+from bench.rows import no_formula
 
 ATTRIBUTES = ("commit", "run", "machine")
 
@@ -73,10 +74,5 @@ def _table(trends: Sequence[Trend]) -> str:
     writer.writerow(["time", *ATTRIBUTES, *names])
     for row, found in sorted(values.items()):
         if len(found) == len(names):
-            writer.writerow([*map(_no_formula, row), *(repr(found[name]) for name in names)])
+            writer.writerow([*map(no_formula, row), *(repr(found[name]) for name in names)])
     return out.getvalue()
-
-
-def _no_formula(text: str) -> str:
-    """Text that no spreadsheet calculates: each takes what begins so for a formula, quoted or not."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -102,9 +102,11 @@ function sort(table, column) {
   body.append(...keyed.map(([, row]) => row));
 }
 
-// RFC 4180. Numbers are written in full; a range and the mark of a lower bound have columns of their own.
+// RFC 4180. Numbers are written in full; a range and the mark of a lower bound have columns of their own. What begins as
+// a formula does, and is no number, gets an apostrophe: no spreadsheet calculates it.
 function csv(table) {
   const rows = [...table.tBodies[0].rows].filter((row) => row.offsetParent !== null);
+  const plain = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
   const quote = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const spread = (cell) => cell.querySelector(".spread")?.textContent ?? "";
   const columns = [...table.tHead.rows[0].cells].flatMap((heading, at) => {
@@ -116,7 +118,7 @@ function csv(table) {
     return parts.map(([title, text]) => [title, (row) => text(row.cells[at])]);
   });
   const written = [columns.map(([title]) => title), ...rows.map((row) => columns.map(([, text]) => text(row)))];
-  return written.map((line) => line.map(quote).join(",")).join("\r\n") + "\r\n";
+  return written.map((line) => line.map(plain).map(quote).join(",")).join("\r\n") + "\r\n";
 }
 
 async function copy(text) {

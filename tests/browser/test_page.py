@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chromium import NARROW, UPRIGHT_PX, WIDE, beyond_the_edge, beyond_the_paper, unfold, window
 from subsets import EVERYTHING
+from synthetic import manifest, record, write_run
 
 import report
 
@@ -318,6 +319,15 @@ def test_the_rows_that_are_shown_are_copied_as_csv(
         assert all(float(row["messages/s"]) > 1000 and "–" in row["messages/s range"] for row in rows)
         assert [row["messages/s bound"] for row in rows] == ["", "", "≥"]  # the client was the limit at 128 connections
         page.wait_for_function("(told) => document.querySelector('.tools output').textContent === told", arg=told)
+
+
+def test_no_copied_cell_is_a_formula_and_numbers_stay_numbers(browser: Browser, tmp_path: Path) -> None:
+    names = ["=1+1", "@x", "-1", "poll"]
+    run = write_run(tmp_path / "run", [record(name, 16, 1) for name in names], manifest(names))
+    with window(browser, report.write(run)) as page:
+        button = page.get_by_label(f"Copy as CSV: {CASES}", exact=True)
+        rows = list(csv.DictReader(io.StringIO(_read_clipboard(page, button.click))))
+    assert sorted(row["strategy"] for row in rows) == ["'=1+1", "'@x", "-1", "poll"]
 
 
 # --- light and dark
