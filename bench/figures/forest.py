@@ -25,6 +25,7 @@ def draw(effects: pd.DataFrame, what: str = "head by base") -> Figure:
 
     A row for each effect: `group` (a heading), `label`, `ratio` with `low` and `high` (95 %), `noise` (the ratio that
     could have been found; NaN for none), `limit` (the ratio allowed; NaN for none), `verdict` ("" where none is given).
+    Above 1 is worse: a ratio of throughputs has been turned round.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
@@ -53,7 +54,8 @@ def draw(effects: pd.DataFrame, what: str = "head by base") -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     _percent_axis(axes, lowest, reach)
-    axes.set_xlabel(f"{what}: right of the line is worse")
+    turned = ", throughput as its reciprocal" if effects["label"].str.startswith("throughput").any() else ""
+    axes.set_xlabel(f"{what}{turned}: right of the line is worse")
     figure.set_layout_engine("constrained")
     return figure
 
@@ -100,4 +102,8 @@ def _percent_axis(axes: Axes, lowest: float, reach: float) -> None:
         inside = [step for step in inside if step not in (0.9, 0.95, 1.05, 1.1)]
     axes.xaxis.set_major_locator(FixedLocator(inside))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * (value - 1):+.0f} %" if value != 1 else "0 %")
+    axes.xaxis.set_major_formatter(lambda value, _: _percent(value))
+
+
+def _percent(ratio: float) -> str:
+    return "0 %" if ratio == 1 else f"{100 * (ratio - 1):+.0f} %".replace("-", "\N{MINUS SIGN}")
