@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.errors import BadInputError
-from bench.processes import HOME
 
 if TYPE_CHECKING:
     from bench.analyse import Analysis
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from bench.figures.chosen import Chosen
     from bench.figures.style import Picture
 
+HOME = Path(__file__).resolve().parents[1]  # from which bench can be imported, installed or not
 DRAWN_FILE = "drawn.msgpack"
 
 

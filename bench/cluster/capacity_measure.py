@@ -3,7 +3,7 @@
     python -m bench.cluster.capacity_measure            check the stored constants on this machine
     python -m bench.cluster.capacity_measure --write    measure anew, check, store, and fill docs/scale.md
 
-Exit code 1 where the model is off by more than 15 % anywhere. Takes about a minute; the machine should be idle.
+Exit code 1 where the model is off by more than 15 % anywhere. Takes about two minutes; the machine should be idle.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from bench.server import start_server, stop_server
 STRATEGY = "epoll_lt"
 MESSAGE_BYTES = 64
 SIZES = (100, 1000, 10_000)
-ROUNDS = 3
+ROUNDS = 5
 WARMUP_S, WINDOW_S = 0.5, 2.0
 MEMINFO, SOCKSTAT = Path("/proc/meminfo"), Path("/proc/net/sockstat")
 DOC = HOME / "docs/scale.md"

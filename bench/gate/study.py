@@ -120,13 +120,21 @@ def spin(turns: int) -> str:
 def _turns(rig: Rig, case: Case, ours: Source, slow: Slowdown, cpu_us: float) -> int:
     """How many turns make a message cost its share more: measured in pairs, since a loop is slower in a busy server.
 
-    It is measured where the loop is long enough to stand out from the noise: what it costs grows by the turn.
+    What a turn costs is measured where the loop is long enough to stand out from the noise; what its start costs, which
+    is as much as fifty turns, with as many turns as these alone would take.
     """
-    turns = max(1, round(MUCH * cpu_us / TURN_US))
+    long = max(1, round(MUCH * cpu_us / TURN_US))
+    each = _slower(rig, case, ours, slow, long, count=SOME) / long
+    turns = max(1, round(slow.share / each))
+    beyond = _slower(rig, case, ours, slow, turns, count=3 * SOME) - slow.share
+    return max(1, round(turns - beyond / each))
+
+
+def _slower(rig: Rig, case: Case, ours: Source, slow: Slowdown, turns: int, *, count: int) -> float:
+    """By what share a message costs more with so many turns before each echo."""
     with ExitStack() as stack:
-        pairs = _some(rig, case, ours, _slowed(stack, slow, turns))
-    ratio = statistics.median(pair.head.metrics[CPU.name] / pair.base.metrics[CPU.name] for pair in pairs)
-    return max(1, round(turns * slow.share / (ratio - 1)))
+        pairs = _some(rig, case, ours, _slowed(stack, slow, turns), count)
+    return statistics.median(pair.head.metrics[CPU.name] / pair.base.metrics[CPU.name] for pair in pairs) - 1
 
 
 def _slowed(stack: ExitStack, slow: Slowdown, turns: int) -> Source:
@@ -134,10 +142,10 @@ def _slowed(stack: ExitStack, slow: Slowdown, turns: int) -> Source:
     return stack.enter_context(sources(Asked(), Asked(), tree))[1]
 
 
-def _some(rig: Rig, case: Case, base: Source, head: Source) -> list[Pair]:
+def _some(rig: Rig, case: Case, base: Source, head: Source, count: int = SOME) -> list[Pair]:
     return [
         measure_pair(rig, case, base, head, first="base" if number % 2 else "head", offered_hz=0.0, number=0, attempt=1)
-        for number in range(SOME)
+        for number in range(count)
     ]
 
 

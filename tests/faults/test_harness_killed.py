@@ -97,21 +97,23 @@ def test_a_sweep_that_is_killed_at_random_moments_and_resumed_ends_as_an_undistu
     rng = random.Random(seed)
     kills, moments = 0, Counter[tuple[str, int]]()
     with forks() as fork:
-        undisturbed, longest_s = {}, 0.0
-        for plan in ("trials", "search"):
-            run = new_run(tmp_path / f"undisturbed-{plan}", plan)
+        undisturbed, lasted_s = {}, FOREVER_S
+        for plan in ("search", "trials", "trials"):
+            run = new_run(tmp_path / f"undisturbed-{plan}-{lasted_s:g}", plan)
             began = time.monotonic()
             assert not fork.go_on(run, plan, FOREVER_S)
             undisturbed[plan] = read_run(run)
-            longest_s = longest_s or 0.7 * (time.monotonic() - began)
+            lasted_s = min(lasted_s, time.monotonic() - began)
         for number, plan in enumerate(cycle(("trials", "search"))):
             if kills >= KILLS:
                 break
             run, in_vain = new_run(tmp_path / str(number), plan), 0
             while True:
-                before = content(run)
-                killed = fork.go_on(run, plan, FOREVER_S if in_vain > MOST_IN_VAIN else rng.uniform(0, longest_s))
+                before, began = content(run), time.monotonic()
+                killed = fork.go_on(run, plan, FOREVER_S if in_vain > MOST_IN_VAIN else rng.uniform(0, 0.7 * lasted_s))
                 after = content(run)
+                if not before and not killed:  # the first runs may have been slow ones, and all others would end first
+                    lasted_s = min(lasted_s, time.monotonic() - began)
                 assert after.startswith(before), "what had been written is gone"
                 in_vain = in_vain + 1 if after == before else 0
                 lines = [msgspec.json.decode(line, type=Record) for line in after.splitlines() if whole(line)]
