@@ -147,8 +147,8 @@ GLIBC = platform.libc_ver()[0] == "glibc"
 KNOWN_ANSWERS = {
     "thread_per_connection": [{"read": 1.0, "write": 1.0}],
     "epoll_lt": [{"epoll_wait": 1.0, "read": 1.0, "write": 1.0}],
-    # Its buffer of 256 KiB comes from the heap once glibc has seen such a one freed, which seldom fails to happen when a
-    # client leaves; in a process where it has not, it is mapped anew for every message (docs/why.md).
+    # Its buffer of 256 KiB comes from the heap once glibc has seen such a one freed, as mostly happens when a client
+    # leaves; in a process where it has not, it is mapped anew for every message (docs/why.md).
     "asyncio_protocol": [
         {"epoll_wait": 1.0, "recvfrom": 1.0, "sendto": 1.0},
         dict.fromkeys(("epoll_wait", "recvfrom", "sendto", "mmap", "mremap", "munmap"), 1.0),
