@@ -21,12 +21,13 @@ from bench.histograms import CURVE, Floats, added, decode, percentiles_us, told_
 from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
 from bench.record import Load, Record, Run, Server
+from bench.rows import by_key
 from bench.stats import median_interval, samples_needed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Analysis:
-    """A run and its tables, each sorted by definition.
+    """A run and its tables, each sorted by definition; equal to itself alone.
 
     `trials`: a row a trial. `cases`: a row a case, with the number of its trials by status. `estimates`: a row for each
     case and metric. `curves`: a row for each case and point of the percentile curve, of its latency and, where sends
@@ -352,10 +353,7 @@ def repeat_intervals(trials: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple
     `confidence` and `n`. Where a good trial can't tell the metric, or there is but one, there is no interval.
     """
     good = trials[trials["status"] == "ok"]
-    values: dict[tuple[Any, ...], list[float]] = {}
-    for metric in metrics:
-        for *case, value in zip(*(good[name].tolist() for name in (*CASE, metric)), strict=True):
-            values.setdefault((*case, metric), []).append(value)
+    values = {(*case, metric): of_case for metric in metrics for case, of_case in by_key(good, CASE, metric).items()}
     found = {}
     for key, of_case in values.items():
         if len(of_case) > 1 and not any(map(math.isnan, of_case)):
@@ -369,7 +367,4 @@ def repeat_intervals(trials: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple
 def medians(trials: pd.DataFrame, column: str) -> dict[tuple[Any, ...], float]:
     """Give the median over the good trials of each case, by its definition; nothing of a case where none has it."""
     good = trials[(trials["status"] == "ok") & trials[column].notna()]
-    values: dict[tuple[Any, ...], list[float]] = {}
-    for *case, value in zip(*(good[name].tolist() for name in (*CASE, column)), strict=True):
-        values.setdefault(tuple(case), []).append(value)
-    return {case: float(np.median(found)) for case, found in values.items()}
+    return {case: float(np.median(found)) for case, found in by_key(good, CASE, column).items()}

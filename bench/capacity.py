@@ -15,6 +15,7 @@ import pandas as pd
 from bench.load_curve import CURVE, PANEL, Bend
 from bench.metrics import GROUP
 from bench.record import Search
+from bench.rows import dicts
 from bench.words import digits, duration_text, joined, objective_text, percent, quoted, split, title
 
 _OF_START = tuple(name for name in GROUP if name not in ("workload", "warmup_s", "duration_s"))
@@ -125,7 +126,7 @@ def front_sentences(points: pd.DataFrame) -> list[str]:
     settings = [setting for setting, _ in panels]
     sentences = []
     for setting, rows in panels:
-        text = _front(rows[rows["front"]].sort_values("p99_us").to_dict("records"))
+        text = _front(dicts(rows[rows["front"]].sort_values("p99_us")))
         where = title(setting, settings)
         sentences.append(f"{where}: {text}" if where else text)
     return sentences

@@ -18,6 +18,7 @@ from bench.contests import SIGNIFICANT
 from bench.history.store import LIKE
 from bench.metrics import CASE, CONTESTED, GROUP, RATE, Metric
 from bench.record import Compared
+from bench.rows import dicts
 from bench.stats import Interval, blocked_p, blocked_ratio, holm
 from bench.words import counted, digits, joined, quoted, title, value_text
 
@@ -83,7 +84,7 @@ def cases(analysis: Analysis) -> Cases:
     """Give which case is in which runs; steps of searches, which are others in every run, are left out."""
     labels = labels_of(analysis)
     found = Cases({}, {})
-    for row in analysis.cases[analysis.cases["slo"] == ""].to_dict("records"):
+    for row in dicts(analysis.cases[analysis.cases["slo"] == ""]):
         key, label = _key(row, labels)
         found.recorded.setdefault(key, []).append(label)
         if row["ok"]:
@@ -98,7 +99,7 @@ def effects(analysis: Analysis) -> list[Effect]:
     told: dict[tuple[Key, str, str], dict[Any, Any]] = {}
     # At a fraction of what each can do, the rates differ, and so what is measured does.
     wanted = analysis.estimates[(analysis.estimates["slo"] == "") & (analysis.estimates["load_fraction"] == 0)]
-    for row in wanted.to_dict("records"):
+    for row in dicts(wanted):
         key, label = _key(row, labels)
         told[key, label, row["metric"]] = row
     keys = dict.fromkeys(key for key, _, _ in told)
@@ -137,7 +138,7 @@ def _blocks(own: Mapping[str, list[float]], base: Mapping[str, list[float]]) -> 
 def _values(analysis: Analysis, labels: Sequence[str]) -> dict[tuple[Key, str, str], dict[str, list[float]]]:
     """What each trial measured, above 0, by case, run and metric, and by the machine of the server."""
     found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
-    for row in analysis.trials[analysis.trials["status"] == "ok"].to_dict("records"):
+    for row in dicts(analysis.trials[analysis.trials["status"] == "ok"]):
         key, label = _key(row, labels)
         for metric in CONTESTED:
             if row[metric.name] > 0:

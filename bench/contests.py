@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.metrics import CONTESTED, GROUP, RATE, Metric
+from bench.rows import dicts
 from bench.stats import Interval, blocked_p, blocked_ratio, holm
 
 SIGNIFICANT = 0.05
@@ -71,7 +72,7 @@ def _group(row: Mapping[Any, Any]) -> tuple[Any, ...]:
 def _values(trials: pd.DataFrame, metric: Metric) -> dict[tuple[Any, ...], dict[str, list[float]]]:
     """The values of each group and strategy, by the machine that they are from."""
     values: dict[tuple[Any, ...], dict[str, list[float]]] = {}
-    for row in trials.loc[trials[metric.name] > 0, [*GROUP, "strategy", "host", metric.name]].to_dict("records"):
+    for row in dicts(trials.loc[trials[metric.name] > 0, [*GROUP, "strategy", "host", metric.name]]):
         own = values.setdefault((*_group(row), row["strategy"]), {})
         own.setdefault(row["host"], []).append(row[metric.name])
     return values
@@ -83,7 +84,7 @@ def _rankings(estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, A
     wanted &= (estimates["slo"] == "") & (estimates["load_fraction"] == 0)
     if metric is RATE:
         wanted &= ~estimates["planned"].astype(bool)  # what was offered is what was asked for, not what can be served
-    rows = estimates[wanted].to_dict("records")
+    rows = dicts(estimates[wanted])
     rankings = []
     for key, group in groupby(sorted(rows, key=_group), key=_group):
         standings = [

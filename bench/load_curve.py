@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench.metrics import CASE, GROUP
+from bench.rows import dicts
 
 # What tells the points of one curve apart.
 LOAD = ("planned_hz", "load_fraction")
@@ -94,5 +95,5 @@ def bends(points: pd.DataFrame) -> list[Bend]:
 
 
 def _row(table: pd.DataFrame) -> dict[str, Any] | None:
-    rows = table.to_dict("records")
+    rows = dicts(table)
     return {str(name): value for name, value in rows[0].items()} if rows else None

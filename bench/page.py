@@ -21,6 +21,7 @@ from bench.figures.style import OUTLINES, THEME, Picture, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
 from bench.markers import ARROW, FAILED, FILLED, HOLLOW, UNAVAILABLE, markers
+from bench.rows import dicts
 from bench.why import words as why_words
 from bench.why.files import understood
 
@@ -275,7 +276,7 @@ def _about_run(analysis: Analysis, folder: str) -> dict[str, Any]:
 
 def _left_out_trials(analysis: Analysis) -> list[dict[Any, Any]]:
     stderr = {record.id: record.server.stderr_tail for record in analysis.run.records if record.server}
-    bad = analysis.trials[analysis.trials["status"] != "ok"].to_dict("records")
+    bad = dicts(analysis.trials[analysis.trials["status"] != "ok"])
     return [
         {
             **row,

@@ -19,6 +19,7 @@ from bench.figures import Plate
 from bench.figures.marks import Pieces, cut, of_one
 from bench.figures.style import THEME, Picture
 from bench.record import StrategyInfo
+from bench.rows import dicts
 from bench.why import words as why_words
 from bench.why.files import understood
 
@@ -78,7 +79,7 @@ class _Shared:
         self.trial_rows = tables.trial_rows(analysis)
         self.anatomies = echo.read_anatomies(analysis.run.manifest.anatomy)
         self.why = understood(analysis.run.manifest.why)
-        self.bad = analysis.trials[analysis.trials["status"] != "ok"].to_dict("records")
+        self.bad = dicts(analysis.trials[analysis.trials["status"] != "ok"])
 
 
 def _content(shared: _Shared, name: str, figures: Sequence[tuple[Plate, Pieces, str]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+@cache
 def environment(*, autoescape: bool = True) -> Environment:
-    """Return a new one for the templates of bench/templates; `autoescape` is for HTML."""
+    """Return the one for the templates of bench/templates, which compiles each once; `autoescape` is for HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow to import
 
     return Environment(

@@ -15,6 +15,7 @@ import pandas as pd
 from bench.machines import differences
 from bench.metrics import CASE, CPU, P99, PERCENTILES, RATE
 from bench.record import Host, Record
+from bench.rows import by_key
 from bench.stats import samples_needed
 from bench.words import counted, digits, joined, named, quoted
 
@@ -106,7 +107,7 @@ def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.floa
     good = trials[(trials["status"] == "ok") & (trials[metric] > 0)]
     if metric == RATE.name:
         good = good[~good["planned"].astype(bool)]
-    found = [_of_pairs(values.to_numpy()) for _, values in good.groupby([*CASE, "host"])[metric]]
+    found = [_of_pairs(np.array(values)) for values in by_key(good, [*CASE, "host"], metric).values()]
     return np.concatenate(found) if found else np.array([])
 
 

@@ -31,12 +31,13 @@ def explained(figure: Figure) -> list[str]:
 def hollow(figure: Figure) -> list[float]:
     """Where the hollow points lie along x."""
     return [
-        round(float(line.get_xdata()[0]))
+        round(float(x))
         for axes in figure.axes
         for line in axes.get_lines()
-        if len(line.get_xdata()) == 1
+        if line.get_linestyle() == "None"
         and line.get_markerfacecolor() == PAPER
         and line.get_marker() not in ABSENT.values()
+        for x in line.get_xdata()
     ]
 
 
@@ -240,8 +241,10 @@ def test_the_points_are_the_percentiles_of_the_merged_histograms() -> None:
     figure = response.draw(response.rows(analysis), looks("a"))
     estimates = analysis.estimates
     for axes, metric in zip(figure.axes, ("p50_us", "p99_us"), strict=True):
-        (line,) = [line for line in axes.get_lines() if len(line.get_xdata()) == 2]
-        assert list(line.get_ydata()) == list(estimates[estimates["metric"] == metric]["value"])
+        line, markers = axes.get_lines()
+        for drawn in (line, markers):
+            assert list(drawn.get_xdata()) == [1, 16]
+            assert list(drawn.get_ydata()) == list(estimates[estimates["metric"] == metric]["value"])
 
 
 def test_at_one_number_of_connections_there_is_nothing_to_draw_over_them() -> None:

@@ -14,7 +14,7 @@ import pytest
 from spawn import ROOT
 
 STANDARD = frozenset(sys.stdlib_module_names)
-IMPORT_NAMES = {"hdrhistogram": "hdrh"}  # of distributions that are not imported by their own name
+IMPORT_NAMES = {"hdrhistogram": "hdrh", "pillow": "PIL"}  # of distributions that are not imported by their own name
 RUN_SIDE = ("bench.run", "bench.trial", "bench.server", "bench.load", "bench.processes", "bench.probes")
 
 

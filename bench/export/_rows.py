@@ -16,6 +16,7 @@ from bench.analyse import analyse
 from bench.errors import BadInputError
 from bench.metrics import CASE, METRICS, RATE, Metric
 from bench.record import Record, Run, Trial
+from bench.rows import dicts
 from bench.words import USUAL, case_title, column_text
 
 ABOUT = ("trial", "repeat", "seed", "order", "started", "bottleneck", "flags")
@@ -76,12 +77,12 @@ def cases(run: Run) -> list[Case]:
     analysis = analyse(run)
     records = {record.id: record for record in run.records}
     wanted = analysis.cases[(analysis.cases["ok"] > 0) & (analysis.cases["slo"] == "")]
-    trials: dict[tuple[Any, ...], list[dict[str, Any]]] = {_key(row): [] for row in wanted.to_dict("records")}
+    trials: dict[tuple[Any, ...], list[dict[str, Any]]] = {_key(row): [] for row in dicts(wanted)}
     estimates: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {key: {} for key in trials}
     good = analysis.trials[(analysis.trials["status"] == "ok") & (analysis.trials["slo"] == "")]
-    for row in good.sort_values(["order", "id"]).to_dict("records"):
+    for row in dicts(good.sort_values(["order", "id"])):
         trials[_key(row)].append({str(name): value for name, value in row.items()})
-    for row in analysis.estimates[analysis.estimates["slo"] == ""].to_dict("records"):
+    for row in dicts(analysis.estimates[analysis.estimates["slo"] == ""]):
         estimates[_key(row)][row["metric"]] = {str(name): value for name, value in row.items()}
     firsts = [records[rows[0]["id"]] for rows in trials.values()]
     named = _names([record.trial for record in firsts])

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 from bench.export._rows import UNITLESS, tidy
 from bench.figures.style import NO_XML
 from bench.record import Record, Run
+from bench.rows import dicts
 from bench.words import case_title
 
 summary = "JUnit's XML: a test case for each trial"
@@ -65,7 +66,7 @@ def _properties(run: Run) -> dict[str, Properties]:
     found: dict[str, Properties] = {}
     if not any(record.status == "ok" for record in run.records):
         return found
-    for row in tidy(run).to_dict("records"):
+    for row in dicts(tidy(run)):
         unit = "" if row["unit"] == UNITLESS else f" {row['unit']}"
         found.setdefault(row["trial"], []).append((str(row["metric"]), f"{row['value']:.6g}{unit}"))
     for record in run.records:

@@ -13,6 +13,7 @@ from bench.analyse import analyse
 from bench.export._rows import definition, nothing
 from bench.metrics import METRICS, QUANTILES, Metric
 from bench.record import Record, Run
+from bench.rows import dicts
 
 summary = "OpenMetrics text: series of each trial, with its time"
 default = "metrics.txt"
@@ -68,7 +69,7 @@ def render(run: Run) -> bytes:
     if not ran:
         raise nothing(run)
     ran.sort(key=lambda record: (record.order, record.id))
-    rows = {str(row["id"]): row for row in analyse(run).trials.to_dict("records")}
+    rows = {str(row["id"]): row for row in dicts(analyse(run).trials)}
     lines = [*_heading(ABOUT), f"{ABOUT.name}_info{{{_labels(_of_the_run(run))}}} 1"]
     lines += [*_heading(SUCCESS), *(_line(SUCCESS.name, record, {}, float(record.status == "ok")) for record in ran)]
     good = [(record, rows[record.id]) for record in ran if record.status == "ok"]

@@ -305,14 +305,18 @@ def plates(analysis: Analysis, chosen: Chosen) -> list[Plate]:
 
 
 def pictures(
-    analysis: Analysis, chosen: Chosen | None = None, mine: Callable[[str], bool] = lambda name: True
+    analysis: Analysis,
+    chosen: Chosen | None = None,
+    mine: Callable[[str], bool] = lambda name: True,
+    first: Sequence[str] = (),
 ) -> Iterator[tuple[Plate, Picture]]:
     """Draw every figure that the run has data for, with the baseline and the trials that were chosen.
 
     What a plate says is found out once, however often it is asked. `mine`: asked once for each name whether to draw it.
+    They come in the order of the page, but for those named in `first`.
     """
     all_looks = looks(analysis.estimates["strategy"])
-    for plate in plates(analysis, chosen or Chosen()):
+    for plate in sorted(plates(analysis, chosen or Chosen()), key=lambda plate: plate.name not in first):
         if not mine(plate.name):
             continue
         rows, note = bounded(plate.rows(analysis), plate.settings)

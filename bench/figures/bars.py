@@ -59,14 +59,12 @@ def draw(totals: pd.DataFrame, kind: Kind) -> Figure:
     known = totals[totals["value"].notna()]
     found = [(group, rows) for group, rows in split(totals, GROUP) if rows["value"].notna().any()]
     names = _ranked(known) + sorted(set(totals["strategy"]) - set(known["strategy"]))
-    figure, axes = panels(
-        len(found), columns_for(known["connections"].nunique()), 0.26 * len(names) + 0.75, below_in=0.3
-    )
+    columns = columns_for(known["connections"].nunique())
+    figure, axes = panels(len(found), columns, 0.26 * len(names) + 0.75, below_in=0.3, one_scale=False)
     for panel, (group, rows) in zip(axes, found, strict=True):
         where = title(group, [other for other, _ in found], otherwise=("connections",))
         _bars(panel, rows.assign(where=where), names, kind)
         name_panel(panel, where)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
     explain(figure, cases.reasons(known), shape="s")
     handles = [Patch(fc=part.color, lw=0, label=part.label) for part in kind.parts]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
@@ -102,8 +100,6 @@ def _bars(axes: Axes, totals: pd.DataFrame, names: Sequence[str], kind: Kind) ->
         mark(axes.text(widest * 0.015, row[name], words, va="center", fontsize=8.5, color=QUIET), name)
     name_rows(axes, names)
     axes.set_xlim(0, widest * 1.16)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel(kind.unit)
 
 

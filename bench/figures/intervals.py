@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from bench.analyse import Analysis
 from bench.figures import points
 from bench.figures.style import HOLLOW, INK, QUIET, Look, explain, mark, name_rows, panels
 from bench.record import Load
+from bench.rows import by_key
 from bench.words import counted, named, percent
 
 if TYPE_CHECKING:
@@ -67,9 +68,6 @@ def draw(intervals: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         _trials(axes, name, own[~own["unsteady"]], color=looks[name].color, lw=0.9, alpha=0.6)
         _trials(axes, name, own[own["unsteady"]], color=INK, lw=1.6)
     name_rows(axes, names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, float(intervals["t_s"].max()) * 1.03)
     axes.set_xlabel("seconds into the window")
     axes.set_ylabel(f"each row: ±{percent(reach)}")
@@ -82,20 +80,20 @@ def _trials(axes: Axes, name: str, part: pd.DataFrame, **style: Any) -> None:
     """Draw trials as one collection of lines: much faster than a line each."""
     from matplotlib.collections import LineCollection  # noqa: PLC0415 - slow to import
 
-    trials = [(str(key), trial) for key, trial in part.groupby("id")]
-    if not trials:
+    t_s, heights, ratios = (by_key(part, ["id"], column) for column in ("t_s", "height", "ratio"))
+    if not t_s:
         return
-    drawn = LineCollection([trial[["t_s", "height"]].to_numpy() for _, trial in trials], **style)
-    mark(drawn, name, [_says(name, key, trial) for key, trial in trials])
+    drawn = LineCollection([list(zip(t_s[key], heights[key], strict=True)) for key in t_s], **style)
+    unsteady = bool(part["unsteady"].any())
+    mark(drawn, name, [_says(name, str(*key), own, unsteady) for key, own in ratios.items()])
     axes.add_collection(drawn)
 
 
-def _says(name: str, key: str, trial: pd.DataFrame) -> str:
-    low, high = (percent(share) for share in (trial["ratio"].min() - 1, trial["ratio"].max() - 1))
+def _says(name: str, key: str, ratios: Sequence[float], unsteady: bool) -> str:
     return points.lines(
         points.place(name),
-        f"between {low} and +{high} of its mean",
-        "unsteady" if trial["unsteady"].any() else "",
+        f"between {percent(min(ratios) - 1)} and +{percent(max(ratios) - 1)} of its mean",
+        "unsteady" if unsteady else "",
         points.trials(key),
     )
 

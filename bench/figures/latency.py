@@ -90,9 +90,10 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
         mark(line, str(name))
         marked = x.round(3).isin([place for place, _ in TICKS])
         style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mew": 1.2, "ms": 5, "ls": ""}
-        for which, face in ((marked & ~hollow, look.color), (marked & hollow, PAPER)):
-            (markers,) = axes.plot(x[which], curve["value_us"][which], mfc=face, **style)
-            mark(markers, str(name), [_says(point, where) for point in dicts(curve[which])])
+        for doubtful, known in curve[marked].groupby(hollow[marked]):
+            at = 1 / (1 - known["p"])
+            (markers,) = axes.plot(at, known["value_us"], mfc=PAPER if doubtful else look.color, **style)
+            mark(markers, str(name), [_says(point, where) for point in dicts(known)])
     axes.set_xscale("log")
     duration_axis(axes, rows["value_us"])
     furthest = float((1 / (1 - rows["p"])).max())

@@ -57,7 +57,7 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Draw a panel a setting, the strategy with the smallest connections on top. Takes what `rows` gives."""
     settings = split(found, SETTING)
     names = list(found.groupby("strategy")["kib"].median().sort_values(kind="stable").index)
-    figure, axes = panels(len(settings), 2 if len(settings) > 1 else 1, 0.26 * len(names) + 0.9)
+    figure, axes = panels(len(settings), 2, 0.26 * len(names) + 0.9, one_scale=False)
     right = max(1.0, float(found["high"].max()), float(found["kib"].max()) * 1.2) * 1.3
     for panel, (setting, own) in zip(axes, settings, strict=True):
         where = title(setting, [other for other, _ in settings])
@@ -70,12 +70,10 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
             else:
                 text = panel.text(LEAST_KIB * 1.1, y, "not measured", va="center", fontsize=8.5, color=QUIET)
                 mark(text, name)
-        name_rows(panel, names)
-        panel.tick_params(axis="y", length=0)
+        name_rows(panel, names, lines=True)
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         panel.set_xlabel("KiB of resident memory a connection")
         name_panel(panel, where)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
     explain(figure, (), drawn=_handles(found))
     return figure
 

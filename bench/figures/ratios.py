@@ -26,7 +26,7 @@ from bench.figures.style import (
     shorten,
 )
 from bench.metrics import CONTESTED, CPU, GROUP, RATE, SETTING, Metric
-from bench.rows import dicts
+from bench.rows import by_key, dicts
 from bench.stats import Interval, equal_within, hodges_lehmann_ratio
 from bench.words import digits, percent, quoted, split, title, values_text
 
@@ -101,11 +101,7 @@ def _values(analysis: Analysis, metric: Metric) -> dict[Key, list[float]]:
     wanted = (trials[metric.name] > 0) & (trials["slo"] == "") & (trials["load_fraction"] == 0)
     if metric is RATE:
         wanted &= ~trials["planned"].astype(bool)
-    good = trials.loc[wanted, [*GROUP, "strategy", metric.name]]
-    found: dict[Key, list[float]] = {}
-    for *key, value in zip(*(good[name].tolist() for name in good), strict=True):
-        found.setdefault(tuple(key), []).append(value)
-    return found
+    return by_key(trials[wanted], [*GROUP, "strategy"], metric.name)
 
 
 def _about(analysis: Analysis) -> dict[Key, dict[str, Any]]:
@@ -187,7 +183,7 @@ def draw(found: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
     first = found[found["metric"] == metrics[0].name].groupby("strategy")["ratio"].median()
     names = list(found.groupby("strategy")["ratio"].median().index)
     names.sort(key=lambda name: (-first.get(name, math.nan) if first.get(name) == first.get(name) else math.inf, name))
-    figure, axes = panels(len(metrics) * len(places), len(metrics), 0.235 * len(names) + 0.85)
+    figure, axes = panels(len(metrics) * len(places), len(metrics), 0.235 * len(names) + 0.85, one_scale=False)
     reaches = {metric.name: _reach(found[found["metric"] == metric.name]) for metric in metrics}
     told = set()
     for at, (place, own) in enumerate(places):
@@ -196,7 +192,6 @@ def draw(found: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
             shown = own[own["metric"] == metric.name]
             told |= _panel(panel, shown.assign(where=where), names, metric, reaches[metric.name])
             name_panel(panel, f"{metric.title.removeprefix('server ')}, {where}")
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
     base = shorten(str(found["baseline"].iloc[0]), 24)
     for panel in axes[-len(metrics) :]:
         panel.set_xlabel(f"times as good as {base}")
@@ -233,8 +228,6 @@ def _panel(axes: Axes, found: pd.DataFrame, names: list[str], metric: Metric, re
         else:
             told |= _drawn(axes, y, row, metric)
     name_rows(axes, names)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     _factors(axes, reach)
     return told
 

@@ -99,19 +99,14 @@ def _lines(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], metric: Me
             mark(axes.fill_between(line["connections"], low, high, color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
         mark(drawn, str(name))
-        for point in dicts(line[line["value"].notna()]):
-            (marker,) = axes.plot(
-                point["connections"],
-                point["value"],
-                marker=look.marker,
-                color=look.color,
-                mfc=PAPER if point["doubts"] else look.color,
-                ms=5.5,
-                mew=1.3,
-            )
-            mark(marker, str(name), [_says(point, metric)])
-            if point["lower_bound"]:
-                rising(axes, (point["connections"], point["value"]), look, str(name))
+        style: dict[str, Any] = {"marker": look.marker, "color": look.color, "ls": "", "ms": 5.5, "mew": 1.3}
+        known = line[line["value"].notna()]
+        for doubtful, points_of_it in known.groupby(known["doubts"] != ""):
+            face = PAPER if doubtful else look.color
+            (markers,) = axes.plot(points_of_it["connections"], points_of_it["value"], mfc=face, **style)
+            mark(markers, str(name), [_says(point, metric) for point in dicts(points_of_it)])
+        for bound in dicts(known[known["lower_bound"].astype(bool)]):
+            rising(axes, (bound["connections"], bound["value"]), look, str(name))
 
 
 def _says(point: Mapping[Any, Any], metric: Metric) -> str:

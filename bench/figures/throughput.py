@@ -92,14 +92,13 @@ def _lines(axes: Axes, rates: pd.DataFrame, looks: Mapping[str, Look]) -> None:
             mark(axes.fill_between(x, own["low"], own["high"], color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(x, own["value"], color=look.color, ls=look.dashes, lw=1.7)
         mark(drawn, str(name))
-        for point in dicts(own):
-            if math.isnan(point["value"]):
-                count = point["connections"]
-                says, place = _says(point), without[count]
-                absent(axes, count, look, strategy=str(name), why=point["doubts"], says=says, place=place)
-                without[count] += 1
-            else:
-                _point(axes, look, point, (point["connections"] * aside, point["value"]), "y")
+        for point in dicts(own[own["value"].isna()]):
+            count = point["connections"]
+            says, place = _says(point), without[count]
+            absent(axes, count, look, strategy=str(name), why=point["doubts"], says=says, place=place)
+            without[count] += 1
+        for _, points_of_it in known.groupby(known["doubts"] != ""):
+            _points(axes, look, points_of_it, (points_of_it["connections"] * aside, points_of_it["value"]), "y")
     plain_numbers(axes, "y")
     count_axis(axes, sorted(rates["connections"].unique()), "connections")
 
@@ -108,24 +107,23 @@ def _draw_rows(rates: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     found = [(setting, rows) for setting, rows in split(rates, SETTING) if rows["value"].notna().any()]
     order = rates.groupby("strategy")["value"].max().sort_values(ascending=False, na_position="last")
     row = {str(name): place for place, name in enumerate(order.index)}
-    figure, axes = panels(len(found), 3, 0.26 * len(row) + 0.9)
+    figure, axes = panels(len(found), 3, 0.26 * len(row) + 0.9, one_scale=False)
     most = float(rates["high"].max())
     count = rates[rates["value"].notna()]["connections"].iloc[0]
     for panel, (setting, rows) in zip(axes, found, strict=True):
         where = title(setting, [other for other, _ in found])
-        for point in dicts(rows[rows["connections"] == count].assign(where=where)):
-            y = row[point["strategy"]]
-            if math.isnan(point["value"]):
-                text = panel.text(most * 0.015, y, point["doubts"], va="center", fontsize=8.5, color=QUIET)
-                mark(text, point["strategy"])
+        for name, own in rows[rows["connections"] == count].assign(where=where).groupby("strategy"):
+            known, y = own[own["value"].notna()], row[str(name)]
+            if known.empty:
+                why = own["doubts"].iloc[0]
+                mark(panel.text(most * 0.015, y, why, va="center", fontsize=8.5, color=QUIET), str(name))
             else:
-                _point(panel, looks[point["strategy"]], point, (point["value"], y), "x")
-        name_rows(panel, list(row))
+                _points(panel, looks[str(name)], known, (known["value"], pd.Series(y, known.index)), "x")
+        name_rows(panel, list(row), lines=True)
         panel.set_xlim(0, most * 1.06)
         panel.set_xlabel(f"messages/s over {counted(count, 'connection')}")
         name_panel(panel, where)
         plain_numbers(panel, "x")
-    axes[0].set_ylim(len(row) - 0.4, -0.6)
     _explain(figure, rates[rates["value"].notna()], with_band=False)
     return figure
 
@@ -138,25 +136,31 @@ def _explain(figure: Figure, rates: pd.DataFrame, with_band: bool) -> None:
     explain(figure, cases.reasons(rates), drawn={interval: band_handle() if with_band else bar} if interval else None)
 
 
-def _point(axes: Axes, look: Look, point: Mapping[Any, Any], at: tuple[float, float], along: str) -> None:
-    """Draw one case: its marker, hollow where there is a doubt, and the interval of its median."""
-    spread = [[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["n"] > 1 else None
+def _points(
+    axes: Axes, look: Look, cases_of_it: pd.DataFrame, at: tuple[pd.Series[float], pd.Series[float]], along: str
+) -> None:
+    """Draw cases of a strategy: the intervals of their medians and markers, hollow where all have a doubt."""
+    repeated = cases_of_it["n"] > 1
+    known = cases_of_it[["value", "low", "high"]].where(repeated)  # NaN, which is not drawn, for the others
+    spread = [known["value"] - known["low"], known["high"] - known["value"]] if repeated.any() else None
+    strategy = str(cases_of_it["strategy"].iloc[0])
     drawn = axes.errorbar(
         *at,
+        ls="",
         xerr=spread if along == "x" else None,
         yerr=spread if along == "y" else None,
         marker=look.marker,
         ms=6,
         color=look.color,
-        mfc=PAPER if point["doubts"] else look.color,
+        mfc=PAPER if cases_of_it["doubts"].any() else look.color,
         mew=1.4,
         elinewidth=1,
         capsize=3,
     )
     marker, caps, bars = drawn.lines
     for part in (*caps, *bars):
-        mark(part, point["strategy"])
-    mark(marker, point["strategy"], [_says(point)])
+        mark(part, strategy)
+    mark(marker, strategy, [_says(case) for case in dicts(cases_of_it)])
 
 
 def _says(point: Mapping[Any, Any]) -> str:

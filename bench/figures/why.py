@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.analyse import Analysis
 from bench.figures import points
-from bench.figures.style import INK, QUIET, SERIES, SYSTEM, USER, Look, label, mark, name_panel, panels, shorten
+from bench.figures.style import INK, QUIET, SERIES, SYSTEM, USER, Look, mark, name_panel, name_rows, panels
 from bench.why.counts import SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, Counts, Point, calls, cpu_parts_ns, metric, total
 from bench.why.files import understood
 from bench.why.words import TOLD, number, who
@@ -77,7 +77,8 @@ def draw(
     sums = found.groupby(["strategy", "burst"])["value"].sum().unstack()
     names = list(sums.sort_values(bursts[-1:], na_position="last").index)
     of = dict(zip(found["strategy"], found["of"], strict=True))
-    figure, axes = panels(len(bursts), 3, 0.26 * len(names) + 0.75, below_in=0.3 + 0.2 * (len(palette) > 6))
+    below_in = 0.3 + 0.2 * (len(palette) > 6)
+    figure, axes = panels(len(bursts), 3, 0.26 * len(names) + 0.75, below_in, one_scale=False)
     for panel, burst in zip(axes, bursts, strict=True):
         own = found[found["burst"] == burst]
         lengths = own.groupby("strategy")["value"].sum()
@@ -87,11 +88,10 @@ def draw(
             parts = own[own["strategy"] == name].groupby("part")["value"].sum()
             for artist in _bar(panel, y, parts, palette, max(longest, 1e-9)):
                 mark(artist, of[name], [points.lines(points.place(name, where), _says(parts, unit))])
-        _name(panel, names, of)
+        name_rows(panel, names, of)
         panel.set_xlim(0, max(longest, 1e-9) * 1.24)
         name_panel(panel, where)
         panel.set_xlabel(unit)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
     handles = [Patch(fc=color, lw=0, label=part) for part, color in palette.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
     return figure
@@ -115,14 +115,6 @@ def _bar(axes: Axes, y: int, parts: pd.Series[float], palette: Mapping[str, str]
 def _says(parts: pd.Series[float], unit: str) -> str:
     told = [f"{part} {number(value)}" for part, value in parts.sort_values(ascending=False).items()]
     return f"{number(float(parts.sum()))} {unit}: {', '.join(told)}" if told else "not counted"
-
-
-def _name(axes: Axes, names: Sequence[str], of: Mapping[str, str]) -> None:
-    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
-    for text, name in zip(axes.get_yticklabels(), names, strict=False):  # none where the panel at the left has them
-        label(text, of[name])
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
 
 
 def _widest(lengths: Sequence[float]) -> float:

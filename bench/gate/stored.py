@@ -18,6 +18,7 @@ from bench.gate import decide
 from bench.gate.decide import Settings
 from bench.gate.model import CPU, P50, P99, THROUGHPUT, Case, Gate, Pair, Result, Sample, Side
 from bench.record import Run, read_run
+from bench.rows import dicts
 from bench.run import SAME_HOST
 from bench.trial import utc_now
 from bench.words import case_title
@@ -118,7 +119,7 @@ def _values(run: Run, cases: list[Case]) -> Values:
     """By case and metric, one value a good trial; zeros and missing values stay, so that they can't pass."""
     from bench.analyse import analyse  # noqa: PLC0415 - pandas is slow to import
 
-    rows: dict[str, dict[Any, Any]] = {str(row["id"]): row for row in analyse(run).trials.to_dict("records")}
+    rows: dict[str, dict[Any, Any]] = {str(row["id"]): row for row in dicts(analyse(run).trials)}
     values: Values = {case.name: {metric.name: [] for metric in COMPARED} for case in cases}
     for record in run.records:
         if record.status == "ok" and case_title(record.trial) in values:

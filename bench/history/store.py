@@ -16,6 +16,7 @@ import msgspec
 
 from bench.errors import BadInputError
 from bench.record import UNREADABLE, Amount, Count, Run, Trial, read_manifest, read_run
+from bench.rows import dicts
 from bench.words import case_title
 
 SCHEMA = 1
@@ -67,9 +68,9 @@ def entry_of(run: Run) -> Entry:
         )
     analysis = analyse(run)
     failed = analysis.cases[(analysis.cases["failed"] > 0) | (analysis.cases["ok"] == 0)]
-    bad = {tuple(row[name] for name in CASE) for row in failed.to_dict("records")}
+    bad = {tuple(row[name] for name in CASE) for row in dicts(failed)}
     estimates = []
-    for row in analysis.estimates[analysis.estimates["metric"].isin(KEPT)].to_dict("records"):
+    for row in dicts(analysis.estimates[analysis.estimates["metric"].isin(KEPT)]):
         case = {str(name): row[name] for name in CASE}
         if tuple(case.values()) in bad or case["slo"] or not row["value"] > 0:
             continue
