@@ -29,6 +29,7 @@ _IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 
 # that is looked up. A SYN that finds the queue full is dropped, and tried again by the kernel a second later.
 _QUEUED_MOST = 1024
 _LOOK_EVERY = 128
+_MANY = 16  # connections: with fewer, a server under load accepts the rest in passing
 _STALLED_S = 1.0  # a server that accepts none for so long won't accept the rest
 
 
@@ -83,7 +84,7 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
             channel.close()
         raise
     took_ns = int((time.monotonic() - start) * 1e9)
-    if len(channels) >= _LOOK_EVERY:
+    if len(channels) >= _MANY:
         _await_empty_queue(address, deadline, ended)
     if job.workload == "churn":
         return Connected(_slots(job, channels), failed, reason, took_ns)

@@ -143,15 +143,16 @@ def listener(accepting: bool) -> Iterator[int]:
                 one.close()
 
 
-def many(port: int) -> Job:
-    return Job(address=f"tcp:127.0.0.1:{port}", connections=300, message_bytes=1, duration_s=1.0)
+def many(port: int, connections: int = 300) -> Job:
+    return Job(address=f"tcp:127.0.0.1:{port}", connections=connections, message_bytes=1, duration_s=1.0)
 
 
-def test_of_many_connections_none_is_still_to_be_accepted_at_the_end() -> None:
+@pytest.mark.parametrize("connections", [16, 100, 300])
+def test_of_many_connections_none_is_still_to_be_accepted_at_the_end(connections: int) -> None:
     with listener(accepting=True) as port:
-        connected = connect(many(port))
+        connected = connect(many(port, connections))
         assert opening.queued(port) == 0
-        assert close_all(connected) == 300
+        assert close_all(connected) == connections
 
 
 def test_a_server_that_accepts_none_is_not_waited_for_to_the_deadline() -> None:
