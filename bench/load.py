@@ -39,7 +39,7 @@ WARM_PATIENCE_S = 300.0  # the very first time, the loop is compiled
 CONNECT_TIMEOUT_S = 10.0
 # More for each connection. A server may have to fork; or it asks all connections between one accept and the next, and
 # then the time for all of them goes with the square of their number.
-CONNECT_EACH_S = 0.012
+CONNECT_EACH_S = 0.016
 HOLD_S = 1.0  # the load stays on after the window for the probes, which read each process of a server ...
 HOLD_EACH_S = 0.001  # ... and there may be one for each connection
 MARGIN_S = 5.0  # beyond what a step should take

@@ -20,6 +20,7 @@ from bench.workloads import count_points, points
 
 # What a trial takes beyond warm-up and window: an interpreter starts, connections open, all ends. Only an estimate.
 OVERHEAD_S = 0.12
+EACH_CONNECTION_S = 0.0005  # to open and to close it; a process for each takes ten times as long, most others a half
 START_S = 3.0  # of the load generator, and the report at the end
 MOST_TRIALS = 100_000  # a day at a second each
 
@@ -190,7 +191,11 @@ def choose(sweep: Sweep, known: Sequence[StrategyInfo]) -> list[StrategyInfo]:
 
 def expected_s(trials: Sequence[Trial], slo: str = "") -> float:
     """About how long the trials take, and the searches that begin with them."""
-    return START_S + sum((lasting_s(trial) + OVERHEAD_S) * (1 + USUAL_STEPS * bool(slo)) for trial in trials)
+    return START_S + sum((lasting_s(trial) + _overhead_s(trial)) * (1 + USUAL_STEPS * bool(slo)) for trial in trials)
+
+
+def _overhead_s(trial: Trial) -> float:
+    return OVERHEAD_S + EACH_CONNECTION_S * (trial.connections + trial.silent)
 
 
 def lasting_s(trial: Trial) -> float:

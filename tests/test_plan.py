@@ -261,6 +261,27 @@ def test_a_search_is_planned_as_the_closed_loop_that_it_begins_with() -> None:
     assert expected_s(plan.trials, plan.slo) > expected_s(plan.trials)
 
 
+def test_connections_silent_ones_too_take_time_to_open_and_to_close() -> None:
+    few, *many = (
+        Trial(
+            strategy="epoll_lt",
+            transport="tcp",
+            connections=connections,
+            silent=silent,
+            message_bytes=64,
+            workload="closed",
+            warmup_s=0.5,
+            duration_s=1.0,
+            repeat=0,
+            seed=1,
+        )
+        for connections, silent in ((1, 0), (10_000, 0), (1, 9_999))
+    )
+    by_connections, by_silent = (expected_s([trial]) - expected_s([few]) for trial in many)
+    assert by_connections == pytest.approx(by_silent)
+    assert 1 < by_connections < 10
+
+
 def test_the_sweep_of_load_curves_takes_a_few_minutes() -> None:
     plan = make_plan(load_sweep("load"), list_strategies()[0])
     fractions = sorted({trial.load_fraction for trial in plan.trials})
