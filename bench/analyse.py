@@ -25,9 +25,9 @@ from bench.rows import by_key
 from bench.stats import median_interval, samples_needed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Analysis:
-    """A run and its tables, each sorted by definition; equal to itself alone.
+    """A run and its tables, each sorted by definition.
 
     `trials`: a row a trial. `cases`: a row a case, with the number of its trials by status. `estimates`: a row for each
     case and metric. `curves`: a row for each case and point of the percentile curve, of its latency and, where sends

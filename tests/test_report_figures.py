@@ -139,6 +139,7 @@ def test_the_latency_figure_has_a_panel_for_each_number_of_connections_in_order(
 def test_a_strategy_without_a_measurement_has_its_row_and_says_so() -> None:
     analysis = analysed(*sweep(repeats=1))
     figure = cpu.draw(cpu.rows(analysis), looks(STRATEGIES))
+    assert len(figure.axes[0].get_yticks()) == 9
     for axes, missing in zip(figure.axes, (0, 1, 1), strict=True):
         assert sorted(axes.get_ylim()) == [-0.6, 8.6]
         assert [text.get_text() for text in axes.texts].count("not run") == missing

@@ -265,12 +265,13 @@ def name_rows(axes: Axes, names: Sequence[str], whose: Mapping[str, str] | None 
     axes.grid(visible=lines, axis="y")
     axes.tick_params(axis="y", length=0)
     grid = axes.get_subplotspec()
-    if grid is not None and not grid.is_first_col():
-        axes.set_yticks(range(len(names)) if lines else [], [""] * len(names) if lines else [])
-        return
-    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
-    for text, name in zip(axes.get_yticklabels(), names, strict=True):
-        label(text, whose[name] if whose else name)
+    if grid is None or grid.is_first_col():
+        axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+        for text, name in zip(axes.get_yticklabels(), names, strict=True):
+            label(text, whose[name] if whose else name)
+    else:
+        unnamed = [""] * len(names) if lines else []
+        axes.set_yticks(range(len(unnamed)), unnamed)
 
 
 def absent(axes: Axes, x: float, look: Look, *, strategy: str, why: str, says: str, place: int = 0) -> None:
@@ -418,21 +419,19 @@ def picture(draw: Callable[[], Figure], name: str) -> Picture:
         if figure.axes and (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
         figure.set_layout_engine(None)  # with "none" each format is drawn twice
-        png = _png(canvas)
         svg = io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_facecolor(PAPER)
+        png = _png(canvas)
     text = NO_XML.sub("\N{REPLACEMENT CHARACTER}", svg.getvalue().decode())
     return Picture(_inline(text, name), _alone(text), png)
 
 
 def _png(canvas: Any) -> bytes:
-    """Draw the figure of a FigureCanvasAgg on paper, as PNG."""
+    """Draw the figure of a FigureCanvasAgg, as PNG."""
     from PIL import Image  # noqa: PLC0415
 
-    before = canvas.figure.get_facecolor()
-    canvas.figure.set_facecolor(PAPER)
     canvas.draw()
-    canvas.figure.set_facecolor(before)
     drawn = Image.frombytes("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
     png = io.BytesIO()
     drawn.convert("RGB").save(png, format="png", compress_level=3)  # a tenth larger than by default, in half the time
