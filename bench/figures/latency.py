@@ -10,7 +10,6 @@ import pandas as pd
 from bench.analyse import Analysis
 from bench.figures import cases, points
 from bench.figures.style import (
-    PAPER,
     QUIET,
     Look,
     columns_for,
@@ -21,6 +20,7 @@ from bench.figures.style import (
     mark,
     name_panel,
     panels,
+    scatter,
 )
 from bench.metrics import GROUP
 from bench.rows import dicts
@@ -89,11 +89,9 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
         (line,) = axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
         mark(line, str(name))
         marked = x.round(3).isin([place for place, _ in TICKS])
-        style: dict[str, Any] = {"marker": look.marker, "color": look.color, "mew": 1.2, "ms": 5, "ls": ""}
-        for doubtful, known in curve[marked].groupby(hollow[marked]):
-            at = 1 / (1 - known["p"])
-            (markers,) = axes.plot(at, known["value_us"], mfc=PAPER if doubtful else look.color, **style)
-            mark(markers, str(name), [_says(point, where) for point in dicts(known)])
+        says = [_says(point, where) for point in dicts(curve[marked])]
+        at = (x[marked], curve["value_us"][marked])
+        scatter(axes, str(name), look, at, hollow=hollow[marked], says=says, mew=1.2, ms=5)
     axes.set_xscale("log")
     duration_axis(axes, rows["value_us"])
     furthest = float((1 / (1 - rows["p"])).max())

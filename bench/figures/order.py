@@ -12,7 +12,6 @@ from bench.analyse import Analysis
 from bench.figures import points
 from bench.figures.style import (
     INK,
-    PAPER,
     QUIET,
     UNMEASURED,
     Look,
@@ -20,8 +19,8 @@ from bench.figures.style import (
     explain,
     legend,
     legend_height_in,
-    mark,
     panels,
+    scatter,
 )
 from bench.metrics import CASE, RATE
 from bench.rows import dicts
@@ -63,13 +62,9 @@ def draw(trials: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         name, look = trial["strategy"], looks.get(trial["strategy"], UNMEASURED)
         absent(axes, trial["order"], look, strategy=name, why=trial["status"], says=_says(trial))
     for name, own in trials.groupby("strategy"):
-        look = looks[str(name)]
-        style: dict[str, Any] = {"marker": look.marker, "ms": 5, "ls": "", "color": look.color, "mew": 1.1}
-        for flagged, part in own.groupby(own["flags"] != ""):
-            (drawn,) = axes.plot(
-                part["order"], 100 * (part["ratio"] - 1), mfc=PAPER if flagged else look.color, **style
-            )
-            mark(drawn, str(name), [_says(trial) for trial in dicts(part)])
+        at = (own["order"], 100 * (own["ratio"] - 1))
+        says = [_says(trial) for trial in dicts(own)]
+        scatter(axes, str(name), looks[str(name)], at, hollow=own["flags"] != "", says=says, ms=5, mew=1.1)
     ordered = trials.sort_values("order")
     window = max(5, len(ordered) // 12)
     middle = ordered["ratio"].rolling(window, center=True, min_periods=window // 2).median()

@@ -12,7 +12,6 @@ import pandas as pd
 from bench.analyse import Analysis, repeat_intervals
 from bench.figures import cases, points
 from bench.figures.style import (
-    PAPER,
     UNMEASURED,
     Look,
     absent,
@@ -26,6 +25,7 @@ from bench.figures.style import (
     name_panel,
     panels,
     rising,
+    scatter,
 )
 from bench.figures.throughput import MOST_BANDS
 from bench.metrics import CASE, LATENCY, SETTING, Metric
@@ -99,12 +99,10 @@ def _lines(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], metric: Me
             mark(axes.fill_between(line["connections"], low, high, color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
         mark(drawn, str(name))
-        style: dict[str, Any] = {"marker": look.marker, "color": look.color, "ls": "", "ms": 5.5, "mew": 1.3}
         known = line[line["value"].notna()]
-        for doubtful, points_of_it in known.groupby(known["doubts"] != ""):
-            face = PAPER if doubtful else look.color
-            (markers,) = axes.plot(points_of_it["connections"], points_of_it["value"], mfc=face, **style)
-            mark(markers, str(name), [_says(point, metric) for point in dicts(points_of_it)])
+        says = [_says(point, metric) for point in dicts(known)]
+        at = (known["connections"], known["value"])
+        scatter(axes, str(name), look, at, hollow=known["doubts"] != "", says=says, ms=5.5, mew=1.3)
         for bound in dicts(known[known["lower_bound"].astype(bool)]):
             rising(axes, (bound["connections"], bound["value"]), look, str(name))
 

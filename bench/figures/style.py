@@ -19,6 +19,7 @@ from bench.figures.marks import put_back, set_apart
 from bench.words import duration_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -194,6 +195,24 @@ def duration_axis(axes: Axes, values_us: Iterable[float]) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(found) < 1000 * min(found) else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: duration_text(value, "{:g}".format))
+
+
+def scatter(
+    axes: Axes,
+    strategy: str,
+    look: Look,
+    at: tuple[pd.Series[Any], pd.Series[Any]],
+    *,
+    hollow: pd.Series[bool],
+    says: Sequence[str],
+    **style: Any,
+) -> None:
+    """Draw a strategy's points (all x, all y), the full ones as one artist and the hollow ones as another."""
+    for which, face in ((~hollow, look.color), (hollow, PAPER)):
+        if which.any():
+            shown = (values[which] for values in at)
+            (drawn,) = axes.plot(*shown, ls="", marker=look.marker, color=look.color, mfc=face, **style)
+            mark(drawn, strategy, [text for text, here in zip(says, which, strict=True) if here])
 
 
 def rising(axes: Axes, at: tuple[float, float], look: Look, strategy: str) -> None:
