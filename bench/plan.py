@@ -191,11 +191,13 @@ def choose(sweep: Sweep, known: Sequence[StrategyInfo]) -> list[StrategyInfo]:
 
 def expected_s(trials: Sequence[Trial], slo: str = "") -> float:
     """About how long the trials take, and the searches that begin with them."""
-    return START_S + sum((lasting_s(trial) + _overhead_s(trial)) * (1 + USUAL_STEPS * bool(slo)) for trial in trials)
+    return START_S + sum(takes_s(trial, slo) for trial in trials)
 
 
-def _overhead_s(trial: Trial) -> float:
-    return OVERHEAD_S + EACH_CONNECTION_S * (trial.connections + trial.silent)
+def takes_s(trial: Trial, slo: str = "") -> float:
+    """About how long a trial takes, with its start, its connections and its end, and the search that begins with it."""
+    around_s = OVERHEAD_S + EACH_CONNECTION_S * (trial.connections + trial.silent)
+    return (lasting_s(trial) + around_s) * (1 + USUAL_STEPS * bool(slo))
 
 
 def lasting_s(trial: Trial) -> float:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bench.plan import OVERHEAD_S, lasting_s
+from bench.plan import takes_s
 from bench.record import Record, Trial
 from bench.say import plain
 from bench.workloads import describe
@@ -49,20 +49,20 @@ class Progress(Protocol):
 
 
 class Clock:
-    """How many trials there are, and how long the rest will take: windows as planned, the rest as seen so far.
+    """How many trials there are, and how long the rest will take: as planned, and by so much longer as those so far.
 
-    `lasting_s` has the planned time of each trial that can be run, by id, with that of the search which begins with it;
-    the others take none. The steps of a search are not counted: how many there will be isn't known. So many trials as
+    `planned_s` has the time of each trial that can be run, by id, with that of the search which begins with it; the
+    others take none. The steps of a search are not counted: how many there will be isn't known. So many trials as
     there are `machines` run at once.
     """
 
-    def __init__(self, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1) -> None:
+    def __init__(self, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1) -> None:
         self.total = len(trials)
         self._machines = machines
         self.ended = 0
-        self._waiting_s = dict(lasting_s)
+        self._waiting_s = dict(planned_s)
         self._run = 0
-        self._overhead_s = 0.0
+        self._longer_s = 0.0  # than planned, all that have run together
         self._began: dict[str, float] = {}
 
     def start_trial(self, trial: Trial) -> None:
@@ -75,13 +75,13 @@ class Clock:
         began = self._began.pop(trial.id, time.monotonic())
         if self._waiting_s.pop(trial.id, None) is not None:
             self._run += 1
-            self._overhead_s += max(0.0, time.monotonic() - began - lasting_s(trial))
+            self._longer_s += time.monotonic() - began - takes_s(trial)
 
     @property
     def left_s(self) -> float:
         """The time that the trials which have not ended will take."""
-        mean_overhead_s = self._overhead_s / self._run if self._run else OVERHEAD_S
-        return (sum(self._waiting_s.values()) + len(self._waiting_s) * mean_overhead_s) / self._machines
+        longer_s = len(self._waiting_s) * self._longer_s / max(1, self._run)
+        return max(0.0, sum(self._waiting_s.values()) + longer_s) / self._machines
 
 
 class Figure(NamedTuple):
@@ -107,10 +107,10 @@ class Lines:
     """One line a trial: for logs, pipes and CI."""
 
     def __init__(
-        self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1
+        self, console: Console, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1
     ) -> None:
         self._console = console
-        self._clock = Clock(trials, lasting_s, machines)
+        self._clock = Clock(trials, planned_s, machines)
 
     def note(self, text: str) -> None:
         """Print it."""
@@ -147,11 +147,11 @@ class LiveDisplay:
     """A display that is redrawn in place: the trial under way, figures so far, the time left; hosts of a cluster."""
 
     def __init__(
-        self, console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1
+        self, console: Console, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1
     ) -> None:
         from rich.live import Live  # noqa: PLC0415 - wanted on a terminal only
 
-        self._clock = Clock(trials, lasting_s, machines)
+        self._clock = Clock(trials, planned_s, machines)
         self._hosts: dict[str, str] = {}
         self._rates: dict[tuple[str, int, str], list[float]] = defaultdict(list)
         self._strategies = sorted({trial.strategy for trial in trials})
@@ -263,11 +263,11 @@ class LiveDisplay:
 
 
 def for_console(
-    console: Console, trials: Sequence[Trial], lasting_s: Mapping[str, float], machines: int = 1
+    console: Console, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1
 ) -> Progress:
     """A live display where the console is a terminal that can be redrawn, lines where it isn't."""
     live = console.is_terminal and not console.is_dumb_terminal
-    return (LiveDisplay if live else Lines)(console, trials, lasting_s, machines)
+    return (LiveDisplay if live else Lines)(console, trials, planned_s, machines)
 
 
 def name(trial: Trial) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from test_run import trial
 
 from bench import progress
+from bench.plan import START_S, expected_s, takes_s
 from bench.progress import Clock, Lines, LiveDisplay, duration, for_console, outcome
 from bench.record import Load, Record, Server, Timing, Trial
 
@@ -83,24 +84,24 @@ def drawn(display: LiveDisplay) -> str:
     return captured.get()
 
 
-def lasting(trials: Sequence[Trial]) -> dict[str, float]:
-    return {one.id: one.warmup_s + one.duration_s for one in trials}
+def planned(trials: Sequence[Trial]) -> dict[str, float]:
+    return {one.id: takes_s(one) for one in trials}
 
 
 TRIALS = [trial(name, connections) for name in ("epoll_lt", "thread_per_connection") for connections in (1, 128)]
 
 
 def test_lines_where_there_is_no_terminal_and_a_display_where_there_is_one() -> None:
-    assert isinstance(for_console(Console(file=io.StringIO()), TRIALS, lasting(TRIALS)), Lines)
+    assert isinstance(for_console(Console(file=io.StringIO()), TRIALS, planned(TRIALS)), Lines)
     console, _ = terminal()
-    display = for_console(console, TRIALS, lasting(TRIALS))
+    display = for_console(console, TRIALS, planned(TRIALS))
     display.close()
     assert isinstance(display, LiveDisplay)
 
 
 def test_a_line_tells_place_trial_figures_and_time_left(time: Time) -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=80), TRIALS, lasting(TRIALS))
+    lines = Lines(Console(file=out, width=80), TRIALS, planned(TRIALS))
     lines.trial_starts(TRIALS[0])
     time.now += 1.01
     lines.trial_ended(ended(TRIALS[0]))
@@ -114,14 +115,14 @@ def test_flags_and_failures_are_in_the_line() -> None:
 
 def test_a_reason_with_square_brackets_is_shown_as_it_is() -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=80), TRIALS, lasting(TRIALS))
+    lines = Lines(Console(file=out, width=80), TRIALS, planned(TRIALS))
     lines.trial_starts(TRIALS[0])
     lines.trial_ended(ended(TRIALS[0], status="failed", reason="[red]no[/red] [Errno 5]"))
     assert "failed: [red]no[/red] [Errno 5]" in out.getvalue()
 
 
-def test_the_time_left_is_the_windows_to_come_and_the_overhead_seen_so_far(time: Time) -> None:
-    clock = Clock(TRIALS, lasting(TRIALS))  # 0.01 s of window in each
+def test_the_time_left_is_the_plan_s_for_those_to_come_and_how_much_longer_it_took_so_far(time: Time) -> None:
+    clock = Clock(TRIALS, planned(TRIALS))  # 0.01 s of window in each
     for one in TRIALS[:2]:
         clock.start_trial(one)
         time.now += 5.01
@@ -134,15 +135,21 @@ def test_the_time_left_is_the_windows_to_come_and_the_overhead_seen_so_far(time:
 
 
 def test_trials_that_cannot_be_run_take_no_time(time: Time) -> None:
-    clock = Clock(TRIALS, lasting(TRIALS[:1]))
+    clock = Clock(TRIALS, planned(TRIALS[:1]))
     for one in TRIALS[1:]:
         clock.start_trial(one)
         clock.end_trial(one)
-    assert clock.left_s == pytest.approx(0.01 + progress.OVERHEAD_S)
+    assert clock.left_s == pytest.approx(takes_s(TRIALS[0]))
+
+
+def test_before_the_first_trial_the_time_left_is_that_of_the_plan() -> None:
+    many = [*TRIALS, trial("epoll_lt", 10_000)]
+    assert Clock(many, planned(many)).left_s == pytest.approx(expected_s(many) - START_S)
+    assert Clock(many, planned(many)).left_s > Clock(TRIALS, planned(TRIALS)).left_s + 2
 
 
 def test_trials_on_several_machines_at_once_take_that_much_less_time(time: Time) -> None:
-    clock = Clock(TRIALS, lasting(TRIALS), machines=2)
+    clock = Clock(TRIALS, planned(TRIALS), machines=2)
     for one in TRIALS[:2]:
         clock.start_trial(one)
     time.now += 5.01
@@ -153,7 +160,7 @@ def test_trials_on_several_machines_at_once_take_that_much_less_time(time: Time)
 
 def test_a_line_of_a_cluster_tells_the_machine_and_what_became_of_a_host(time: Time) -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=80), TRIALS, lasting(TRIALS))
+    lines = Lines(Console(file=out, width=80), TRIALS, planned(TRIALS))
     lines.host("b", "measuring")
     lines.host("b", "it was lost", trouble=True)
     lines.trial_starts(TRIALS[0])
@@ -165,7 +172,7 @@ def test_a_line_of_a_cluster_tells_the_machine_and_what_became_of_a_host(time: T
 
 def test_the_display_shows_what_each_host_does_and_counts_those_for_which_there_is_no_room(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
+    display = LiveDisplay(console, TRIALS, planned(TRIALS))
     for number in range(11):
         display.host(f"h{number}", "connecting")
     display.host("h1", "measuring " + "long " * 40)
@@ -180,7 +187,7 @@ def test_the_display_shows_what_each_host_does_and_counts_those_for_which_there_
 
 def test_the_display_shows_the_trial_under_way_medians_and_the_time_left(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
+    display = LiveDisplay(console, TRIALS, planned(TRIALS))
     for completed in (10_000, 30_000, 1_234_567):
         display.trial_starts(TRIALS[0])
         display.trial_ended(ended(TRIALS[0], completed))
@@ -195,7 +202,7 @@ def test_the_display_shows_the_trial_under_way_medians_and_the_time_left(time: T
 
 def test_the_display_shows_the_last_failures(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
+    display = LiveDisplay(console, TRIALS, planned(TRIALS))
     for number in range(5):
         display.trial_starts(TRIALS[0])
         display.trial_ended(ended(TRIALS[0], status="failed", reason=f"failure {number} " + "long " * 40))
@@ -209,7 +216,7 @@ def test_the_display_shows_the_last_failures(time: Time) -> None:
 def test_many_axes_and_long_names_stay_within_80_columns(time: Time) -> None:
     trials = [trial("a_strategy_with_a_very_long_name_" * 3, connections) for connections in range(1, 40)]
     console, _ = terminal()
-    display = LiveDisplay(console, trials, lasting(trials))
+    display = LiveDisplay(console, trials, planned(trials))
     display.trial_starts(trials[0])
     display.trial_ended(ended(trials[0], 123_456_789))
     display.trial_starts(trials[1])
@@ -221,7 +228,7 @@ def test_many_axes_and_long_names_stay_within_80_columns(time: Time) -> None:
 
 def test_nothing_is_drawn_between_the_start_of_a_trial_and_its_first_tick(time: Time) -> None:
     console, out = terminal()
-    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
+    display = LiveDisplay(console, TRIALS, planned(TRIALS))
     display.trial_starts(TRIALS[0])
     size = len(out.getvalue())
     display.trial_ended(ended(TRIALS[0]))
@@ -233,7 +240,7 @@ def test_nothing_is_drawn_between_the_start_of_a_trial_and_its_first_tick(time: 
 
 def test_the_table_stays_when_the_display_is_closed(time: Time) -> None:
     console, _ = terminal()
-    display = LiveDisplay(console, TRIALS, lasting(TRIALS))
+    display = LiveDisplay(console, TRIALS, planned(TRIALS))
     display.trial_starts(TRIALS[0])
     display.trial_ended(ended(TRIALS[0]))
     display.close()

@@ -19,11 +19,10 @@ from bench.commands.folders import find_run, write_report
 from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
 from bench.lock import sole_writer
-from bench.plan import Plan, expected_s, lasting_s
+from bench.plan import Plan, expected_s, takes_s
 from bench.progress import Progress, duration, for_console, name
 from bench.record import Record, Run, Search, read_run
 from bench.say import complain, say
-from bench.slo import USUAL_STEPS
 from bench.sweep import Sweep
 
 MAX_GROUPS = 12
@@ -160,8 +159,7 @@ def run_and_tell(
     already = f"{total - len(left)} of {total} {what} are done, {len(left)} missing. " if done else ""
     lasts = duration(expected_s(runnable, planned.slo) / machines)
     complain(f"{already}{len(left)} {what} into {folder}, {lasts} or so.")
-    steps = USUAL_STEPS if planned.slo else 0
-    planned_s = {trial.id: lasting_s(trial) * (1 + steps) for trial in runnable}
+    planned_s = {trial.id: takes_s(trial, planned.slo) for trial in runnable}
     outcome = run(for_console(Console(stderr=True, highlight=False), left, planned_s, machines))
     _sum_up(outcome, outcome.trials if planned.slo else len(planned.trials))
     _tell_answers(outcome.searches)
