@@ -54,9 +54,9 @@ def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.He
     analysis = analyse(read_run(folder))
     drawn = drawing.draw(analysis, choose(analysis, baseline, trials), helper)
     files: dict[str, bytes] = {}
-    for plate, picture in drawn:
-        files[f"{plate.name}.svg"] = picture.svg.encode()
-        files[f"{plate.name}.png"] = picture.png
+    for one in drawn:
+        files[f"{one.name}.svg"] = one.picture.svg.encode()
+        files[f"{one.name}.png"] = one.picture.png
     files["report.md"] = summary.markdown(analysis, drawn).encode()
     for name, table in page.too_long(analysis).items():
         files[name] = rows.csv(table).encode()

@@ -29,24 +29,12 @@ from bench.errors import BadInputError
 
 if TYPE_CHECKING:
     from bench.analyse import Analysis
-    from bench.figures import Plate
+    from bench.figures import Drawn
     from bench.figures.chosen import Chosen
-    from bench.figures.style import Picture
 
 HOME = Path(__file__).resolve().parents[1]  # from which bench can be imported, installed or not
 DRAWN_FILE = "drawn.msgpack"
 LARGE = ("ratios", "response", "latency", "load")  # of many panels: drawn first, so that both processes end together
-
-
-class Drawn(msgspec.Struct):
-    """A finished figure: its name, what it shows in words, how to read it, and the picture."""
-
-    name: str
-    message: str
-    how_to_read: str
-    inline: str
-    svg: str
-    png: bytes
 
 
 @dataclass(frozen=True)
@@ -60,6 +48,8 @@ class Helper:
         """Wait for what it has drawn; None where it ended without."""
         if self.process.wait() != 0:
             return None
+        from bench.figures import Drawn  # noqa: PLC0415 - matplotlib is slow to import
+
         return msgspec.msgpack.decode((self.claims / DRAWN_FILE).read_bytes(), type=list[Drawn])
 
 
@@ -101,26 +91,19 @@ def _collecting_seldom() -> Iterator[None]:
 
 
 @_collecting_seldom()
-def draw(analysis: Analysis, chosen: Chosen, second: Helper | None = None) -> list[tuple[Plate, Picture]]:
+def draw(analysis: Analysis, chosen: Chosen, second: Helper | None = None) -> list[Drawn]:
     """Draw every figure that the run has data for, in the order of the page."""
     from bench.figures import pictures, plates  # noqa: PLC0415 - matplotlib is slow to import
 
     if second is None:
         return list(pictures(analysis, chosen))
-    found = {
-        plate.name: (plate, picture)
-        for plate, picture in pictures(analysis, chosen, partial(claim, second.claims), LARGE)
-    }
-    every = plates(analysis, chosen)
+    found = {one.name: one for one in pictures(analysis, chosen, partial(claim, second.claims), LARGE)}
     others = second.drawn()
     if others is None:
         claimed = set(found)
-        left = pictures(analysis, chosen, lambda name: name not in claimed)
-        found |= {plate.name: (plate, picture) for plate, picture in left}
-    else:
-        by_name = {plate.name: plate for plate in every}
-        found |= {one.name: _restored(by_name[one.name], one) for one in others}
-    return [found[plate.name] for plate in every if plate.name in found]
+        others = list(pictures(analysis, chosen, lambda name: name not in claimed))
+    found |= {one.name: one for one in others}
+    return [found[plate.name] for plate in plates(analysis, chosen) if plate.name in found]
 
 
 def claim(claims: Path, name: str) -> bool:
@@ -130,13 +113,6 @@ def claim(claims: Path, name: str) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _restored(plate: Plate, drawn: Drawn) -> tuple[Plate, Picture]:
-    from bench.figures import told  # noqa: PLC0415
-    from bench.figures.style import Picture  # noqa: PLC0415
-
-    return told(plate, drawn.message, drawn.how_to_read), Picture(drawn.inline, drawn.svg, drawn.png)
 
 
 def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> None:
@@ -149,10 +125,7 @@ def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> N
     analysis = analyse(read_run(folder))
     mine: Callable[[str], bool] = partial(claim, claims)
     with _collecting_seldom():
-        drawn = [
-            Drawn(plate.name, plate.message(analysis), plate.how_to_read, one.inline, one.svg, one.png)
-            for plate, one in pictures(analysis, choose(analysis, baseline, trials), mine, LARGE)
-        ]
+        drawn = list(pictures(analysis, choose(analysis, baseline, trials), mine, LARGE))
     (claims / DRAWN_FILE).write_bytes(msgspec.msgpack.encode(drawn))
 
 

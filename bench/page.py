@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from bench import answer, capacity, caveats, compare, strategy_page, tables, templating, trust, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
-from bench.figures import Plate
-from bench.figures.style import OUTLINES, THEME, Picture, looks, shorten, swatch
+from bench.figures import Drawn
+from bench.figures.style import OUTLINES, THEME, looks, shorten, swatch
 from bench.lab.experiment import OUTCOMES, read_findings, summed_up
 from bench.load_curve import Bend, bends
 from bench.markers import ARROW, FAILED, FILLED, HOLLOW, UNAVAILABLE, markers
@@ -37,21 +37,12 @@ METHOD = (
 )
 
 
-class Shown(NamedTuple):
-    """A figure on the page."""
-
-    plate: Plate
-    picture: Picture
-    message: str
-    how_to_read: str
-
-
-def html(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
+def html(analysis: Analysis, figures: Sequence[Drawn]) -> str:
     """Render the page; it needs no other file and no network."""
     environment = templating.environment()
     environment.filters["kept_together"] = _kept_together
     environment.filters["shorten"] = shorten
-    return environment.get_template("report.html.j2").render(_content(analysis, pictures)) + "\n"
+    return environment.get_template("report.html.j2").render(_content(analysis, figures)) + "\n"
 
 
 def _kept_together(text: str) -> str:
@@ -59,10 +50,9 @@ def _kept_together(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(?:%|µs|ms|s|ns|MiB|messages/s)(?!\w))", "\u00a0", text)
 
 
-def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> dict[str, Any]:
+def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
-    shown = [Shown(plate, drawn, plate.message(analysis), plate.explained(analysis)) for plate, drawn in pictures]
     return {
         "title": str(manifest.sweep.get("name") or folder.name),
         "folder": folder.name,
@@ -95,9 +85,9 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         ],
         "method": METHOD,
         "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
-        "figures": [one for one in shown if not one.plate.name.startswith(OF_THEIR_OWN)],
-        "anatomy": _anatomy(manifest.anatomy, [one for one in shown if one.plate.name == "anatomy"]),
-        "lab": _lab(manifest.lab, [one for one in shown if one.plate.name.startswith("lab-")]),
+        "figures": [one for one in figures if not one.name.startswith(OF_THEIR_OWN)],
+        "anatomy": _anatomy(manifest.anatomy, [one for one in figures if one.name == "anatomy"]),
+        "lab": _lab(manifest.lab, [one for one in figures if one.name.startswith("lab-")]),
         "why": _why(analysis),
         "columns": tables.case_columns(analysis),
         "rows": tables.case_rows(analysis)[:MOST_LISTED],
@@ -214,7 +204,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _lab(lab: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
+def _lab(lab: Mapping[str, Any] | None, figures: list[Drawn]) -> dict[str, Any]:
     """What the section on the lab shows; no findings where it was not run."""
     findings = read_findings(lab)
     return {
@@ -227,7 +217,7 @@ def _lab(lab: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
     }
 
 
-def _anatomy(values: Mapping[str, Any] | None, figures: list[Shown]) -> dict[str, Any]:
+def _anatomy(values: Mapping[str, Any] | None, figures: list[Drawn]) -> dict[str, Any]:
     """What the section on the anatomy of an echo shows; nothing where none was taken."""
     found = echo.read_anatomies(values)
     return {

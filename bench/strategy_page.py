@@ -15,9 +15,9 @@ from bench import tables, templating, verdicts, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.contests import Contest
-from bench.figures import Plate
+from bench.figures import Drawn
 from bench.figures.marks import Pieces, cut, of_one
-from bench.figures.style import THEME, Picture
+from bench.figures.style import THEME
 from bench.record import StrategyInfo
 from bench.rows import dicts
 from bench.why import words as why_words
@@ -29,12 +29,11 @@ MOST_LISTED = 500  # rows of a table
 MOST_PLACES = 8  # that a sentence lists; more are counted
 
 
-class Figure(NamedTuple):
-    """A figure of the page."""
+class Own(NamedTuple):
+    """A figure of the page, and its SVG in which the other strategies are pale."""
 
-    plate: Plate
+    drawn: Drawn
     svg: str
-    how_to_read: str
 
 
 def links(analysis: Analysis) -> dict[str, str]:
@@ -53,18 +52,18 @@ def file_name(strategy: str) -> str:
     return f"{safe or 'strategy'}-{hashlib.sha256(strategy.encode()).hexdigest()[:8]}.html"
 
 
-def pages(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> Iterator[tuple[str, str]]:
+def pages(analysis: Analysis, figures: Sequence[Drawn]) -> Iterator[tuple[str, str]]:
     """Render a page for each strategy of the run: its path from the report's folder, and its text."""
     environment = templating.environment()
     template = environment.get_template("strategy.html.j2")
-    figures = [
-        (plate, cut(picture.inline), plate.explained(analysis))
-        for plate, picture in pictures
-        if plate.name != "anatomy"  # the page has the steps themselves
+    pieces = [
+        (one, cut(one.picture.inline))
+        for one in figures
+        if one.name != "anatomy"  # the page has the steps themselves
     ]
     shared = _Shared(analysis)
     for name, path in links(analysis).items():
-        yield path, template.render(_content(shared, name, figures)) + "\n"
+        yield path, template.render(_content(shared, name, pieces)) + "\n"
 
 
 class _Shared:
@@ -82,7 +81,7 @@ class _Shared:
         self.bad = dicts(analysis.trials[analysis.trials["status"] != "ok"])
 
 
-def _content(shared: _Shared, name: str, figures: Sequence[tuple[Plate, Pieces, str]]) -> dict[str, Any]:
+def _content(shared: _Shared, name: str, figures: Sequence[tuple[Drawn, Pieces]]) -> dict[str, Any]:
     analysis = shared.analysis
     info = shared.infos.get(name)
     counts = [one for one in shared.why if one.strategy == name]
@@ -104,11 +103,7 @@ def _content(shared: _Shared, name: str, figures: Sequence[tuple[Plate, Pieces, 
         "trial_columns": shared.trial_columns[1:],
         "trial_rows": trial_rows[:MOST_LISTED],
         "trials": len(trial_rows),
-        "figures": [
-            Figure(plate, of_one(pieces, name), how_to_read)
-            for plate, pieces, how_to_read in figures
-            if name in pieces.strategies
-        ],
+        "figures": [Own(drawn, of_one(pieces, name)) for drawn, pieces in figures if name in pieces.strategies],
         "why": [why_words.sentence(one) for one in counts],
         "remarks": [text for one in counts for text in why_words.remarks(one)],
         "anatomies": [one for one in shared.anatomies if one.strategy == name and one.status == "ok"],

@@ -14,8 +14,7 @@ from bench import answer, capacity, caveats, compare, tables, templating, trust,
 from bench import markdown as md
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
-from bench.figures import Plate
-from bench.figures.style import Picture
+from bench.figures import Drawn
 from bench.lab.experiment import read_findings, summed_up
 from bench.load_curve import bends
 from bench.why import words as why_words
@@ -28,27 +27,27 @@ MOST_SAID = 30  # sentences of one kind
 AT_ONCE = 2  # pictures that are not folded
 
 
-def markdown(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> str:
+def markdown(analysis: Analysis, figures: Sequence[Drawn]) -> str:
     """Render the summary. Where it grows too long, lists are cut, and say by how much."""
     for cut in (1, 2, 4, 8, 16):
-        text = _render(analysis, pictures, max(2, MOST_ROWS // cut), max(2, MOST_SAID // cut))
+        text = _render(analysis, figures, max(2, MOST_ROWS // cut), max(2, MOST_SAID // cut))
         if len(text) <= LONGEST:
             break
     return text
 
 
-def _render(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]], most_rows: int, most_said: int) -> str:
+def _render(analysis: Analysis, figures: Sequence[Drawn], most_rows: int, most_said: int) -> str:
     def said(sentences: Sequence[str]) -> list[str]:
         more = len(sentences) - most_said
         return [*sentences[:most_said], *([f"{more:,} more are in report.html."] if more > 0 else [])]
 
     environment = templating.environment(autoescape=False)
     environment.filters |= {"escaped": md.escaped, "sentence": md.sentence, "cell": md.cell, "said": said}
-    content = _content(analysis, pictures) | {"most_rows": most_rows}
+    content = _content(analysis, figures) | {"most_rows": most_rows}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(content).strip()) + "\n"
 
 
-def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> dict[str, Any]:
+def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve().name
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
     curves = [bend.curve for bend in found]
@@ -70,7 +69,7 @@ def _content(analysis: Analysis, pictures: Sequence[tuple[Plate, Picture]]) -> d
         "conditions": caveats.conditions(analysis.trials),
         "columns": [heading for heading, _ in tables.case_columns(analysis, METRICS)],
         "rows": tables.case_rows(analysis, METRICS),
-        "pictures": [plate for plate, _ in pictures],
+        "figures": figures,
         "at_once": AT_ONCE,
         "left_out": caveats.left_out(analysis.trials),
         "folded": {

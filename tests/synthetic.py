@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 from hdrh.histogram import HdrHistogram
 
+from bench.analyse import Analysis, analyse
 from bench.record import (
     TRIALS_FILE,
     Load,
     Manifest,
     Record,
+    Run,
     Search,
     Server,
     StrategyInfo,
@@ -342,6 +344,12 @@ def sweep(repeats: int = 5, counts: tuple[int, ...] = (1, 16, 128), seed: int = 
                     )
                 )
     return records
+
+
+def analysed(*records: Record, **about: Any) -> Analysis:
+    """Derive the tables of a run of these records. `about`: what its manifest says besides."""
+    names = sorted({found.trial.strategy for found in records})
+    return analyse(Run(folder=Path("run"), manifest=manifest(names, **about), records=list(records)))
 
 
 def write_run(folder: Path, records: list[Record], about: Manifest | None = None) -> Path:

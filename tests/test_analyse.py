@@ -14,7 +14,19 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import churn_load, histogram, load, manifest, open_record, record, server, stream_load, sweep, unmeasured
+from synthetic import (
+    analysed,
+    churn_load,
+    histogram,
+    load,
+    manifest,
+    open_record,
+    record,
+    server,
+    stream_load,
+    sweep,
+    unmeasured,
+)
 from synthetic_calibration import calibration
 
 from bench.analyse import Analysis, analyse
@@ -24,11 +36,6 @@ from bench.metrics import CASE, METRICS
 from bench.record import Record, Run, Trial
 
 SPECIAL = {"churn": churn_load(1e5), "stream": stream_load(900)}
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
 
 
 def estimate(analysis: Analysis, metric: str, **case: Any) -> dict[Any, Any]:

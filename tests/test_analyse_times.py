@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from synthetic import churn_load, histogram, load, manifest, open_load, open_record, record, stream_load
+from synthetic import analysed, churn_load, histogram, load, open_load, open_record, record, stream_load
 from synthetic_calibration import calibration
 
-from bench.analyse import Analysis, analyse
-from bench.record import Manifest, Record, Run
-
-
-def analysed(*records: Record, about: Manifest | None = None) -> Analysis:
-    return analyse(Run(folder=Path("run"), manifest=about or manifest(["poll"]), records=list(records)))
+from bench.analyse import Analysis
 
 
 def estimate(analysis: Analysis, metric: str) -> dict[Any, Any]:
@@ -67,15 +61,14 @@ def test_only_a_stream_is_told_in_megabytes() -> None:
 
 
 def test_throughput_is_told_by_the_generators_own_maximum_where_that_was_measured_with_such_messages() -> None:
-    about = manifest(["poll"], calibration=calibration())
-    assert value(analysed(record(rate_hz=50_000), about=about), "of_maximum") == pytest.approx(20)
+    assert value(analysed(record(rate_hz=50_000), calibration=calibration()), "of_maximum") == pytest.approx(20)
     for other in (record(transport="unix"), record(message_bytes=4096)):
-        assert "of_maximum" not in set(analysed(other, about=about).estimates["metric"])
+        assert "of_maximum" not in set(analysed(other, calibration=calibration()).estimates["metric"])
 
 
 @pytest.mark.parametrize("broken", [{}, {"maxima_hz": 3}, {"maxima_hz": {"tcp": "much"}}, {"maxima_hz": {"tcp": 0}}])
 def test_a_calibration_without_a_maximum_costs_that_column_only(broken: dict[str, Any]) -> None:
-    analysis = analysed(record(), about=manifest(["poll"], calibration=broken))
+    analysis = analysed(record(), calibration=broken)
     assert not {"of_maximum"} & set(analysis.estimates["metric"])
     assert len(analysis.estimates)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
-from synthetic import load, manifest, record
+from synthetic import analysed, load, record
 
-from bench.analyse import Analysis, analyse
 from bench.figures import PLATES, Plate, descriptors
 from bench.figures.style import PAPER, looks, picture
 from bench.metrics import CPU
-from bench.record import Record, Run
+from bench.record import Record
 
 TOTALS = (100, 1000, 10_000)
 
@@ -42,11 +40,6 @@ def crowd() -> Iterator[Record]:
             yield idle("epoll_lt", active, total, 9.0)
             if total <= 1000:
                 yield idle("select", active, total, 0.1 * total)
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
 
 
 def the_plate() -> Plate:
@@ -105,7 +98,7 @@ def test_a_point_at_which_the_client_was_the_limit_is_hollow() -> None:
 
 
 def test_what_it_shows_is_said_in_words() -> None:
-    said = descriptors.message(analysed(*crowd()))
+    said = descriptors.message(descriptors.rows(analysed(*crowd())))
     assert said.startswith(
         "Active: 1 connection. CPU per message at the most descriptors by that at the fewest: `epoll_lt` 1.00× (100 to "
         "10,000), `select` 10.0× (100 to 1,000) and `poll` 100× (100 to 10,000). Active: 100 connections."

@@ -15,9 +15,8 @@ from synthetic import manifest, sweep, unmeasured, write_run
 import report
 from bench import drawing
 from bench.analyse import analyse
-from bench.figures import pictures
+from bench.figures import Drawn, pictures
 from bench.figures.chosen import choose
-from bench.figures.style import Picture
 from bench.record import read_run
 
 STRATEGIES = ("epoll_lt", "poll", "select", "kqueue", "iocp", "devpoll")
@@ -41,9 +40,9 @@ def files(run: Path) -> dict[str, bytes]:
 
 
 @cache
-def alone(run: Path) -> dict[str, Picture]:
+def alone(run: Path) -> dict[str, Drawn]:
     analysis = analyse(read_run(run))
-    return {plate.name: picture for plate, picture in pictures(analysis, choose(analysis, "", ()))}
+    return {one.name: one for one in pictures(analysis, choose(analysis, "", ()))}
 
 
 def test_with_a_second_process_the_report_is_the_same_to_the_byte(run: Path) -> None:
@@ -58,8 +57,8 @@ def test_the_second_process_draws_what_the_first_has_not_claimed(run: Path, tmp_
     for name in list(expected)[1:]:
         assert drawing.claim(tmp_path, name)
     subprocess.run([sys.executable, "-m", "bench.drawing", tmp_path, run, ""], check=True, timeout=120)
-    (drawn,) = msgspec.msgpack.decode((tmp_path / drawing.DRAWN_FILE).read_bytes(), type=list[drawing.Drawn])
-    assert (drawn.name, Picture(drawn.inline, drawn.svg, drawn.png)) == next(iter(expected.items()))
+    (drawn,) = msgspec.msgpack.decode((tmp_path / drawing.DRAWN_FILE).read_bytes(), type=list[Drawn])
+    assert drawn == next(iter(expected.values()))
 
 
 def test_a_figure_is_claimed_once(tmp_path: Path) -> None:
@@ -72,7 +71,7 @@ def test_what_a_second_process_leaves_undrawn_the_first_one_draws(run: Path) -> 
         assert helper is not None
         helper.process.kill()
         drawn = drawing.draw(analysis, choose(analysis, "", ()), helper)
-    assert {plate.name: picture for plate, picture in drawn} == alone(run)
+    assert {one.name: one for one in drawn} == alone(run)
 
 
 def test_figures_come_in_the_order_of_the_page_whoever_drew_them(run: Path) -> None:
@@ -80,7 +79,7 @@ def test_figures_come_in_the_order_of_the_page_whoever_drew_them(run: Path) -> N
     with drawing.helper(run) as helper:
         assert helper is not None
         drawn = drawing.draw(analysis, choose(analysis, "", ()), helper)
-    assert [plate.name for plate, _ in drawn] == list(alone(run))
+    assert [one.name for one in drawn] == list(alone(run))
 
 
 def test_nothing_of_a_second_process_is_left_when_the_first_one_fails(run: Path) -> None:

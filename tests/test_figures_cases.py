@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
-from synthetic import STRATEGIES, load_sweep, manifest, open_record, record, sweep, unmeasured
+from synthetic import STRATEGIES, analysed, load_sweep, open_record, record, sweep, unmeasured
 
-from bench.analyse import Analysis, analyse, medians, repeat_intervals
+from bench.analyse import medians, repeat_intervals
 from bench.figures import cases, heat, latency, load, order, response, throughput
 from bench.figures.style import ABSENT, HOLLOW, PAPER, QUIET, USER, explain, looks
 from bench.metrics import CASE
-from bench.record import Record, Run
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
 
 
 def explained(figure: Figure) -> list[str]:
@@ -265,7 +258,7 @@ def test_a_percentile_that_is_a_lower_bound_is_hollow_and_has_an_arrow() -> None
 
 
 def test_its_message_says_from_where_to_where_p99_runs() -> None:
-    said = response.message(analysed(*sweep(repeats=1)))
+    said = response.message(response.rows(analysed(*sweep(repeats=1))))
     assert said.startswith("At 128 connections p99 latency runs from ")
     assert said.endswith("(`nonblocking_polling`).")
 
@@ -352,9 +345,9 @@ def test_values_are_short(value: float, said: str) -> None:
 
 def test_the_message_of_the_heat_map_names_who_is_never_far_behind() -> None:
     records = [record("a", 1, rate_hz=100), record("b", 1, rate_hz=90), record("a", 16, rate_hz=40)]
-    said = heat.message(analysed(*records, record("b", 16, rate_hz=80)))
+    said = heat.message(heat.rows(analysed(*records, record("b", 16, rate_hz=80))))
     assert said == "`b` is never below 90 % of the best; every other strategy is, somewhere."
-    alone = heat.message(analysed(record("a", rate_hz=10), record("b", rate_hz=9)))
+    alone = heat.message(heat.rows(analysed(record("a", rate_hz=10), record("b", rate_hz=9))))
     assert alone == "`a` has the highest throughput in the one column."
 
 

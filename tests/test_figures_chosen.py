@@ -5,22 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic import histogram, load, manifest, record, unmeasured, write_default, write_run
+from synthetic import analysed, histogram, load, record, unmeasured, write_default, write_run
 from typer.testing import CliRunner
 
 import report
-from bench.analyse import Analysis, analyse
 from bench.cli import app
 from bench.errors import BadInputError
 from bench.figures import chosen, pictures
 from bench.figures.chosen import Chosen, choose
 from bench.figures.style import HOLLOW, PAPER, looks
-from bench.record import Record, Run
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
+from bench.record import Record
 
 
 def with_intervals(*counts: int, **changes: object) -> Record:
@@ -72,22 +66,22 @@ def test_a_point_tells_the_percentiles_of_its_interval_where_they_are_recorded()
 
 def test_the_message_tells_the_lowest_and_the_highest_interval() -> None:
     trial = with_intervals(*([100] * 9), 200)
-    said = chosen.message([trial.id])(analysed(trial))
+    said = chosen.message(chosen.rows([trial.id])(analysed(trial)))
     assert said == f"`epoll_lt` ({trial.id}) from 1,000 to 2,000 messages/s over 10 intervals."
 
 
 def test_the_figure_is_there_only_where_a_trial_was_chosen() -> None:
     trial = record()
     analysis = analysed(trial)
-    assert "chosen" not in [plate.name for plate, _ in pictures(analysis)]
-    assert "chosen" in [plate.name for plate, _ in pictures(analysis, Chosen(trials=(trial.id,)))]
+    assert "chosen" not in [one.name for one in pictures(analysis)]
+    assert "chosen" in [one.name for one in pictures(analysis, Chosen(trials=(trial.id,)))]
 
 
 def test_the_baseline_that_was_chosen_is_in_figure_and_message() -> None:
     analysis = analysed(*(record(name, repeat=at) for name in "abc" for at in range(2)))
-    ((plate, picture),) = [it for it in pictures(analysis, Chosen(baseline="c")) if it[0].name == "ratios"]
-    assert "times as good as c" in picture.svg
-    assert plate.message(analysis).startswith("By `c`, throughput: ")
+    (drawn,) = [one for one in pictures(analysis, Chosen(baseline="c")) if one.name == "ratios"]
+    assert "times as good as c" in drawn.picture.svg
+    assert drawn.message.startswith("By `c`, throughput: ")
 
 
 # --- choosing

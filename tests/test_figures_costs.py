@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from matplotlib.colors import to_hex
-from synthetic import STRATEGIES, manifest, record, server, sweep, unmeasured
+from synthetic import STRATEGIES, analysed, record, server, sweep, unmeasured
 
-from bench.analyse import Analysis, analyse
 from bench.figures import cpu, memory, switches
 from bench.figures.style import HOLLOW, PAPER, looks
-from bench.record import Record, Run
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
+from bench.record import Record
 
 
 def holding(name: str, connections: int, mib: float, repeat: int = 0) -> Record:
@@ -47,10 +39,10 @@ def test_without_the_probe_there_is_no_figure_of_switches() -> None:
 
 
 def test_the_message_names_the_fewest_and_the_most_switches() -> None:
-    said = switches.message(analysed(*sweep(repeats=1)))
+    said = switches.message(switches.rows(analysed(*sweep(repeats=1))))
     assert said.endswith("context switches for a message at 128 connections.")
     assert "(`thread_per_connection`)" in said
-    one = switches.message(analysed(record("a")))
+    one = switches.message(switches.rows(analysed(record("a"))))
     assert one.startswith("`a`: ")
 
 
@@ -117,7 +109,7 @@ def test_each_setting_has_its_panel() -> None:
 
 def test_the_message_names_the_ends() -> None:
     records = [holding(name, count, 10 + count * each) for name, each in (("a", 1.0), ("b", 0.0)) for count in (1, 16)]
-    said = memory.message(analysed(*records))
+    said = memory.message(memory.rows(analysed(*records)))
     assert said.startswith("A connection takes nothing that can be seen (`b`) to ")
     assert said.endswith("(`a`) of memory.")
 

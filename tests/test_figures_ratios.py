@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from scipy.stats import theilslopes
-from synthetic import STRATEGIES, manifest, open_record, record, sweep, unmeasured
+from synthetic import STRATEGIES, analysed, open_record, record, sweep, unmeasured
 
-from bench.analyse import Analysis, analyse
 from bench.figures import ratios
 from bench.figures.style import HOLLOW, INK, PAPER, looks
-from bench.record import Record, Run
+from bench.record import Record
 from bench.stats import equal_within, theil_sen
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
 
 
 def effects(figure: Figure) -> list[tuple[float, bool]]:
@@ -197,5 +190,5 @@ def test_its_message_counts_how_the_comparisons_came_out() -> None:
         *repeated("b", *[2e5, 2.02e5] * 3),
         *repeated("c", *[5e4, 5.1e4] * 3),
     ]
-    said = ratios.message("a")(analysed(*records))
+    said = ratios.message(ratios.rows("a")(analysed(*records)))
     assert said.startswith("By `a`, throughput: 1 better, 1 worse (at best `b`, 2.00 times as good); "), said

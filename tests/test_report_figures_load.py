@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
-from synthetic import load, load_sweep, manifest, open_record, record, sweep, unmeasured
+from synthetic import analysed, load, load_sweep, open_record, record, sweep, unmeasured
 
-from bench.analyse import Analysis, analyse
 from bench.figures import PLATES, bounded, intervals, latency, order
 from bench.figures import load as load_figure
 from bench.figures.style import INK, PAPER, looks
-from bench.record import Record, Run
-
-
-def analysed(*records: Record) -> Analysis:
-    return analyse(Run(folder=Path("run"), manifest=manifest(["poll"]), records=list(records)))
+from bench.record import Record
 
 
 def curves(axes: Axes, color: str) -> list[Line2D]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import record, write_default, write_run
+from synthetic import analysed, record, write_default, write_run
 
 import report
 from bench import page, trust
@@ -53,20 +53,43 @@ def test_the_rows_of_the_files_are_the_same_each_time(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == before
 
 
-def test_a_figure_has_a_panel_for_a_dozen_settings_and_says_how_many_there_are(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def many_sizes() -> pd.DataFrame:
+    """Throughputs at 15 message sizes, each at three numbers of connections."""
     records = [
         record(name, connections, message_bytes=2**size)
         for name in ("epoll_lt", "poll")
-        for connections in (1, 16)
+        for connections in (1, 16, 64)
         for size in range(15)
     ]
-    analysis = analyse(read_run(write_run(tmp_path / "run", records)))
-    rates = analysis.estimates[analysis.estimates["metric"] == "rate_hz"]
-    rows, note = bounded(rates)
+    analysis = analysed(*records)
+    return analysis.estimates[analysis.estimates["metric"] == "rate_hz"]
+
+
+def test_a_figure_has_a_panel_for_a_dozen_settings_and_says_how_many_there_are(many_sizes: pd.DataFrame) -> None:
+    rows, note = bounded(many_sizes)
     assert sorted(rows["message_bytes"].unique()) == [2**size for size in range(12)]
     assert note == "The first 12 of 15 settings are drawn; the tables have all of them."
-    few = rates[rates["message_bytes"] < 100]
+    few = many_sizes[many_sizes["message_bytes"] < 100]
     assert bounded(few)[0] is few and bounded(few)[1] == ""
+
+
+def test_a_figure_with_a_panel_for_each_number_of_connections_has_two_dozen_of_whole_settings(
+    many_sizes: pd.DataFrame,
+) -> None:
+    rows, note = bounded(many_sizes, each=("connections",))
+    assert sorted(rows["message_bytes"].unique()) == [2**size for size in range(8)]
+    assert sorted(rows["connections"].unique()) == [1, 16, 64]
+    assert note == "The first 8 of 15 settings are drawn; the tables have all of them."
+
+
+def test_a_setting_with_more_panels_than_a_figure_has_room_for_is_drawn_alone() -> None:
+    records = [record("poll", count, message_bytes=size) for size in (64, 1024) for count in range(1, 31)]
+    curves = analysed(*records).curves
+    rows, note = bounded(curves, each=("connections",))
+    assert set(rows["message_bytes"]) == {64}
+    assert rows["connections"].nunique() == 30
+    assert note == "The first of 2 settings is drawn; the tables have all of them."
 
 
 def test_noise_is_told_of_thousands_of_repeats_from_a_part_of_them(tmp_path: Path) -> None:

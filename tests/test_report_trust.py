@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import load_sweep, manifest, record, sweep, unmeasured
+from synthetic import analysed, load_sweep, record, sweep, unmeasured
 from synthetic_calibration import calibration
 
 from bench import markers, trust
-from bench.analyse import Analysis, analyse
-from bench.record import Machine, Record, Run
-
-
-def analysed(*records: Record) -> Analysis:
-    return analyse(Run(folder=Path("run"), manifest=manifest(["poll"]), records=list(records)))
+from bench.record import Machine, Record
 
 
 def on(steal_ms: float, load_steal_ms: float = 0.0, **changes: Any) -> Record:

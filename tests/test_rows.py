@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import load_sweep, manifest, sweep
+from synthetic import analysed, load_sweep, sweep
 
-from bench.analyse import Analysis, analyse
 from bench.metrics import CASE, RATE
-from bench.record import Record, Run
+from bench.record import Record
 from bench.rows import by_key, dicts
-
-
-def analysed(records: list[Record]) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=records))
 
 
 @pytest.mark.parametrize("records", [sweep(repeats=2), load_sweep(repeats=1)], ids=["closed", "open"])
 @pytest.mark.parametrize("table", ["trials", "cases", "estimates", "curves", "load_points"])
 def test_rows_are_those_of_pandas_in_values_and_types(records: list[Record], table: str) -> None:
-    rows = getattr(analysed(records), table)
+    rows = getattr(analysed(*records), table)
     ours, theirs = dicts(rows), rows.to_dict("records")
     assert [list(row) for row in ours] == [list(row) for row in theirs]
     assert repr(ours) == repr(theirs)
@@ -51,6 +44,6 @@ def test_values_are_found_by_their_keys_in_the_order_of_the_table() -> None:
 
 
 def test_every_case_of_a_run_has_its_repeats() -> None:
-    trials = analysed(sweep(repeats=3)).trials
+    trials = analysed(*sweep(repeats=3)).trials
     grouped = {key: list(own) for key, own in trials.groupby(list(CASE))[RATE.name]}
     assert by_key(trials, CASE, RATE.name) == grouped

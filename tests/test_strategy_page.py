@@ -13,16 +13,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import STRATEGIES, manifest, record, sweep, unmeasured, why, write_default, write_run
+from synthetic import STRATEGIES, analysed, manifest, record, sweep, unmeasured, why, write_default, write_run
 
 import report
 from bench import strategy_page
-from bench.analyse import Analysis, analyse
 from bench.anatomy.steps import Anatomy, Step
 from bench.figures import pictures, throughput
 from bench.figures.marks import cut, of_one
 from bench.figures.style import looks, picture
-from bench.record import Record, Run
 from bench.strategy_page import file_name, links, pages, places
 
 HOSTILE = [
@@ -70,11 +68,6 @@ class Page(HTMLParser):
 
     def ids(self) -> list[str]:
         return [attributes["id"] or "" for _, attributes in self.tags if "id" in attributes]
-
-
-def analysed(*records: Record) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names), records=list(records)))
 
 
 def page(folder: Path, name: str) -> Page:
@@ -238,10 +231,10 @@ def test_it_has_every_figure_in_which_the_strategy_is_drawn(default_run: Path) -
 
 def test_its_own_marks_speak_and_those_of_the_others_are_pale_and_silent() -> None:
     records = [record(name, count, repeat) for name in ("one", "other") for count in (1, 16) for repeat in range(2)]
-    for plate, shown in pictures(analysed(*records)):
-        whole, own = shown.inline, of_one(cut(shown.inline), "one")
+    for shown in pictures(analysed(*records)):
+        whole, own = shown.picture.inline, of_one(cut(shown.picture.inline), "one")
         groups = re.findall(r'<g class="(mark|label)( other)?" data-strategy="(\w+)">', own)
-        assert {name for _, pale, name in groups if not pale} <= {"one"}, plate.name
+        assert {name for _, pale, name in groups if not pale} <= {"one"}, shown.name
         assert {name for _, pale, name in groups if pale} <= {"other"}
         assert not [says for says in re.findall(r'data-says="([^"]*)"', own) if says.startswith("other")]
         mine = [says for says in re.findall(r'data-says="([^"]*)"', whole) if says.startswith("one")]
@@ -249,9 +242,9 @@ def test_its_own_marks_speak_and_those_of_the_others_are_pale_and_silent() -> No
 
 
 def test_no_outline_is_lost_that_a_marker_uses() -> None:
-    for _, shown in pictures(analysed(*sweep(repeats=2))):
+    for shown in pictures(analysed(*sweep(repeats=2))):
         for name in ("epoll_lt", "select"):
-            own = of_one(cut(shown.inline), name)
+            own = of_one(cut(shown.picture.inline), name)
             assert set(re.findall(r'xlink:href="#([^"]+)"', own)) <= set(re.findall(r' id="([^"]+)"', own))
 
 

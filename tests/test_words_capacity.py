@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from synthetic import load_sweep, manifest, open_record, search
+from synthetic import analysed, load_sweep, open_record, search
 
 from bench import capacity
-from bench.analyse import Analysis, analyse
 from bench.load_curve import CURVE, Bend, bends
-from bench.record import Record, Run
-
-
-def analysed(*records: Record) -> Analysis:
-    return analyse(Run(folder=Path("run"), manifest=manifest(["poll"]), records=list(records)))
 
 
 def bend(**points: Any) -> Bend:

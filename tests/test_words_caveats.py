@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import manifest, record, server, unmeasured
+from synthetic import analysed, manifest, record, server, unmeasured
 
 from bench import caveats
-from bench.analyse import Analysis, analyse
-from bench.record import Record, Run
-
-
-def analysed(*records: Record, **about: Any) -> Analysis:
-    names = sorted({found.trial.strategy for found in records})
-    return analyse(Run(folder=Path("run"), manifest=manifest(names, **about), records=list(records)))
 
 
 def test_the_line_of_a_strategy_that_serves_one_connection_at_a_time_is_explained() -> None:

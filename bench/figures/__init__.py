@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Of a figure: more panels, and more points, are neither looked at nor soon drawn.
-MOST_SETTINGS, MOST_ROWS = 12, 8_000
+MOST_SETTINGS, MOST_PANELS, MOST_ROWS = 12, 24, 8_000
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ class Plate:
     how_to_read: str
     rows: Callable[[Analysis], pd.DataFrame]
     draw: Callable[[pd.DataFrame, Mapping[str, Look]], Figure]
-    message: Callable[[Analysis], str]  # what it shows, in words
-    settings: tuple[str, ...] = SETTING  # by these it has panels
+    message: Callable[[Analysis, pd.DataFrame], str]  # what all of these rows show, in words
+    settings: tuple[str, ...] = SETTING  # so many of these as there is room for are drawn
+    each: tuple[str, ...] = ()  # of a setting there is a panel for each of these columns' values
     where_planned: str = ""  # how to read, besides, what only runs with planned sends have
 
     def explained(self, analysis: Analysis) -> str:
@@ -69,8 +70,19 @@ class Plate:
         return f"{self.how_to_read} {self.where_planned}" if planned and self.where_planned else self.how_to_read
 
 
-def _leaders(metric: str) -> Callable[[Analysis], str]:
-    def message(analysis: Analysis) -> str:
+@dataclass(frozen=True)
+class Drawn:
+    """A finished figure, and what is said of it in this run."""
+
+    name: str  # of its files
+    title: str
+    message: str
+    how_to_read: str
+    picture: Picture
+
+
+def _leaders(metric: str) -> Callable[[Analysis, pd.DataFrame], str]:
+    def message(analysis: Analysis, _: pd.DataFrame) -> str:
         contests = [contest for contest in analysis.contests if contest.metric.name == metric]
         said = " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in headlines(contests))
         return said or "No two strategies were measured under the same load."
@@ -78,7 +90,7 @@ def _leaders(metric: str) -> Callable[[Analysis], str]:
     return message
 
 
-def _drift(analysis: Analysis) -> str:
+def _drift(analysis: Analysis, _: pd.DataFrame) -> str:
     return noise(analysis.trials) or "Nothing was repeated."
 
 
@@ -91,7 +103,7 @@ PLATES = (
         "repeats have no interval and no row.",
         compared.rows,
         compared.draw,
-        compared.message,
+        lambda analysis, _: compared.message(analysis),
     ),
     Plate(
         "throughput",
@@ -111,7 +123,7 @@ PLATES = (
         "not to be taken as it stands.",
         heat.rows,
         heat.draw,
-        heat.message,
+        lambda _, found: heat.message(found),
     ),
     Plate(
         "ratios",
@@ -123,7 +135,7 @@ PLATES = (
         "NAME` chooses another baseline.",
         ratios.rows(""),
         ratios.draw,
-        ratios.message(""),
+        lambda _, found: ratios.message(found),
     ),
     Plate(
         "response",
@@ -133,7 +145,8 @@ PLATES = (
         "apart. An arrow up marks a lower bound.",
         response.rows,
         response.draw,
-        response.message,
+        lambda _, found: response.message(found),
+        each=("metric",),
     ),
     Plate(
         "load",
@@ -145,7 +158,7 @@ PLATES = (
         "within the window, or messages were unfinished; an arrow up marks a lower bound.",
         lambda analysis: analysis.load_points,
         load.draw,
-        lambda analysis: " ".join(capacity.front_sentences(analysis.load_points)),
+        lambda _, found: " ".join(capacity.front_sentences(found)),
         settings=PANEL,
     ),
     Plate(
@@ -158,6 +171,7 @@ PLATES = (
         latency.rows,
         latency.draw,
         _leaders("p99_us"),
+        each=("connections",),
         where_planned="Where sends were planned, a line counts from the planned send, and the dotted one of its colour "
         "from the actual send: what lies between them, a measurement that forgets the plan leaves out.",
     ),
@@ -169,6 +183,7 @@ PLATES = (
         cpu.rows,
         cpu.draw,
         _leaders("cpu_us"),
+        each=("connections",),
     ),
     Plate(
         "switches",
@@ -178,7 +193,8 @@ PLATES = (
         "work to do. The thin line runs from the smallest to the largest sum of the repeats.",
         switches.rows,
         switches.draw,
-        switches.message,
+        lambda _, found: switches.message(found),
+        each=("connections",),
     ),
     Plate(
         "memory",
@@ -188,7 +204,7 @@ PLATES = (
         "that several processes share counts in each. Hollow points: less than can be seen.",
         memory.rows,
         memory.draw,
-        memory.message,
+        lambda _, found: memory.message(found),
     ),
     Plate(
         "descriptors",
@@ -198,7 +214,7 @@ PLATES = (
         "squares. A line ends where a strategy takes no more. Hollow: the client, not the server, was the limit.",
         descriptors.rows,
         descriptors.draw,
-        descriptors.message,
+        lambda _, found: descriptors.message(found),
     ),
     Plate(
         "order",
@@ -219,7 +235,7 @@ PLATES = (
         "`iobench report RUN --trial ID` draws one by itself.",
         intervals.rows,
         intervals.draw,
-        intervals.message,
+        lambda analysis, _: intervals.message(analysis),
     ),
     Plate(
         "why-calls",
@@ -228,7 +244,7 @@ PLATES = (
         "messages that were sent at one go. A bar that would flatten the others is drawn shorter (…).",
         why.rows(why.system_calls),
         why.draw_calls,
-        why.calls_message,
+        lambda analysis, _: why.calls_message(analysis),
     ),
     Plate(
         "why-time",
@@ -237,7 +253,7 @@ PLATES = (
         "counted. The sum is exact; its parts are shared out by clock ticks.",
         why.rows(why.cpu_time),
         why.draw_time,
-        why.time_message,
+        lambda analysis, _: why.time_message(analysis),
     ),
     Plate(
         "why-switches",
@@ -246,7 +262,7 @@ PLATES = (
         "away while there was work to do.",
         why.rows(why.switches),
         why.draw_switches,
-        why.switches_message,
+        lambda analysis, _: why.switches_message(analysis),
     ),
 )
 
@@ -257,7 +273,7 @@ ANATOMY = Plate(
     anatomy.HOW_TO_READ,
     lambda analysis: anatomy.rows(analysis.run.manifest.anatomy),
     anatomy.draw,
-    lambda analysis: anatomy.message(analysis.run.manifest.anatomy),
+    lambda _, found: anatomy.message(found),
 )
 
 
@@ -265,7 +281,7 @@ def _as_wanted(chosen: Chosen) -> Iterator[Plate]:
     """The plates with another baseline, and after those of all trials that of the chosen ones."""
     for plate in PLATES:
         if plate.name == "ratios":
-            yield replace(plate, rows=ratios.rows(chosen.baseline), message=ratios.message(chosen.baseline))
+            yield replace(plate, rows=ratios.rows(chosen.baseline))
         else:
             yield plate
         if plate.name == "intervals":
@@ -276,7 +292,7 @@ def _as_wanted(chosen: Chosen) -> Iterator[Plate]:
                 "trial has a flag.",
                 chosen_trials.rows(chosen.trials),
                 chosen_trials.draw,
-                chosen_trials.message(chosen.trials),
+                lambda _, found: chosen_trials.message(found),
             )
 
 
@@ -295,7 +311,7 @@ def _of_a_chart(name: str, chart: Chart) -> Plate:
         "Lower is better. Both axes are logarithmic: a level line does not depend on what is along x.",
         lambda _: lab.rows(chart),
         lab.draw,
-        lambda _: lab.message(chart),
+        lambda *_: lab.message(chart),
     )
 
 
@@ -309,36 +325,41 @@ def pictures(
     chosen: Chosen | None = None,
     mine: Callable[[str], bool] = lambda name: True,
     first: Sequence[str] = (),
-) -> Iterator[tuple[Plate, Picture]]:
+) -> Iterator[Drawn]:
     """Draw every figure that the run has data for, with the baseline and the trials that were chosen.
 
-    What a plate says is found out once, however often it is asked. `mine`: asked once for each name whether to draw it.
-    They come in the order of the page, but for those named in `first`.
+    `mine`: asked once for each name whether to draw it. They come in the order of the page, but for those named in
+    `first`.
     """
     all_looks = looks(analysis.estimates["strategy"])
     for plate in sorted(plates(analysis, chosen or Chosen()), key=lambda plate: plate.name not in first):
         if not mine(plate.name):
             continue
-        rows, note = bounded(plate.rows(analysis), plate.settings)
-        if len(rows):
-            how_to_read = f"{plate.how_to_read} {note}" if note else plate.how_to_read
-            shown = told(plate, plate.message(analysis), how_to_read)
-            yield shown, picture(partial(plate.draw, rows, all_looks), plate.name)
+        found = plate.rows(analysis)
+        if found.empty:
+            continue
+        shown, note = bounded(found, plate.settings, plate.each)
+        yield Drawn(
+            plate.name,
+            plate.title,
+            plate.message(analysis, found),
+            " ".join(filter(None, (plate.explained(analysis), note))),
+            picture(partial(plate.draw, shown, all_looks), plate.name),
+        )
 
 
-def told(plate: Plate, message: str, how_to_read: str) -> Plate:
-    """Give a plate that says just this."""
-    return replace(plate, message=lambda _: message, how_to_read=how_to_read)
-
-
-def bounded(rows: pd.DataFrame, columns: Sequence[str] = SETTING) -> tuple[pd.DataFrame, str]:
+def bounded(
+    rows: pd.DataFrame, settings: Sequence[str] = SETTING, each: Sequence[str] = ()
+) -> tuple[pd.DataFrame, str]:
     """Give the rows of as many settings as there is room for, and what is to be said where there are more."""
-    if not set(columns) <= set(rows.columns):
+    if not {*settings, *each} <= set(rows.columns):
         return rows, ""
-    sizes = rows.groupby(list(columns)).size()
-    room = max(1, min(MOST_SETTINGS, int((sizes.cumsum() <= MOST_ROWS).sum())))
+    sizes = rows.groupby(list(settings)).size()
+    numbers = rows[[*settings, *each]].drop_duplicates().groupby(list(settings)).size()
+    fitting = [(numbers.cumsum() <= MOST_PANELS).sum(), (sizes.cumsum() <= MOST_ROWS).sum()]
+    room = max(1, min(MOST_SETTINGS, *map(int, fitting)))
     if len(sizes) <= room:
         return rows, ""
     kept = sizes.index[:room].to_frame(index=False)
-    note = f"The first {room} of {len(sizes):,} settings are drawn; the tables have all of them."
-    return rows.merge(kept, on=list(columns)), note
+    drawn = f"first {room} of {len(sizes):,} settings are" if room > 1 else f"first of {len(sizes):,} settings is"
+    return rows.merge(kept, on=list(settings)), f"The {drawn} drawn; the tables have all of them."

@@ -151,16 +151,11 @@ def _says(row: Mapping[Any, Any], mean: float) -> str:
     )
 
 
-def message(ids: Sequence[str]) -> Callable[[Analysis], str]:
-    """Return what says how far the intervals of these trials lie apart."""
-
-    def tell(analysis: Analysis) -> str:
-        found = rows(ids)(analysis)
-        parts = []
-        for id_, own in found.groupby("id", sort=False):
-            low, high = digits(float(own["rate_hz"].min())), digits(float(own["rate_hz"].max()))
-            name = quoted(own["strategy"].iloc[0])
-            parts.append(f"{name} ({id_}) from {low} to {high} messages/s over {counted(len(own), 'interval')}")
-        return f"{joined(parts)}." if parts else "No trial was chosen."
-
-    return tell
+def message(found: pd.DataFrame) -> str:
+    """Say how far the intervals of these trials lie apart. Takes what `rows` picks."""
+    parts = []
+    for id_, own in found.groupby("id", sort=False):
+        low, high = digits(float(own["rate_hz"].min())), digits(float(own["rate_hz"].max()))
+        name = quoted(own["strategy"].iloc[0])
+        parts.append(f"{name} ({id_}) from {low} to {high} messages/s over {counted(len(own), 'interval')}")
+    return f"{joined(parts)}." if parts else "No trial was chosen."

@@ -54,11 +54,12 @@ def slope(line: pd.DataFrame) -> float:
     return float(np.polyfit(np.log(good["watched"].astype(float)), np.log(good["value"].astype(float)), 1)[0])
 
 
-def message(analysis: Analysis) -> str:
-    """Say of each strategy how its CPU per message grows from the fewest descriptors to the most, in each panel."""
-    table = rows(analysis)
-    table = table[table["metric"] == CPU.name]
-    found = split(table, PANEL)
+def message(table: pd.DataFrame) -> str:
+    """Say of each strategy how its CPU per message grows from the fewest descriptors to the most, in each panel.
+
+    Takes what `rows` gives.
+    """
+    found = split(table[table["metric"] == CPU.name], PANEL)
     sentences = []
     for panel, lines in found:
         where = title(panel, [other for other, _ in found], otherwise=("connections",))

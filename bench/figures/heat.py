@@ -38,9 +38,11 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     return found.assign(ratio=found["value"] / found.groupby(list(GROUP))["value"].transform("max"))
 
 
-def message(analysis: Analysis) -> str:
-    """Say which strategy's worst place is the best of all, among those that were measured in every place."""
-    found = rows(analysis)
+def message(found: pd.DataFrame) -> str:
+    """Say which strategy's worst place is the best of all, among those that were measured in every place.
+
+    Takes what `rows` picks.
+    """
     known = found[found["value"].notna()]
     if known.empty:
         return "No two strategies were measured."

@@ -111,9 +111,9 @@ def _says(row: Mapping[Any, Any]) -> str:
     )
 
 
-def message(analysis: Analysis) -> str:
-    """Name the smallest and the largest cost of a connection."""
-    found = rows(analysis).sort_values(["kib", "strategy"])
+def message(found: pd.DataFrame) -> str:
+    """Name the smallest and the largest cost of a connection. Takes what `rows` gives."""
+    found = found.sort_values(["kib", "strategy"])
     if found.empty:
         return "Memory was read at one number of connections only."
     low, high = found.iloc[0], found.iloc[-1]

@@ -139,18 +139,16 @@ def _kept(table: pd.DataFrame) -> pd.DataFrame:
     return table.merge(kept, on=list(GROUP))
 
 
-def message(baseline: str) -> Callable[[Analysis], str]:
-    """Return what says by each metric how many comparisons with the baseline came out how, and which is the best."""
+def message(found: pd.DataFrame) -> str:
+    """Say by each metric how many comparisons with the baseline came out how, and which is the best.
 
-    def tell(analysis: Analysis) -> str:
-        found = rows(baseline)(analysis)
-        found = found[found["ratio"].notna()]
-        if found.empty:
-            return "There is no strategy to compare the others with."
-        base = quoted(found["baseline"].iloc[0])
-        return f"By {base}, {'; '.join(_summed_up(found, metric) for metric in _metrics(found))}."
-
-    return tell
+    Takes what `rows` picks.
+    """
+    found = found[found["ratio"].notna()]
+    if found.empty:
+        return "There is no strategy to compare the others with."
+    base = quoted(found["baseline"].iloc[0])
+    return f"By {base}, {'; '.join(_summed_up(found, metric) for metric in _metrics(found))}."
 
 
 def _summed_up(found: pd.DataFrame, metric: Metric) -> str:

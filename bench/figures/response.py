@@ -118,9 +118,8 @@ def _says(point: Mapping[Any, Any], metric: Metric) -> str:
     )
 
 
-def message(analysis: Analysis) -> str:
-    """Say where p99 lies at the most connections, from which strategy to which."""
-    found = rows(analysis)
+def message(found: pd.DataFrame) -> str:
+    """Say where p99 lies at the most connections, from which strategy to which. Takes what `rows` picks."""
     found = found[(found["metric"] == "p99_us") & found["value"].notna()]
     if found.empty:
         return "There were too few messages to tell p99."

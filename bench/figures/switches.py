@@ -46,9 +46,8 @@ def draw(totals: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
     return bars.draw(totals, KIND)
 
 
-def message(analysis: Analysis) -> str:
-    """Name the fewest and the most at the most connections."""
-    found = rows(analysis)
+def message(found: pd.DataFrame) -> str:
+    """Name the fewest and the most at the most connections. Takes what `rows` picks."""
     found = found[found["value"].notna()]
     if found.empty:
         return "They were not counted."

@@ -131,7 +131,7 @@ def drawn(analysis: Analysis) -> None:
         rows = plate.rows(analysis)
         if len(rows):
             plate.draw(rows, all_looks)
-            plate.message(analysis)
+            plate.message(analysis, rows)
 
 
 # --- a run
