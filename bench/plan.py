@@ -66,6 +66,11 @@ class Plan(NamedTuple):
         return dict(sorted(reasons.items()))
 
     @property
+    def builds_on_rates(self) -> bool:
+        """Whether what is sent in some trials follows from the throughput of others."""
+        return bool(self.slo) or any(trial.load_fraction for trial in self.trials)
+
+    @property
     def at_most(self) -> int:
         """How many trials there will be; with searches, at most."""
         return len(self.trials) + (MAX_STEPS * len(self.runnable) if self.slo else 0)

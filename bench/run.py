@@ -239,8 +239,8 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
     every process ended, the outcome so far returned. Raises BadInputError where the stage can't begin or a record can't
     be written.
     """
-    outcome = Outcome()
-    records = {record.id: outlined(record) for record in done}
+    outcome, rates = Outcome(), plan.builds_on_rates
+    records = {record.id: outlined(record, rates) for record in done}
     for record in records.values():
         outcome.add(record)
     try:
@@ -257,7 +257,7 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
                     record = unrunnable(trial, plan, records) or stage.attempt(trial, planned_hz(trial, records))
                     record.order = order
                     keep(folder, record)
-                    records[record.id] = outlined(record)
+                    records[record.id] = outlined(record, rates)
                     outcome.add(records[record.id])
                     if record.timing:
                         outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
@@ -273,9 +273,12 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
     return outcome
 
 
-def outlined(record: Record) -> Record:
-    """What later trials and the summary need of a record: a run of days must not grow by what is on disk."""
-    load = record.load
+def outlined(record: Record, rates: bool) -> Record:
+    """What later trials and the summary need of a record: a run of days must not grow by what is on disk.
+
+    `rates`: later trials need to know its throughput.
+    """
+    load = record.load if rates else None
     if load is not None:
         empty = dict.fromkeys(("service_hdr", "response_hdr", "lag_hdr", "connect_hdr"), "")
         load = msgspec.structs.replace(load, intervals=[], interval_hdrs=[], **empty)

@@ -113,6 +113,22 @@ def test_one_worker_serves_job_after_job_and_leaves_no_descriptor_behind(warm: W
     assert len(set(counts)) == 1
 
 
+def test_job_after_job_takes_no_more_memory_than_the_first_ones() -> None:
+    def held_kib() -> int:
+        status = Path(f"/proc/{running.process.pid}/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0])
+
+    held = []
+    with peer() as server, worker() as running:
+        for number in range(60):
+            running.tell(job(str(number), server, duration_s=0.005))
+            running.tell({"stop": str(number)})
+            while running.hear()["event"] != "result":
+                pass
+            held.append(held_kib())
+    assert max(held) - min(held) < 6 * 1024  # half a mebibyte a job, if it waited for the collector's own time
+
+
 def test_a_stop_ends_the_window_early(warm: Worker) -> None:
     with peer() as server:
         warm.tell(job("long", server, duration_s=1000))

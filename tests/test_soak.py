@@ -107,8 +107,9 @@ def test_the_table_says_of_each_whether_it_stayed() -> None:
 
 def test_a_run_keeps_of_a_record_no_more_than_later_trials_need() -> None:
     whole = record("poll", held=True)
-    kept = outlined(whole)
+    kept = outlined(whole, rates=True)
     assert whole.load is not None and kept.load is not None
     assert (kept.id, kept.status, kept.held, kept.load.completed) == (whole.id, "ok", True, whole.load.completed)
     assert (kept.load.service_hdr, kept.load.interval_hdrs, kept.server, kept.machine) == ("", [], None, None)
     assert whole.load.service_hdr and whole.server is not None
+    assert outlined(whole, rates=False).load is None

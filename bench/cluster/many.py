@@ -101,15 +101,17 @@ class ManyMachines:
     _outcome: Outcome = field(default_factory=Outcome)
     _made: list[Remote] = field(default_factory=list)
     _order: int = 0
+    _rates: bool = False
 
     def run(self, folder: Path, done: Iterable[Record]) -> Outcome:
         """Run what the plan has and `done` hasn't; append each record as its trial ends, in order of their ends.
 
         The rest is as in bench.run.run_on.
         """
+        self._rates = self.plan.builds_on_rates
         for record in done:
             self._order = max(self._order, record.order)
-            self._records[record.id] = outlined(record)
+            self._records[record.id] = outlined(record, self._rates)
             self._outcome.add(self._records[record.id])
         try:
             refuse_where_nothing_can_be_kept(folder)
@@ -273,7 +275,7 @@ class ManyMachines:
         self._order += 1
         record.order, record.server_host = self._order, machine.name
         keep(folder, record)
-        self._records[record.id] = outlined(record)
+        self._records[record.id] = outlined(record, self._rates)
         self._outcome.add(self._records[record.id])
         if record.timing:
             self._outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
