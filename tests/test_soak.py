@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -18,7 +17,6 @@ from synthetic import record
 from bench.run import outlined
 
 MIB = 1 << 20
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTES = 30
 
 
@@ -58,17 +56,7 @@ def trials(change: float = 0.0, noise: float = 0.03, seed: int = 5) -> pd.DataFr
                 rate_hz = 5e4 * connections**0.5 * (1 + change * len(rows) / 240) * random.lognormvariate(0, noise)
                 case = usual | {"strategy": strategy, "connections": connections, "repeat": repeat}
                 rows.append(case | {"status": "ok", "order": len(rows), "rate_hz": rate_hz, "cpu_us": 1e6 / rate_hz})
-    started = [(BEGAN + timedelta(seconds=1.2 * at)).isoformat() for at in range(len(rows))]
-    return pd.DataFrame(rows).assign(started=started, spawn_s=0.1, connect_s=0.0, warmed_s=0.2, window_s=0.8)
-
-
-def speeds(change: float = 0.0, seed: int = 6) -> list[Any]:
-    """The yardstick once a second, on a machine whose speed changes by a share from the first trial to the last."""
-    random, last = Random(seed), 240 * 1.2
-    return [
-        soak.Speed(BEGAN.timestamp() + at, int(5e5 / (1 + change * at / last) * random.lognormvariate(0, 0.02)))
-        for at in range(int(last))
-    ]
+    return pd.DataFrame(rows)
 
 
 def test_memory_that_settles_and_then_stays_is_flat() -> None:
@@ -110,41 +98,11 @@ def test_a_drift_of_a_few_percent_is_found() -> None:
     assert found.told.startswith("-")
 
 
-def concluded(trials: pd.DataFrame, speeds: list[Any], leaked: float = 0.0) -> dict[str, Any]:
-    held = [*samples("harness"), *samples("client", leaked=leaked)]
-    return {found.what: found for found in soak.conclude(held, trials, speeds)}
-
-
-@pytest.mark.parametrize("change", [-0.3, 0.4])
-def test_a_machine_that_becomes_slower_or_faster_is_no_drift_of_ours(change: float) -> None:
-    found = concluded(trials(change), speeds(change))
-    assert found["throughput by the yardstick"].holds
-    assert found["server CPU per message by the yardstick"].holds
-    assert float(found["throughput, as measured"].told.partition("%")[0]) == pytest.approx(80 * change, abs=7)
-
-
-def test_a_drift_of_ours_is_found_on_a_machine_that_becomes_faster() -> None:
-    found = concluded(trials(change=0.25), speeds(change=0.4))
-    assert found["throughput by the yardstick"].holds is False
-    assert found["throughput by the yardstick"].told.startswith("-")
-
-
-def test_the_yardstick_takes_some_time_and_not_much() -> None:
-    assert 10_000 < soak.yardstick_ns() < 100_000_000
-
-
 def test_the_table_says_of_each_whether_it_stayed() -> None:
-    text = soak.table(concluded(trials(), speeds(), leaked=6).values())
+    findings = soak.conclude([*samples("harness"), *samples("client", leaked=6)], trials())
+    text = soak.table(findings)
     assert "| descriptors of the client | CHANGED |" in text
-    assert text.count("| stayed |") == 6
-    assert text.count("| – |") == 3
-
-
-def test_samples_are_read_as_they_were_written(tmp_path: Path) -> None:
-    assert soak.watch([sys.executable, "-c", ""], tmp_path) == 0
-    samples, speeds = soak.read_samples(tmp_path)
-    assert samples == []
-    assert all(speed.took_ns > 0 for speed in speeds)
+    assert text.count("stayed") == len(findings) - 1
 
 
 def test_a_run_keeps_of_a_record_no_more_than_later_trials_need() -> None:
