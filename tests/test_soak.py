@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from random import Random
@@ -46,14 +47,18 @@ def samples(who: str = "client", grown: float = 0.0, leaked: float = 0.0, warmed
     return made
 
 
-def trials(change: float = 0.0, noise: float = 0.03, seed: int = 5) -> pd.DataFrame:
-    """Forty repeats of six cases, of which the throughput changes by a share from the first to the last."""
+def trials(change: float = 0.0, noise: float = 0.03, seed: int = 5, wander: float = 0.0) -> pd.DataFrame:
+    """160 repeats of six cases, of which the throughput changes by a share from the first to the last.
+
+    `wander`: by so much it goes up and down besides, three times.
+    """
     random, rows = Random(seed), []
     usual = msgspec.structs.asdict(record().trial)
-    for repeat in range(40):
+    for repeat in range(160):
+        speed = (1 + change * repeat / 160) * (1 + wander * math.cos(6 * math.pi * repeat / 160))
         for strategy in ("epoll_lt", "poll", "select"):
             for connections in (1, 16):
-                rate_hz = 5e4 * connections**0.5 * (1 + change * len(rows) / 240) * random.lognormvariate(0, noise)
+                rate_hz = 5e4 * connections**0.5 * speed * random.lognormvariate(0, noise)
                 case = usual | {"strategy": strategy, "connections": connections, "repeat": repeat}
                 rows.append(case | {"status": "ok", "order": len(rows), "rate_hz": rate_hz, "cpu_us": 1e6 / rate_hz})
     return pd.DataFrame(rows)
@@ -90,6 +95,13 @@ def test_each_process_is_judged_by_its_own_samples() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_no_drift(seed: int) -> None:
     assert soak.drift(trials(seed=seed), "rate_hz", "throughput").holds
+
+
+@pytest.mark.parametrize("change", [-0.06, 0.0, 0.06])
+def test_nor_is_what_goes_up_and_down_by_more_in_between(change: float) -> None:
+    found = soak.drift(trials(change, wander=0.2), "rate_hz", "throughput")
+    assert found.holds
+    assert "those between from -1" in found.told or "those between from -2" in found.told
 
 
 def test_a_drift_of_a_few_percent_is_found() -> None:
