@@ -52,7 +52,9 @@ def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.He
     from bench.record import read_run  # noqa: PLC0415
 
     analysis = analyse(read_run(folder))
-    drawn = drawing.draw(analysis, choose(analysis, baseline, trials), helper)
+    chosen = choose(analysis, baseline, trials)
+    content, shared = page.content(analysis), strategy_page.Shared(analysis)  # meanwhile the second process draws
+    drawn = drawing.draw(analysis, chosen, helper)
     files: dict[str, bytes] = {}
     for one in drawn:
         files[f"{one.name}.svg"] = one.picture.svg.encode()
@@ -60,9 +62,9 @@ def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.He
     files["report.md"] = summary.markdown(analysis, drawn).encode()
     for name, table in page.too_long(analysis).items():
         files[name] = rows.csv(table).encode()
-    for name, html in strategy_page.pages(analysis, drawn):
+    for name, html in strategy_page.pages(shared, drawn):
         files[name] = html.encode()
-    files["report.html"] = page.html(analysis, drawn).encode()
+    files["report.html"] = page.html(content, drawn).encode()
     return files
 
 

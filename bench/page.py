@@ -37,12 +37,17 @@ METHOD = (
 )
 
 
-def html(analysis: Analysis, figures: Sequence[Drawn]) -> str:
-    """Render the page; it needs no other file and no network."""
+def html(content: Mapping[str, Any], figures: Sequence[Drawn]) -> str:
+    """Render the page from its `content` and its figures; it needs no other file and no network."""
     environment = templating.environment()
     environment.filters["kept_together"] = _kept_together
     environment.filters["shorten"] = shorten
-    return environment.get_template("report.html.j2").render(_content(analysis, figures)) + "\n"
+    shown = {
+        "figures": [one for one in figures if not one.name.startswith(OF_THEIR_OWN)],
+        "anatomy_figures": [one for one in figures if one.name == "anatomy"],
+        "lab_figures": [one for one in figures if one.name.startswith("lab-")],
+    }
+    return environment.get_template("report.html.j2").render({**content, **shown}) + "\n"
 
 
 def _kept_together(text: str) -> str:
@@ -50,7 +55,8 @@ def _kept_together(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(?:%|µs|ms|s|ns|MiB|messages/s)(?!\w))", "\u00a0", text)
 
 
-def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
+def content(analysis: Analysis) -> dict[str, Any]:
+    """Put together all that the page says besides its figures."""
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
     return {
@@ -85,9 +91,8 @@ def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
         ],
         "method": METHOD,
         "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
-        "figures": [one for one in figures if not one.name.startswith(OF_THEIR_OWN)],
-        "anatomy": _anatomy(manifest.anatomy, [one for one in figures if one.name == "anatomy"]),
-        "lab": _lab(manifest.lab, [one for one in figures if one.name.startswith("lab-")]),
+        "anatomy": _anatomy(manifest.anatomy),
+        "lab": _lab(manifest.lab),
         "why": _why(analysis),
         "columns": tables.case_columns(analysis),
         "rows": tables.case_rows(analysis)[:MOST_LISTED],
@@ -204,7 +209,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _lab(lab: Mapping[str, Any] | None, figures: list[Drawn]) -> dict[str, Any]:
+def _lab(lab: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the section on the lab shows; no findings where it was not run."""
     findings = read_findings(lab)
     return {
@@ -213,11 +218,10 @@ def _lab(lab: Mapping[str, Any] | None, figures: list[Drawn]) -> dict[str, Any]:
         "summary": summed_up(findings),
         "when": _minute(str((lab or {}).get("created", ""))),
         "where": _system(lab),
-        "figures": figures,
     }
 
 
-def _anatomy(values: Mapping[str, Any] | None, figures: list[Drawn]) -> dict[str, Any]:
+def _anatomy(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the section on the anatomy of an echo shows; nothing where none was taken."""
     found = echo.read_anatomies(values)
     return {
@@ -231,7 +235,6 @@ def _anatomy(values: Mapping[str, Any] | None, figures: list[Drawn]) -> dict[str
         "tracer": str((values or {}).get("tracer", "strace")),
         "when": _minute(str((values or {}).get("created", ""))),
         "where": _system(values),
-        "figures": figures,
     }
 
 

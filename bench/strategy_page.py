@@ -52,7 +52,7 @@ def file_name(strategy: str) -> str:
     return f"{safe or 'strategy'}-{hashlib.sha256(strategy.encode()).hexdigest()[:8]}.html"
 
 
-def pages(analysis: Analysis, figures: Sequence[Drawn]) -> Iterator[tuple[str, str]]:
+def pages(shared: Shared, figures: Sequence[Drawn]) -> Iterator[tuple[str, str]]:
     """Render a page for each strategy of the run: its path from the report's folder, and its text."""
     environment = templating.environment()
     template = environment.get_template("strategy.html.j2")
@@ -61,13 +61,12 @@ def pages(analysis: Analysis, figures: Sequence[Drawn]) -> Iterator[tuple[str, s
         for one in figures
         if one.name != "anatomy"  # the page has the steps themselves
     ]
-    shared = _Shared(analysis)
-    for name, path in links(analysis).items():
+    for name, path in links(shared.analysis).items():
         yield path, template.render(_content(shared, name, pieces)) + "\n"
 
 
-class _Shared:
-    """What is made once for all pages."""
+class Shared:
+    """What all pages of a run share, besides figures."""
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
@@ -81,7 +80,7 @@ class _Shared:
         self.bad = dicts(analysis.trials[analysis.trials["status"] != "ok"])
 
 
-def _content(shared: _Shared, name: str, figures: Sequence[tuple[Drawn, Pieces]]) -> dict[str, Any]:
+def _content(shared: Shared, name: str, figures: Sequence[tuple[Drawn, Pieces]]) -> dict[str, Any]:
     analysis = shared.analysis
     info = shared.infos.get(name)
     counts = [one for one in shared.why if one.strategy == name]

@@ -1,4 +1,4 @@
-"""The cases of the contract suite, and the server that the tests of one case share.
+"""The cases of the contract suite, the server that the tests of one case share, and a report that many tests read.
 
 Which strategies there are is asked of `python -m servers --list`: a new file in servers/ is tested with no edit here.
 """
@@ -6,6 +6,7 @@ Which strategies there are is asked of `python -m servers --list`: a new file in
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from echo_client import Client
@@ -22,6 +23,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def as_parameter(case: Case) -> object:
     marks = [pytest.mark.skip(reason=f"{case.strategy}: {case.unavailable}")] if case.unavailable else []
     return pytest.param(case, id=str(case), marks=marks)
+
+
+@pytest.fixture(scope="session")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the default sweep with its report: to be read, or to be made again."""
+    from synthetic import write_default  # noqa: PLC0415 - pandas and matplotlib: the contract needs neither
+
+    import report  # noqa: PLC0415
+
+    folder = write_default(tmp_path_factory.mktemp("results") / "quick-20250102T030400Z")
+    report.write(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

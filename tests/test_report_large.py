@@ -11,11 +11,17 @@ import pytest
 from synthetic import analysed, record, write_default, write_run
 
 import report
-from bench import page, trust
+from bench import drawing, page, trust
 from bench.analyse import analyse
 from bench.clusters import two_groups
 from bench.figures import bounded
 from bench.record import read_run
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These are about tables."""
+    monkeypatch.setattr(drawing, "draw", lambda *_: [])
 
 
 @pytest.fixture

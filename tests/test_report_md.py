@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from synthetic import load_sweep, manifest, record, searched, sweep, unmeasured, why, write_default, write_run
+from synthetic import load_sweep, manifest, record, searched, sweep, unmeasured, why, write_run
 
-import report
 from bench import markdown as md
 from bench.analyse import analyse
 from bench.record import Record, read_run
@@ -23,13 +22,6 @@ READER = MarkdownIt("commonmark", {"html": True}).enable("table")
 def summary_of(folder: Path) -> str:
     """The summary of a run whose figures are not drawn."""
     return markdown(analyse(read_run(folder)), [])
-
-
-@pytest.fixture(scope="module")
-def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_default(tmp_path_factory.mktemp("results") / "quick-20250102T030400Z")
-    report.write(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

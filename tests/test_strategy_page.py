@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import STRATEGIES, analysed, manifest, record, sweep, unmeasured, why, write_default, write_run
+from synthetic import STRATEGIES, analysed, manifest, record, sweep, unmeasured, why, write_run
 
 import report
 from bench import strategy_page
@@ -21,7 +21,7 @@ from bench.anatomy.steps import Anatomy, Step
 from bench.figures import pictures, throughput
 from bench.figures.marks import cut, of_one
 from bench.figures.style import looks, picture
-from bench.strategy_page import file_name, links, pages, places
+from bench.strategy_page import Shared, file_name, links, pages, places
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -74,13 +74,6 @@ def page(folder: Path, name: str) -> Page:
     return Page((folder / "strategies" / file_name(name)).read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_default(tmp_path_factory.mktemp("results") / "quick-20250102T030400Z")
-    report.write(folder)
-    return folder
-
-
 # --- the files
 
 
@@ -89,13 +82,6 @@ def test_every_strategy_of_the_run_has_a_page_and_the_report_links_to_it(default
     assert {path.name for path in (default_run / "strategies").iterdir()} == wanted
     html = (default_run / "report.html").read_text(encoding="utf-8")
     assert {f"strategies/{name}" for name in wanted} == set(re.findall(r'href="(strategies/[^"]+)"', html))
-
-
-def test_making_it_again_gives_the_same_bytes(default_run: Path) -> None:
-    paths = list((default_run / "strategies").iterdir())
-    before = {path: path.read_bytes() for path in paths}
-    report.write(default_run)
-    assert {path: path.read_bytes() for path in paths} == before
 
 
 @given(st.text(min_size=1))
@@ -261,5 +247,5 @@ def test_marks_are_found_whatever_the_name() -> None:
 
 def test_pages_are_made_for_the_strategies_of_the_run_alone() -> None:
     analysis = analysed(record("a"), unmeasured("b", 1, 0, "failed", "it died"))
-    assert [path for path, _ in pages(analysis, [])] == list(links(analysis).values())
+    assert [path for path, _ in pages(Shared(analysis), [])] == list(links(analysis).values())
     assert list(links(analysis)) == ["a", "b"]

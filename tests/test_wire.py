@@ -24,7 +24,7 @@ from clients.compiled import inlined
 
 WHICH_CACHE = """
 from clients import closed, session
-session.warm_up_code()
+session.warm_up_code("closed")
 stats = closed.advance.stats
 print("no cache" if stats.cache_path is None else "loaded" if stats.cache_hits else "compiled")
 """

@@ -119,7 +119,7 @@ def reported(folder: Path, draw: bool = False) -> None:
         analysis = analyse(run)
         if draw:
             drawn(analysis)
-        html = page.html(analysis, [])
+        html = page.html(page.content(analysis), [])
         assert len(re.findall("<script", html)) == 2  # the page's own
         assert "<script" not in summary.markdown(analysis, []).replace("`<script>`", "")
 
