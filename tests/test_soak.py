@@ -82,6 +82,11 @@ def test_descriptors_that_come_and_go_are_no_growth() -> None:
     assert soak.descriptors("client", samples()).holds
 
 
+def test_nor_is_what_is_opened_once_at_the_beginning() -> None:
+    begun = [sample._replace(descriptors=10) if sample.at_s < 60 else sample for sample in samples()]
+    assert soak.descriptors("client", begun).holds
+
+
 def test_a_descriptor_that_is_lost_now_and_then_is_found() -> None:
     assert not soak.descriptors("client", samples(leaked=6)).holds
 
