@@ -17,6 +17,7 @@ from pathlib import Path
 from bench import drawing, one_step
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE
+from bench.rows import plain_strings
 
 
 def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helped: bool = False) -> Path:
@@ -37,7 +38,7 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helpe
                 f"iobench report {folder}",
             )
         return show.write(folder, show.read(folder))[0]
-    with drawing.helper(folder, baseline, trials) if helped else nullcontext() as helper:
+    with drawing.helper(folder, baseline, trials) if helped else nullcontext() as helper, plain_strings():
         files = _made(folder, baseline, trials, helper)
     for name, content in files.items():
         _write_whole(folder, name, content)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.errors import BadInputError
+from bench.rows import plain_strings
 
 if TYPE_CHECKING:
     from bench.analyse import Analysis
@@ -122,9 +123,9 @@ def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> N
     from bench.figures.chosen import choose  # noqa: PLC0415
     from bench.record import read_run  # noqa: PLC0415
 
-    analysis = analyse(read_run(folder))
     mine: Callable[[str], bool] = partial(claim, claims)
-    with _collecting_seldom():
+    with plain_strings(), _collecting_seldom():
+        analysis = analyse(read_run(folder))
         drawn = list(pictures(analysis, choose(analysis, baseline, trials), mine, LARGE))
     (claims / DRAWN_FILE).write_bytes(msgspec.msgpack.encode(drawn))
 

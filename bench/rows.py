@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@contextmanager
+def plain_strings() -> Iterator[None]:
+    """Let tables made meanwhile hold text as Python's own strings: of pyarrow's each cell takes longer to look at."""
+    import pandas as pd  # noqa: PLC0415 - slow to import
+
+    with pd.option_context("mode.string_storage", "python"):
+        yield
 
 
 def dicts(table: pd.DataFrame) -> list[dict[Any, Any]]:
