@@ -38,7 +38,8 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helpe
                 f"iobench report {folder}",
             )
         return show.write(folder, show.read(folder))[0]
-    with drawing.helper(folder, baseline, trials) if helped else nullcontext() as helper, plain_strings():
+    second = drawing.helper(folder, baseline, trials) if helped else nullcontext()
+    with second as helper, drawing.collecting_seldom(), plain_strings():
         files = _made(folder, baseline, trials, helper)
     for name, content in files.items():
         _write_whole(folder, name, content)

@@ -76,10 +76,11 @@ def helper(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Iter
 
 
 @contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """Let the garbage collector look at what is drawn alone, and seldom: it would take a tenth of the time.
+def collecting_seldom() -> Iterator[None]:
+    """Let the garbage collector look at what is made from now on alone, and seldom: it would take a tenth of the time.
 
-    What is there before stays, and a figure is many small objects that go all at once.
+    What is there before stays. Imports leave nothing to collect, and a figure is many small objects that go all at
+    once.
     """
     before = gc.get_threshold()
     gc.freeze()
@@ -91,7 +92,7 @@ def _collecting_seldom() -> Iterator[None]:
         gc.unfreeze()
 
 
-@_collecting_seldom()
+@collecting_seldom()
 def draw(analysis: Analysis, chosen: Chosen, second: Helper | None = None) -> list[Drawn]:
     """Draw every figure that the run has data for, in the order of the page."""
     from bench.figures import pictures, plates  # noqa: PLC0415 - matplotlib is slow to import
@@ -124,7 +125,7 @@ def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> N
     from bench.record import read_run  # noqa: PLC0415
 
     mine: Callable[[str], bool] = partial(claim, claims)
-    with plain_strings(), _collecting_seldom():
+    with plain_strings(), collecting_seldom():
         analysis = analyse(read_run(folder))
         drawn = list(pictures(analysis, choose(analysis, baseline, trials), mine, LARGE))
     (claims / DRAWN_FILE).write_bytes(msgspec.msgpack.encode(drawn))
@@ -135,7 +136,8 @@ def main(argv: Sequence[str]) -> int:
     claims, folder, baseline, *trials = argv
     warnings.simplefilter("ignore")  # the first process tells them
     try:
-        _help(Path(claims), Path(folder), baseline, trials)
+        with collecting_seldom():  # from the imports on
+            _help(Path(claims), Path(folder), baseline, trials)
     except BadInputError:
         return 2
     return 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -25,6 +26,9 @@ from bench.rows import dicts
 from bench.why import words as why_words
 from bench.why.files import understood
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 MOST_LISTED = 2_000  # rows of a table; more would make the page slow, and are in a CSV beside it
 MOST_PRINTED = 300  # trials; more are folded on paper too
@@ -39,15 +43,20 @@ METHOD = (
 
 def html(content: Mapping[str, Any], figures: Sequence[Drawn]) -> str:
     """Render the page from its `content` and its figures; it needs no other file and no network."""
-    environment = templating.environment()
-    environment.filters["kept_together"] = _kept_together
-    environment.filters["shorten"] = shorten
     shown = {
         "figures": [one for one in figures if not one.name.startswith(OF_THEIR_OWN)],
         "anatomy_figures": [one for one in figures if one.name == "anatomy"],
         "lab_figures": [one for one in figures if one.name.startswith("lab-")],
     }
-    return environment.get_template("report.html.j2").render({**content, **shown}) + "\n"
+    return _template().render({**content, **shown}) + "\n"
+
+
+@cache
+def _template() -> Template:
+    environment = templating.environment()
+    environment.filters["kept_together"] = _kept_together
+    environment.filters["shorten"] = shorten
+    return environment.get_template("report.html.j2")
 
 
 def _kept_together(text: str) -> str:
@@ -56,7 +65,8 @@ def _kept_together(text: str) -> str:
 
 
 def content(analysis: Analysis) -> dict[str, Any]:
-    """Put together all that the page says besides its figures."""
+    """Put together all that the page says besides its figures, and compile its template, which takes as long."""
+    _template()
     manifest, folder = analysis.run.manifest, analysis.run.folder.resolve()
     found = bends(analysis.load_points[analysis.load_points["slo"] == ""])
     return {

@@ -54,15 +54,13 @@ def file_name(strategy: str) -> str:
 
 def pages(shared: Shared, figures: Sequence[Drawn]) -> Iterator[tuple[str, str]]:
     """Render a page for each strategy of the run: its path from the report's folder, and its text."""
-    environment = templating.environment()
-    template = environment.get_template("strategy.html.j2")
     pieces = [
         (one, cut(one.picture.inline))
         for one in figures
         if one.name != "anatomy"  # the page has the steps themselves
     ]
     for name, path in links(shared.analysis).items():
-        yield path, template.render(_content(shared, name, pieces)) + "\n"
+        yield path, shared.template.render(_content(shared, name, pieces)) + "\n"
 
 
 class Shared:
@@ -70,6 +68,7 @@ class Shared:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
+        self.template = templating.environment().get_template("strategy.html.j2")
         self.infos = {info.name: info for info in analysis.run.manifest.strategies}
         self.columns = tables.case_columns(analysis)
         self.rows = tables.case_rows(analysis)
