@@ -39,7 +39,7 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helpe
             )
         return show.write(folder, show.read(folder))[0]
     second = drawing.helper(folder, baseline, trials) if helped else nullcontext()
-    with second as helper, drawing.collecting_seldom(), plain_strings():
+    with second as helper, plain_strings():
         files = _made(folder, baseline, trials, helper)
     for name, content in files.items():
         _write_whole(folder, name, content)
@@ -48,10 +48,11 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helpe
 
 def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.Helper | None) -> dict[str, bytes]:
     """Every file of the report, by its name in the folder; report.html comes last."""
-    from bench import page, rows, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
-    from bench.analyse import analyse  # noqa: PLC0415
-    from bench.figures.chosen import choose  # noqa: PLC0415
-    from bench.record import read_run  # noqa: PLC0415
+    with drawing.collecting_seldom():
+        from bench import page, rows, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
+        from bench.analyse import analyse  # noqa: PLC0415
+        from bench.figures.chosen import choose  # noqa: PLC0415
+        from bench.record import read_run  # noqa: PLC0415
 
     analysis = analyse(read_run(folder))
     chosen = choose(analysis, baseline, trials)

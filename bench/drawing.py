@@ -80,7 +80,7 @@ def collecting_seldom() -> Iterator[None]:
     """Let the garbage collector look at what is made from now on alone, and seldom: it would take a tenth of the time.
 
     What is there before stays. Imports leave nothing to collect, and a figure is many small objects that go all at
-    once.
+    once. An analysis is not for this: each histogram that it reads is large.
     """
     before = gc.get_threshold()
     gc.freeze()
@@ -119,14 +119,16 @@ def claim(claims: Path, name: str) -> bool:
 
 def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> None:
     """Draw what the first process has not claimed, and leave it in the folder of claims."""
-    from bench.analyse import analyse  # noqa: PLC0415
-    from bench.figures import pictures  # noqa: PLC0415
-    from bench.figures.chosen import choose  # noqa: PLC0415
-    from bench.record import read_run  # noqa: PLC0415
+    with collecting_seldom():
+        from bench.analyse import analyse  # noqa: PLC0415
+        from bench.figures import pictures  # noqa: PLC0415
+        from bench.figures.chosen import choose  # noqa: PLC0415
+        from bench.record import read_run  # noqa: PLC0415
 
     mine: Callable[[str], bool] = partial(claim, claims)
-    with plain_strings(), collecting_seldom():
+    with plain_strings():
         analysis = analyse(read_run(folder))
+    with plain_strings(), collecting_seldom():
         drawn = list(pictures(analysis, choose(analysis, baseline, trials), mine, LARGE))
     (claims / DRAWN_FILE).write_bytes(msgspec.msgpack.encode(drawn))
 
@@ -136,8 +138,7 @@ def main(argv: Sequence[str]) -> int:
     claims, folder, baseline, *trials = argv
     warnings.simplefilter("ignore")  # the first process tells them
     try:
-        with collecting_seldom():  # from the imports on
-            _help(Path(claims), Path(folder), baseline, trials)
+        _help(Path(claims), Path(folder), baseline, trials)
     except BadInputError:
         return 2
     return 0
