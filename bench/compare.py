@@ -20,6 +20,7 @@ from bench.metrics import CASE, CONTESTED, GROUP, RATE, Metric
 from bench.record import Compared
 from bench.rows import dicts
 from bench.stats import Interval, blocked_p, blocked_ratio, holm
+from bench.tables import Cell
 from bench.words import counted, digits, joined, quoted, title, value_text
 
 BETTER, WORSE, SAME, FEW = "better", "worse", "no difference shown", "too few repeats"
@@ -214,20 +215,27 @@ COLUMNS = ("case", "metric", "first", "other", "ratio", "95 % interval", "verdic
 
 def rows(found: Sequence[Effect], analysis: Analysis) -> list[tuple[str, ...]]:
     """Give a row of text for each effect, as COLUMNS; where there are several others, the case says which."""
+    return [tuple(cell.text for cell in row) for row in cells(found, analysis)]
+
+
+def cells(found: Sequence[Effect], analysis: Analysis) -> list[list[Cell]]:
+    """Give the same with what each cell sorts by."""
     several = len(labels_of(analysis)) > 2
     titles = case_titles([effect.case for effect in found])
-    return [
-        (
-            f"{name} ({effect.other})" if several else name,
-            effect.metric.title,
-            value_text(effect.metric, effect.before),
-            value_text(effect.metric, effect.after),
-            digits(effect.ratio.estimate) if effect.ratio else "–",
-            interval(effect),
-            effect.verdict,
+    table = []
+    for name, effect in zip(titles, found, strict=True):
+        case, ratio = f"{name} ({effect.other})" if several else name, effect.ratio
+        table.append(
+            [
+                Cell(case, case.replace("`", "")),
+                Cell(effect.metric.title, f"{effect.metric.title} ({effect.metric.unit})"),
+                *(Cell(value_text(effect.metric, value), value) for value in (effect.before, effect.after)),
+                Cell(digits(ratio.estimate), ratio.estimate) if ratio else Cell("–"),
+                Cell(interval(effect), ratio.low) if ratio and ratio.low > 0 else Cell("–"),
+                Cell(effect.verdict, effect.verdict),
+            ]
         )
-        for name, effect in zip(titles, found, strict=True)
-    ]
+    return table
 
 
 def alone(analysis: Analysis) -> list[str]:
@@ -318,6 +326,7 @@ def shown(analysis: Analysis, most: int) -> dict[str, Any]:
         "summaries": summaries(every),
         "columns": COLUMNS,
         "rows": rows(found, analysis),
+        "cells": cells(found, analysis),
         "all_rows": len(every),
         "alone": alone(analysis),
         "differences": differences(compared),

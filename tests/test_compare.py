@@ -25,7 +25,7 @@ from bench.compare_runs import labelled, merge, unlabelled
 from bench.errors import BadInputError
 from bench.figures import compared
 from bench.history.store import entry_of, read
-from bench.page import html
+from bench.page import content, html
 from bench.record import Manifest, Record, Run, read_manifest, read_run
 from bench.summary import markdown
 
@@ -485,7 +485,7 @@ def test_names_and_labels_are_text_whatever_they_contain(tmp_path: Path) -> None
         for name in ("a", "b")
     ]
     analysis = together(tmp_path, *runs, labels=("<b>&", 'two "quotes"'))
-    page, text = html(analysis, []), markdown(analysis, [])
+    page, text = html(content(analysis), []), markdown(analysis, [])
     assert "<script>alert" not in page and "<b>&" not in page
     outside_code = re.sub(r"`[^`]*`", "", text)
     assert "<script>" not in outside_code and "<b>" not in outside_code

@@ -18,7 +18,7 @@ import report
 from bench.analyse import analyse
 from bench.errors import BadInputError
 from bench.figures import PLATES
-from bench.page import html
+from bench.page import content, html
 from bench.record import Run
 from bench.why import counts as figures
 from bench.why import files, table, words
@@ -329,5 +329,5 @@ def test_a_report_shows_sentences_remarks_and_stacked_charts(tmp_path: Path) -> 
 def test_a_report_of_a_run_without_counts_says_nothing_of_them() -> None:
     records = [record("epoll_lt", repeat=index) for index in range(2)]
     analysis = analyse(Run(folder=Path("run"), manifest=manifest(["epoll_lt"]), records=records))
-    assert 'id="why"' not in html(analysis, [])
+    assert 'id="why"' not in html(content(analysis), [])
     assert not any(len(plate.rows(analysis)) for plate in PLATES if plate.name.startswith("why"))

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import manifest, record, server
 
-from bench.analyse import analyse
+from bench.analyse import Analysis, analyse
 from bench.caveats import bimodal
 from bench.clusters import two_groups
-from bench.page import html
+from bench.page import content, html
 from bench.record import Run
 from bench.summary import markdown
 
@@ -83,10 +83,14 @@ def test_a_case_whose_processes_fall_into_two_groups_is_told_with_both_centres()
     assert "whole processes come out one way or the other" in told
 
 
+def reports(analysis: Analysis) -> list[str]:
+    return [html(content(analysis), []), markdown(analysis, [])]
+
+
 def test_the_report_says_so_among_what_limits_it() -> None:
     run = slow_and_fast(Path("run"))
-    for write in (html, markdown):
-        assert "Two kinds of processes" in write(analyse(run), [])
+    for written in reports(analyse(run)):
+        assert "Two kinds of processes" in written
     run.records = run.records[5:]
-    for write in (html, markdown):
-        assert "Two kinds of processes" not in write(analyse(run), [])
+    for written in reports(analyse(run)):
+        assert "Two kinds of processes" not in written

@@ -18,6 +18,8 @@ from subsets import EVERYTHING
 from synthetic import manifest, record, write_run
 
 import report
+from bench.compare_runs import merge
+from bench.record import read_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -550,3 +552,48 @@ def test_a_pdf_is_a4_and_has_every_section_and_what_was_folded(page: Page, file:
 def _squeezed(text: str) -> str:
     """Without spaces and line ends, and without ligatures, which a font may set for ff and fi."""
     return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+# --- a comparison
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, put together; one strategy has become slower, and one has a long name."""
+    folder = tmp_path_factory.mktemp("results")
+    names = ("poll", "epoll_lt", "n" * 80)
+    runs = []
+    for factor in (1.0, 0.5):
+        speeds = dict(zip(names, (9_000, 100_000 * factor, 20_000), strict=True))
+        made = [
+            record(name, count, repeat, rate_hz * (1 + repeat / 100))
+            for name, rate_hz in speeds.items()
+            for count in (1, 16)
+            for repeat in range(5)
+        ]
+        runs.append(read_run(write_run(folder / str(factor), made, manifest(list(names)))))
+    about, records = merge(runs, ["before", "after"])
+    return report.write(write_run(folder / "both", records, about))
+
+
+def test_the_figures_of_a_comparison_sort_by_their_values(browser: Browser, comparison: Path) -> None:
+    with window(browser, comparison) as page:
+        found = table(page, "Ratios of each case")
+        for heading in ("first", "other", "ratio", "95 % interval"):
+            found.get_by_role("button", name=heading, exact=True).click()
+            values = [float(value) for value in column(page, "Ratios of each case", heading)]
+            assert values == sorted(values), heading
+            assert len(set(values)) > 2
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+def test_a_comparison_fits_its_window_and_keeps_a_name_and_its_place_on_a_line(
+    browser: Browser, comparison: Path, size: tuple[int, int]
+) -> None:
+    with window(browser, comparison, size) as page:
+        assert beyond_the_edge(page) == []
+        cell = table(page, "Ratios of each case").locator("th[scope=row]", has_text="poll, 1 connection").first
+        code = cell.locator("code").bounding_box()
+        whole = cell.bounding_box()
+        assert code is not None and whole is not None
+        assert whole["height"] < 2.5 * code["height"]
