@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,34 +98,30 @@ def test_a_job_is_answered_by_its_events_in_order(warm: Worker) -> None:
     assert result["load"]["errors"] == {}
 
 
-def test_one_worker_serves_job_after_job_and_leaves_no_descriptor_behind(warm: Worker) -> None:
-    def descriptors() -> int:
-        return len(list(Path(f"/proc/{warm.process.pid}/fd").iterdir()))
-
-    counts = []
+def after_each(running: Worker, jobs: int, duration_s: float, look: Callable[[Path], int]) -> list[int]:
+    """Let a worker serve short jobs; look at its place in /proc after each."""
+    seen = []
     with peer() as server:
-        for number in range(5):
-            warm.tell(job(str(number), server, duration_s=0.02))
-            warm.tell({"stop": str(number)})
-            while warm.hear()["event"] != "result":
+        for number in range(jobs):
+            running.tell(job(str(number), server, duration_s=duration_s))
+            running.tell({"stop": str(number)})
+            while running.hear()["event"] != "result":
                 pass
-            counts.append(descriptors())
+            seen.append(look(Path(f"/proc/{running.process.pid}")))
+    return seen
+
+
+def test_one_worker_serves_job_after_job_and_leaves_no_descriptor_behind(warm: Worker) -> None:
+    counts = after_each(warm, 5, 0.02, lambda proc: len(list((proc / "fd").iterdir())))
     assert len(set(counts)) == 1
 
 
 def test_job_after_job_takes_no_more_memory_than_the_first_ones() -> None:
-    def held_kib() -> int:
-        status = Path(f"/proc/{running.process.pid}/status").read_text()
-        return int(status.partition("RssAnon:")[2].split()[0])
+    def held_kib(proc: Path) -> int:
+        return int((proc / "status").read_text().partition("RssAnon:")[2].split()[0])
 
-    held = []
-    with peer() as server, worker() as running:
-        for number in range(60):
-            running.tell(job(str(number), server, duration_s=0.005))
-            running.tell({"stop": str(number)})
-            while running.hear()["event"] != "result":
-                pass
-            held.append(held_kib())
+    with worker() as running:
+        held = after_each(running, 60, 0.005, held_kib)
     assert max(held) - min(held) < 6 * 1024  # half a mebibyte a job, if it waited for the collector's own time
 
 
