@@ -213,13 +213,8 @@ def case_titles(found: Sequence[Mapping[str, Any]]) -> list[str]:
 COLUMNS = ("case", "metric", "first", "other", "ratio", "95 % interval", "verdict")
 
 
-def rows(found: Sequence[Effect], analysis: Analysis) -> list[tuple[str, ...]]:
-    """Give a row of text for each effect, as COLUMNS; where there are several others, the case says which."""
-    return [tuple(cell.text for cell in row) for row in cells(found, analysis)]
-
-
-def cells(found: Sequence[Effect], analysis: Analysis) -> list[list[Cell]]:
-    """Give the same with what each cell sorts by."""
+def rows(found: Sequence[Effect], analysis: Analysis) -> list[list[Cell]]:
+    """Give a row of cells for each effect, as COLUMNS; where there are several others, the case says which."""
     several = len(labels_of(analysis)) > 2
     titles = case_titles([effect.case for effect in found])
     table = []
@@ -326,7 +321,6 @@ def shown(analysis: Analysis, most: int) -> dict[str, Any]:
         "summaries": summaries(every),
         "columns": COLUMNS,
         "rows": rows(found, analysis),
-        "cells": cells(found, analysis),
         "all_rows": len(every),
         "alone": alone(analysis),
         "differences": differences(compared),

@@ -128,8 +128,8 @@ def _help(claims: Path, folder: Path, baseline: str, trials: Sequence[str]) -> N
     mine: Callable[[str], bool] = partial(claim, claims)
     with plain_strings():
         analysis = analyse(read_run(folder))
-    with plain_strings(), collecting_seldom():
-        drawn = list(pictures(analysis, choose(analysis, baseline, trials), mine, LARGE))
+        with collecting_seldom():
+            drawn = list(pictures(analysis, choose(analysis, baseline, trials), mine, LARGE))
     (claims / DRAWN_FILE).write_bytes(msgspec.msgpack.encode(drawn))
 
 

@@ -62,7 +62,7 @@ def the_gate(folder: Path) -> tuple[Path, Gate]:
 
 def test_a_gate_of_one_commit_with_itself_writes_every_output_and_finds_no_regression(repository: Path) -> None:
     said = iobench(
-        *("gate", "--base", "first", "--strategies", "epoll_lt", "--budget", "8s", "--no-calls"), cwd=repository
+        *("gate", "--base", "first", "--strategies", "epoll_lt", "--budget", "16s", "--no-calls"), cwd=repository
     )
     assert said.returncode in (0, 3), said.stderr
     folder, gate = the_gate(repository)
@@ -70,7 +70,7 @@ def test_a_gate_of_one_commit_with_itself_writes_every_output_and_finds_no_regre
     assert said.stdout.strip().splitlines()[-1].endswith("report.html")
     assert "same commit" in said.stdout.replace("\n", " ")
     assert all(not pair.failed for pair in gate.pairs)
-    assert gate.pairs  # how many there is time for is the machine's affair
+    assert len(gate.pairs) >= 3
     assert max(map(len, said.stdout.splitlines()[:-1])) <= 80
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 

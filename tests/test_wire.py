@@ -23,8 +23,9 @@ from clients import payload, wire
 from clients.compiled import inlined
 
 WHICH_CACHE = """
+import sys
 from clients import closed, session
-session.warm_up_code("closed")
+session.warm_up_code(*sys.argv[1:])
 stats = closed.advance.stats
 print("no cache" if stats.cache_path is None else "loaded" if stats.cache_hits else "compiled")
 """
@@ -128,9 +129,10 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cache_use(folder: Path, **environment: str) -> str:
+def cache_use(folder: Path, *workload: str, **environment: str) -> str:
+    """Warm one workload up, or all of them; say where the code of the closed loop came from."""
     environ = {**os.environ, "PYTHONPATH": str(folder), **environment}
-    command = [sys.executable, "-W", "error", "-c", WHICH_CACHE]
+    command = [sys.executable, "-W", "error", "-c", WHICH_CACHE, *workload]
     return subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -138,11 +140,11 @@ def test_code_compiled_once_is_used_by_the_next_process_until_a_file_of_it_chang
     copied: Path, tmp_path: Path
 ) -> None:
     where = str(tmp_path)
-    assert cache_use(copied, NUMBA_CACHE_DIR=where) == "compiled"
-    assert cache_use(copied, NUMBA_CACHE_DIR=where) == "loaded"
+    assert cache_use(copied, "closed", NUMBA_CACHE_DIR=where) == "compiled"
+    assert cache_use(copied, "closed", NUMBA_CACHE_DIR=where) == "loaded"
     with (copied / "clients" / "wire.py").open("a") as file:
         file.write("\n# changed\n")
-    assert cache_use(copied, NUMBA_CACHE_DIR=where) == "compiled"
+    assert cache_use(copied, "closed", NUMBA_CACHE_DIR=where) == "compiled"
 
 
 def test_where_no_cache_can_be_written_the_code_is_compiled_and_works(copied: Path, tmp_path: Path) -> None:

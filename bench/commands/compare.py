@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
@@ -19,6 +20,9 @@ from bench.record import MANIFEST_FILE, TRIALS_FILE, Record, Run, read_manifest,
 from bench.run import make_folder
 from bench.say import WIDTH, complain, say
 from bench.trial import utc_now
+
+if TYPE_CHECKING:
+    from bench.tables import Cell
 
 MOST_ROWS = 20  # of each table on the terminal; the report has them all
 
@@ -185,7 +189,7 @@ def _show_differences(found: Sequence[tuple[str, Sequence[str]]], labels: Sequen
         say(f"{len(found) - MOST_ROWS} more differences are in the report.")
 
 
-def _show_effects(found: Sequence[tuple[str, ...]], all_of_them: int) -> None:
+def _show_effects(found: Sequence[Sequence[Cell]], all_of_them: int) -> None:
     if not found:
         return
     table = _table()
@@ -194,7 +198,7 @@ def _show_effects(found: Sequence[tuple[str, ...]], all_of_them: int) -> None:
     for heading in ("ratio", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for case, metric, _, _, ratio, interval, verdict in found:
+    for case, metric, _, _, ratio, interval, verdict in ([cell.text for cell in row] for row in found):
         table.add_row(case.replace("`", ""), metric, ratio, interval, verdict)
     Console(markup=False, highlight=False, width=WIDTH).print(table)
     if all_of_them > len(found):

@@ -25,7 +25,7 @@ FAULTY_SERVER = [sys.executable, str(HERE / "faulty_server.py")]
 FAULTY_LOAD = [sys.executable, str(HERE / "faulty_load.py")]
 WINDOW_S = 1.2
 # What two clients of a server that dies meet depends on what was on its way: an end of file, or a reset.
-MET = r"(; errors: \d (closed|reset)(, \d reset)?)?"
+MET = r"(; errors: 1 closed, 1 reset)?"
 # That many connections of each, and what its record must say.
 FAULTS = {
     "killed": (2, rf"the server ended in mid-trial, killed by signal 9: nothing on standard error{MET}"),

@@ -65,10 +65,15 @@ class Finding(NamedTuple):
     told: str
 
 
+def settled(who: str, samples: Iterable[Sample]) -> list[Sample]:
+    """The samples of one process, without the first tenth of them."""
+    own = [sample for sample in samples if sample.who == who]
+    return own[int(len(own) * SETTLED) :]
+
+
 def memory(who: str, samples: Iterable[Sample]) -> Finding:
     """Growth of the resident memory, by the Theil-Sen slope of what was sampled after the first tenth."""
-    own = [sample for sample in samples if sample.who == who]
-    own = own[int(len(own) * SETTLED) :]
+    own = settled(who, samples)
     at_s, rss = [sample.at_s for sample in own], [sample.rss_bytes for sample in own]
     step = max(1, len(own) // 600)  # all pairs of points are looked at
     slope = float(stats.theilslopes(rss[::step], at_s[::step])[0])
@@ -80,8 +85,7 @@ def memory(who: str, samples: Iterable[Sample]) -> Finding:
 
 def descriptors(who: str, samples: Iterable[Sample]) -> Finding:
     """How many are held at least in nine samples out of ten, in the first third beside the last; a leak raises that."""
-    own = [sample.descriptors for sample in samples if sample.who == who]
-    own = own[int(len(own) * SETTLED) :]
+    own = [sample.descriptors for sample in settled(who, samples)]
     third = len(own) // 3
     first, last = (int(np.quantile(part, FEWEST)) for part in (own[:third], own[-third:]))
     told = f"{first} or more in the first third, {last} in the last; {max(own)} at most"
