@@ -252,3 +252,15 @@ def give_up_overdue(shared_row, connections, times_ns, sent_before_ns, event):  
             continue
         if times_ns[row, connection.echoed & (shared.slots - 1), SENT] < sent_before_ns:
             give_up(shared, connection, TIMED_OUT, event)
+
+
+@compiled
+def postpone(shared_row, connections, times_ns, by_ns):  # type: ignore[no-untyped-def]
+    """Move the times of all messages that have begun, or wait to, and have not been answered: nothing ran meanwhile."""
+    shared = shared_row[0]
+    for row in range(len(connections)):
+        connection = connections[row]
+        if connection.ended == RUNNING:
+            for number in range(connection.echoed, connection.begun + connection.waiting):
+                times_ns[row, number & (shared.slots - 1), SENT] += by_ns
+                times_ns[row, number & (shared.slots - 1), PLANNED] += by_ns

@@ -7,6 +7,7 @@ most 0.1 % of its value wide. No percentile is computed here.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -57,6 +58,20 @@ class Sparse(NamedTuple):
     def add_to(self, counts: Counts) -> None:
         """Add these to counts of shape (BUCKETS,)."""
         counts[self.buckets] += self.counts
+
+
+def sparse(counts: Counts) -> Sparse:
+    """Return counts of shape (BUCKETS,) without the zeros."""
+    buckets = np.flatnonzero(counts)
+    return Sparse(buckets.astype(np.uint16), counts[buckets])
+
+
+def added(parts: Iterable[Sparse]) -> Counts:
+    """Return the sum of some counts, int64 of shape (BUCKETS,)."""
+    counts = empty()
+    for part in parts:
+        part.add_to(counts)
+    return counts
 
 
 @compiled

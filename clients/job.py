@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from servers.transport import AddressError, parse
 
@@ -88,6 +88,18 @@ class Job:
         _require(self.rounds == 0 or self.warmup_s == 0, "rounds are counted from the first message on: no warmup_s")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of a job. Raises JobError where a value is out of range."""
+
+    warmup_s: float  # unrecorded, at its beginning
+    duration_s: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup_s <= 1e6, "warmup_s must not be below 0")
+        _require(0 < self.duration_s <= 1e6, "duration_s must be above 0")
+
+
 def _check_size(pair: list[float]) -> None:
     good = isinstance(pair, list) and len(pair) == 2 and all(type(value) in (int, float) for value in pair)
     _require(good, f"sizes must be pairs [bytes, weight], not {pair!r}")
@@ -96,15 +108,35 @@ def _check_size(pair: list[float]) -> None:
     _require(0 < weight < math.inf, "a weight in sizes must be above 0")
 
 
-def read_job(fields_given: dict[str, Any]) -> Job:
+def read_job(given: dict[str, Any]) -> Job:
     """Make a Job of parsed JSON. Raises JobError for a key that is missing, unknown, or holds the wrong type."""
+    return _read(Job, given)
+
+
+def read_turn(given: dict[str, Any]) -> Turn:
+    """Make a Turn of parsed JSON; raises as `read_job` does."""
+    return _read(Turn, given)
+
+
+def read_kept(given: dict[str, Any], turns: int) -> list[int]:
+    """The numbers of the turns that count, of so many, from {"kept": [...]}. Raises JobError."""
+    kept: list[Any] = given["kept"] if isinstance(given.get("kept"), list) else []
+    good = all(type(number) is int and 0 <= number < turns for number in kept)
+    _require(bool(kept) and good and len(set(kept)) == len(kept), f"kept must be turns, of {turns}, each once")
+    return sorted(kept)
+
+
+T = TypeVar("T", Job, Turn)
+
+
+def _read(of: type[T], given: dict[str, Any]) -> T:
     types: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
-    known = {each.name: types.get(str(each.type), (list,)) for each in fields(Job)}
-    for key, value in fields_given.items():
+    known = {each.name: types.get(str(each.type), (list,)) for each in fields(of)}
+    for key, value in given.items():
         _require(key in known, f"unknown key {key!r}; there are: {', '.join(known)}")
         _require(type(value) in known[key], f"{key} can't be {value!r}")
     try:
-        return Job(**fields_given)
+        return of(**given)
     except TypeError as error:  # "missing 1 required keyword-only argument: 'connections'"
         raise JobError(str(error).partition(" ")[2]) from None
 

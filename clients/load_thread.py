@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from clients import histogram, pacing, schedule
-from clients.connections import DONE, IDLE, RESPONSE, SERVICE, WRONG, Words
+from clients.connections import DONE, IDLE, RESPONSE, SERVICE, WRONG
 from clients.lost import count_lost
 from clients.table import Table
 
 STEP_NS = 100_000_000  # between two looks at the course, at most
-SHORT_STEP_NS = 5_000_000  # the same while several threads must agree, and once the window is closed
+SHORT_STEP_NS = 5_000_000  # the same while several threads must agree
+HOLD_STEP_NS = 1_000_000  # and once the window is closed: whoever takes turns waits for the end of this one
 _GRACE_NS = 4 * SHORT_STEP_NS  # until when the other threads have seen that the end was moved
 DRAIN_NS = 250_000_000  # at most so long outstanding echoes are awaited at the end
 _NEVER_NS = 1 << 62
@@ -114,40 +115,43 @@ class Snapshot(NamedTuple):
 class Window(NamedTuple):
     """What one thread saw between two snapshots.
 
-    `failed` are all messages of its that failed by kind, `failed_before` the number of those before the window;
-    `intervals` are the completions in each interval, `interval_counts` their times; `counts` are those of the whole
-    window, of shape (HISTOGRAMS, BUCKETS).
+    `failed` are its messages that failed meanwhile, by kind, `failed_before` all that had before; `intervals` are the
+    completions in each interval, `interval_counts` their times; `counts` are those of the whole window, one for each of
+    HISTOGRAMS.
     """
 
     opened: Snapshot
     closed: Snapshot
     connections: int
-    failed_before: int
+    failed_before: Counter[str]
     failed: Counter[str]
     intervals: list[int]
     interval_counts: list[histogram.Sparse]
-    counts: Words
+    counts: list[histogram.Sparse]
 
 
 class LoadThread:
     """A table under a workload, and what became of the messages that got no echo."""
 
-    def __init__(self, table: Table, advance: Callable[[int], int], course: Course, timeout_s: float) -> None:
+    def __init__(self, table: Table, advance: Callable[[int], int], timeout_s: float) -> None:
         self.table = table
         self.failed: Counter[str] = Counter()
         self._advance = advance
-        self._course = course
+        self._course = Course(1, STEP_NS, 0)
         self._timeout_ns = int(timeout_s * 1e9)
         self._first = table.share.thread == 0
         self._recorded = histogram.Changes(table.counts[RESPONSE if table.planned else SERVICE])
 
-    def attend(self, watch: Watch, cpu: int | None = None) -> Window:
-        """Go through all phases, on one CPU if it is named. Raises AbandonedError if the first thread gave up."""
+    def drive(self, course: Course, watch: Watch, cpu: int | None = None) -> Window:
+        """Go through the phases of a course, up to the end of the load; the connections stay as they are then.
+
+        On one CPU if it is named. Raises AbandonedError if the first thread gave up.
+        """
+        self._course = course
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         if self.table.planned:
             pacing.take_slack()
-        course = self._course
         time.sleep(max(0, course.begins_ns - time.monotonic_ns()) / 1e9)
         self._keep_on(lambda: course.opens_ns, watch, course.step_ns)
         while course.opened_ns == 0 and not self._first:
@@ -156,7 +160,11 @@ class LoadThread:
             soon_ns = time.monotonic_ns() + SHORT_STEP_NS // 10
             self._keep_on(lambda end_ns=soon_ns: end_ns, watch, SHORT_STEP_NS)  # type: ignore[misc]
         window = self._measure(watch)
-        self._keep_on(lambda: course.releases_ns, watch, SHORT_STEP_NS)
+        self._keep_on(lambda: course.releases_ns, watch, HOLD_STEP_NS)
+        return window
+
+    def finish(self, window: Window) -> Window:
+        """Wait a little for what is outstanding; the last window, with what is lost for good."""
         self._drain()
         lost = count_lost(self.table, window.closed.at_ns)
         closed = window.closed._replace(outstanding=window.closed.outstanding - lost.total())
@@ -188,7 +196,7 @@ class LoadThread:
     def _measure(self, watch: Watch) -> Window:
         table, course = self.table, self._course
         connections = table.total("running")
-        failed_before = self.failed.total()
+        failed_before = self.failed.copy()
         table.counts[:] = 0
         self._recorded.forget()
         opened, opened_plan = Snapshot.take(table), self._plan()
@@ -208,11 +216,10 @@ class LoadThread:
         closed, closed_plan = Snapshot.take(table), self._plan()
         if self._first:
             watch.close(closed.at_ns)
-        counts = table.counts.copy()
+        counts = [histogram.sparse(of_kind) for of_kind in table.counts]
         opened, closed = _with_due(opened, opened_plan), _with_due(closed, closed_plan)
-        return Window(
-            opened, closed, connections, failed_before, self.failed.copy(), intervals, interval_counts, counts
-        )
+        failed = self.failed - failed_before
+        return Window(opened, closed, connections, failed_before, failed, intervals, interval_counts, counts)
 
     def _plan(self) -> schedule.Plan | None:
         """Return the plan as it stands. What is due by a moment takes long to tell when very much is overdue."""

@@ -6,48 +6,59 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-import numpy as np
-
 from clients import histogram
 from clients.connections import CONNECT, LAG, RESPONSE, SERVICE
 from clients.job import Job, Load
 from clients.load_thread import Window
 
 
-def load_of(job: Job, unopened: Counter[str], interval_ns: int, pacing: str, windows: Sequence[Window]) -> Load:
-    """Return the Load; `unopened` are the connections that could not be opened, by kind: each would have sent one."""
-    first = windows[0]
-    window_ns = max(1, first.closed.at_ns - first.opened.at_ns)
+def load_of(
+    job: Job,
+    unopened: Counter[str],
+    turns: Sequence[Sequence[Window]],
+    outside: Counter[str],
+    *,
+    interval_ns: int,
+    pacing: str = "",
+) -> Load:
+    """Return the Load of some turns, one after the other, each of which has a window of each thread; one is as good.
+
+    `unopened` are the connections that could not be opened, by kind: each would have sent one. `outside` are messages
+    that failed before, between and after those of the turns. The window is as long as all of the turns' together.
+    """
+    windows = [window for turn in turns for window in turn]
+    first = turns[0][0]
+    window_ns = max(1, sum(turn[0].closed.at_ns - turn[0].opened.at_ns for turn in turns))
     planned = job.rate_hz > 0
-    errors = sum((window.failed for window in windows), unopened.copy())
-    unsent = _total(window.closed.due - window.closed.begun for window in windows)
-    counts = np.sum([window.counts for window in windows], axis=0)
+    within = sum((window.failed for window in windows), Counter[str]())
+    errors = unopened + within + outside
+    unsent = _total(window.closed.due - window.closed.begun for window in turns[-1])
     return Load(
         opened_ns=first.opened.at_ns,
-        closed_ns=first.closed.at_ns,
-        connections=_total(window.connections for window in windows),
-        planned=unopened.total() + _total(map(_begun, windows)) + unsent,
-        completed=_total(window.closed.completed - window.opened.completed for window in windows),
+        closed_ns=first.opened.at_ns + window_ns,
+        connections=_total(window.connections for window in turns[0]),
+        planned=unopened.total() + outside.total() + _total(map(_begun, windows)) + unsent,
+        completed=_grown(windows, "completed"),
         timed_out=errors.pop("timed_out", 0),
         errors=dict(errors),
         unsent=unsent,
         in_flight=_total(window.closed.outstanding for window in windows),
-        bytes_echoed=_total(window.closed.echoed_bytes - window.opened.echoed_bytes for window in windows),
+        bytes_echoed=_grown(windows, "echoed_bytes"),
         interval_ns=interval_ns,
-        intervals=[sum(each) for each in zip_longest(*(window.intervals for window in windows), fillvalue=0)],
-        service_hdr=histogram.encode(counts[SERVICE]),
-        cpu_user_ns=first.closed.cpu_user_ns - first.opened.cpu_user_ns,
-        cpu_system_ns=first.closed.cpu_system_ns - first.opened.cpu_system_ns,
-        worker_busy=[_busy(window) for window in windows],
-        response_hdr=histogram.encode(counts[RESPONSE]) if planned else "",
-        lag_hdr=histogram.encode(counts[LAG]) if planned else "",
-        connect_hdr=histogram.encode(counts[CONNECT]) if job.workload == "churn" else "",
-        interval_hdrs=_interval_hdrs(windows),
-        offered_hz=planned * _total(window.closed.due - window.opened.due for window in windows) / window_ns * 1e9,
+        intervals=[number for turn in turns for number in _intervals(turn)],
+        service_hdr=_encoded(windows, SERVICE),
+        cpu_user_ns=_grown([turn[0] for turn in turns], "cpu_user_ns"),
+        cpu_system_ns=_grown([turn[0] for turn in turns], "cpu_system_ns"),
+        worker_busy=[_busy(windows) for windows in zip(*turns, strict=True)],
+        response_hdr=_encoded(windows, RESPONSE) if planned else "",
+        lag_hdr=_encoded(windows, LAG) if planned else "",
+        connect_hdr=_encoded(windows, CONNECT) if job.workload == "churn" else "",
+        interval_hdrs=[text for turn in turns for text in _interval_hdrs(turn)],
+        offered_hz=planned * _grown(windows, "due") / window_ns * 1e9,
         pacing=pacing,
-        rounds=_total(window.closed.rounds - window.opened.rounds for window in windows),
-        connects=_total(window.closed.connects - window.opened.connects for window in windows),
-        threads=len(windows),
+        rounds=_grown(windows, "rounds"),
+        connects=_grown(windows, "connects"),
+        threads=len(turns[0]),
     )
 
 
@@ -55,23 +66,33 @@ def _total(figures: Iterable[int]) -> int:
     return sum(figures)
 
 
+def _grown(windows: Iterable[Window], name: str) -> int:
+    """By how much a figure of the snapshots has grown within the windows, in all."""
+    return sum(getattr(window.closed, name) - getattr(window.opened, name) for window in windows)
+
+
 def _begun(window: Window) -> int:
     """Messages to be accounted for that were begun, or would have been on connections that failed."""
     opened, closed = window.opened, window.closed
-    return window.failed_before + opened.outstanding + closed.begun - opened.begun + closed.unbegun - opened.unbegun
+    return opened.outstanding + closed.begun - opened.begun + closed.unbegun - opened.unbegun
 
 
-def _busy(window: Window) -> float:
-    opened, closed = window.opened, window.closed
-    return min(1.0, max(0.0, (closed.thread_ns - opened.thread_ns) / max(1, closed.at_ns - opened.at_ns)))
+def _intervals(turn: Sequence[Window]) -> list[int]:
+    return [sum(each) for each in zip_longest(*(window.intervals for window in turn), fillvalue=0)]
+
+
+def _busy(windows: Sequence[Window]) -> float:
+    """The share of its windows for which a thread was at work."""
+    length_ns = sum(window.closed.at_ns - window.opened.at_ns for window in windows)
+    return min(1.0, max(0.0, _grown(windows, "thread_ns") / max(1, length_ns)))
+
+
+def _encoded(windows: Iterable[Window], kind: int) -> str:
+    return histogram.encode(histogram.added(window.counts[kind] for window in windows))
 
 
 def _interval_hdrs(windows: Sequence[Window]) -> list[str]:
-    encoded = []
-    for parts in zip_longest(*(window.interval_counts for window in windows)):
-        counts = histogram.empty()
-        for part in parts:
-            if part is not None:
-                part.add_to(counts)
-        encoded.append(histogram.encode(counts))
-    return encoded
+    return [
+        histogram.encode(histogram.added(part for part in parts if part is not None))
+        for parts in zip_longest(*(window.interval_counts for window in windows))
+    ]

@@ -68,10 +68,11 @@ def simulate(hours: float) -> dict[str, int]:
     record(np.ones(1, np.int64))  # what is allocated once is there before the first reading
     before = resident_bytes()
     try:
-        window = LoadThread(table, advance, course, job.timeout_s).attend(Watch(lambda: False, opened, closed))
+        thread = LoadThread(table, advance, job.timeout_s)
+        window = thread.finish(thread.drive(course, Watch(lambda: False, opened, closed)))
     finally:
         table.close()
-    load = load_of(job, Counter(), SIMULATED_NS, "", [window])
+    load = load_of(job, Counter(), [[window]], Counter(), interval_ns=SIMULATED_NS)
     return {"intervals": len(load.interval_hdrs), "grown_bytes": resident_bytes() - before}
 
 

@@ -87,8 +87,13 @@ def planned(rate_hz: float, arrivals: str, seed: int, thread: int = 0, threads: 
 
 def start(plan: Plan, at_ns: int) -> None:
     """Let a plan that has not been walked along begin at a moment."""
-    plan["start_ns"] += at_ns
-    plan["next_ns"] += at_ns
+    postpone(plan, at_ns)
+
+
+def postpone(plan: Plan, by_ns: int) -> None:
+    """Move all that is still to come: the clock of the plan stood still for so long."""
+    plan["start_ns"] += by_ns
+    plan["next_ns"] += by_ns
 
 
 def due_by(plan: Plan, at_ns: int) -> int:

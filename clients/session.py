@@ -73,23 +73,89 @@ def run(
     after the window the load stays on, unrecorded, until it says so or `hold_s` has passed. Several load threads get a
     CPU of `cpus` each, where those are enough. Raises JobError if no connection is left when the window would open.
     """
-    tables = _tables(job, connected)
-    try:
-        now_ns = time.monotonic_ns()
-        begins_ns = now_ns if len(tables) == 1 else now_ns + _START_NS
-        for table in tables:
-            if table.planned:
-                schedule.start(table.plan, begins_ns)
-        course = Course(len(tables), interval_ns(job.duration_s), begins_ns + _ns(job.warmup_s), begins_ns)
+    with Session(job, connected) as session:
+        session.turn(job.warmup_s, job.duration_s, say=say, ended=ended, hold_s=hold_s, cpus=cpus)
+        return session.finish([0])
+
+
+class Session:
+    """A job on open channels, which it takes over until `close`; its load is put on in turns, or in a single one.
+
+    Between two turns nothing moves: what was under way stays where it is, and the standstill is part of no message's
+    time. The server is to stand still as well.
+    """
+
+    def __init__(self, job: Job, connected: Connected) -> None:
+        self.job = job
+        self._unopened = connected.failed
+        self._tables = _tables(job, connected)
         advance = WORKLOADS[job.workload]
-        threads = [LoadThread(table, advance(table), course, job.timeout_s) for table in tables]
-        watch = _watch(job, course, threads, failed=connected.failed, say=say, ended=ended, hold_s=hold_s)
-        windows = _attend(threads, course, watch, cpus)
-    finally:
-        for table in tables:
+        try:
+            self._threads = [LoadThread(table, advance(table), job.timeout_s) for table in self._tables]
+        except BaseException:
+            self.close()
+            raise
+        self._turns: list[list[Window]] = []
+        self._interval_ns = 0
+        self._stood_still_ns = 0  # since when
+
+    @property
+    def turns(self) -> int:
+        """How many there were so far."""
+        return len(self._turns)
+
+    def turn(
+        self,
+        warmup_s: float,
+        duration_s: float,
+        *,
+        say: Callable[[str, int], None] = lambda event, at_ns: None,
+        ended: Callable[[], bool] = lambda: False,
+        hold_s: float = 0.0,
+        cpus: Sequence[int] = (),
+    ) -> list[Window]:
+        """Put the load on for a warm-up, a window and a while after it, as `run` does; returns a window a thread."""
+        now_ns = time.monotonic_ns()
+        begins_ns = now_ns if len(self._tables) == 1 else now_ns + _START_NS
+        self._go_on(begins_ns)
+        self._interval_ns = interval_ns(duration_s)
+        course = Course(len(self._tables), self._interval_ns, begins_ns + _ns(warmup_s), begins_ns)
+        watch = _watch(duration_s, course, self._threads, failed=self._unopened, say=say, ended=ended, hold_s=hold_s)
+        try:
+            windows = _attend(self._threads, course, watch, cpus)
+        finally:
+            self._stood_still_ns = time.monotonic_ns()
+        self._turns.append(windows)
+        return windows
+
+    def finish(self, kept: Sequence[int]) -> Load:
+        """End the load, wait a little for what is outstanding, and return what the turns with these numbers came to."""
+        self._go_on(time.monotonic_ns())
+        last = [thread.finish(window) for thread, window in zip(self._threads, self._turns[-1], strict=True)]
+        self._turns[-1] = last
+        turns = [self._turns[number] for number in kept]
+        outside = sum((window.failed_before + window.failed for window in last), Counter[str]())
+        outside -= sum((window.failed for turn in turns for window in turn), Counter[str]())
+        how = pacing.describe([table.pace for table in self._tables]) if self._tables[0].planned else ""
+        return load_of(self.job, self._unopened, turns, outside, interval_ns=self._interval_ns, pacing=how)
+
+    def _go_on(self, at_ns: int) -> None:
+        for table in self._tables:
+            if self._stood_still_ns:
+                table.postpone(at_ns - self._stood_still_ns)
+            elif table.planned:
+                schedule.start(table.plan, at_ns)
+
+    def close(self) -> None:
+        """Close all connections. A second call does nothing."""
+        for table in self._tables:
             table.close()
-    how = pacing.describe([table.pace for table in tables]) if tables[0].planned else ""
-    return load_of(job, connected.failed, course.interval_ns, how, windows)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _tables(job: Job, connected: Connected) -> list[Table]:
@@ -120,7 +186,7 @@ def _shares(channels: Sequence[Ends], threads: int) -> Iterator[tuple[Share, Seq
 
 
 def _watch(
-    job: Job,
+    duration_s: float,
     course: Course,
     threads: Sequence[LoadThread],
     *,
@@ -135,7 +201,7 @@ def _watch(
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in lost.most_common())
             raise JobError(f"no connection was left when the window was to open ({kinds})")
         if not course.over:
-            course.closes_ns = at_ns + _ns(job.duration_s)
+            course.closes_ns = at_ns + _ns(duration_s)
         course.opened_ns = at_ns
         say("window_opened", at_ns)
 
@@ -152,13 +218,13 @@ def _attend(threads: Sequence[LoadThread], course: Course, watch: Watch, cpus: S
     first, *others = threads
     if not others:
         with _no_collection():
-            return [first.attend(watch)]
+            return [first.drive(course, watch)]
     pinned: Sequence[int | None] = cpus[: len(threads)] if len(cpus) >= len(threads) else [None] * len(threads)
     before = os.sched_getaffinity(0)
     with _no_collection(), ThreadPoolExecutor(len(others)) as pool:
-        started = [pool.submit(other.attend, watch, cpu) for other, cpu in zip(others, pinned[1:], strict=True)]
+        started = [pool.submit(other.drive, course, watch, cpu) for other, cpu in zip(others, pinned[1:], strict=True)]
         try:
-            windows = [first.attend(watch, pinned[0])]
+            windows = [first.drive(course, watch, pinned[0])]
         except BaseException:
             course.abandoned = True
             raise

@@ -31,6 +31,7 @@ from clients.connections import (
     WRONG_BYTES,
     Rows,
     give_up_overdue,
+    postpone,
     register,
 )
 from clients.faults import Mismatch, name_ending, name_wrong_bytes
@@ -164,6 +165,12 @@ class Table:
         if self.total("size_count"):
             return parts + self.total("echoed_bytes")
         return parts + self.total("completed") * self.total("message_bytes")
+
+    def postpone(self, by_ns: int) -> None:
+        """Go on after a standstill, of the server and of this: it is part of no message's time."""
+        postpone(self.shared, self.connections, self.times_ns, np.int64(by_ns))
+        if self.planned:
+            schedule.postpone(self.plan, by_ns)
 
     def stop_sending(self) -> None:
         """Begin no further message; those begun are still written and their echoes awaited."""

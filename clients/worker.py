@@ -3,20 +3,28 @@
     {"job": "ID", "address": "tcp:127.0.0.1:4000", "connections": 64, "message_bytes": 64, "duration_s": 0.8, ...}
     {"stop": "ID"}
     {"go": "ID"}
+    {"turn": "ID", "warmup_s": 0.01, "duration_s": 0.05}                of a job with "turns": true
+    {"end": "ID", "kept": [0, 1, 3]}
 
     {"event": "ready", "pid": 1}
     {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "reason": "", "connect_ns": 1}
     {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
     {"event": "window_closed", "job": "ID", "monotonic_ns": 1}
+    {"event": "turned", "job": "ID", "opened_ns": 1, "closed_ns": 2, "completed": 3, "cpu_ns": 4}
     {"event": "result", "job": "ID", "load": {...}}
     {"event": "failed", "job": "ID", "reason": "..."}                in place of whatever should have come next
 
 Ready means that everything is compiled. A job with "hold": true waits with its connections open until its go, for 60 s
 at most, so that several load processes can start together. Once the window is closed the load stays on until the stop,
 for `hold_s` at most, so that whoever watches the server can read its counters under load; a result means that all
-connections are closed. A stop before the window closes ends it early. End-of-file ends the process, in mid-job too, and
-so does SIGTERM. SIGINT is ignored: in a terminal it reaches the whole group, and what is to be done about it is the
-runner's decision.
+connections are closed. A stop before the window closes ends it early.
+
+A job with "turns": true opens its connections and waits for its turns; any number of such jobs are there at once. Each
+turn is a warm-up, a window, and a while after it until the stop. Between two turns the job stands still, and the server
+is to do so too. The end says which turns count, from 0 on.
+
+End-of-file ends the process, in mid-job too, and so does SIGTERM. SIGINT is ignored: in a terminal it reaches the whole
+group, and what is to be done about it is the runner's decision.
 """
 
 from __future__ import annotations
@@ -34,9 +42,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from clients.job import JobError, read_job
+from clients.job import JobError, read_job, read_kept, read_turn
 from clients.opening import connect
-from clients.session import run, warm_up_code
+from clients.session import Session, run, warm_up_code
 
 GO_PATIENCE_S = 60.0
 
@@ -121,21 +129,67 @@ def work(cpus: Sequence[int] = ()) -> None:
     gc.collect()
     gc.freeze()
     say("ready", pid=os.getpid())
+    sessions: dict[str, Session] = {}
     while True:
         fields = inbox.next_job()
         if isinstance(fields, str):
             say("failed", job="", reason=fields)
             continue
-        job_id = str(fields.pop("job", ""))
+        kind = next((kind for kind in ("turn", "end") if kind in fields), "job")
+        job_id = str(fields.pop(kind, ""))
         try:
-            _serve(job_id, fields, inbox, cpus)
+            if kind == "turn":
+                _take_turn(job_id, fields, sessions, inbox, cpus)
+            elif kind == "end":
+                _end(job_id, fields, sessions)
+            else:
+                _serve(job_id, fields, sessions, inbox, cpus)
         except JobError as error:
+            if job_id in sessions:
+                sessions.pop(job_id).close()
             say("failed", job=job_id, reason=str(error))
-        gc.collect()
+        if kind != "turn":
+            gc.collect()
 
 
-def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int]) -> None:
-    held = fields.pop("hold", False) is True
+def _take_turn(
+    job_id: str, fields: dict[str, Any], sessions: dict[str, Session], inbox: Inbox, cpus: Sequence[int]
+) -> None:
+    if job_id not in sessions:
+        raise JobError("there is no such job in turns")
+    turn = read_turn(fields)
+    windows = sessions[job_id].turn(
+        turn.warmup_s,
+        turn.duration_s,
+        say=lambda event, at_ns: say(event, job=job_id, monotonic_ns=at_ns),
+        ended=lambda: inbox.told_to_stop(job_id),
+        hold_s=sessions[job_id].job.hold_s,
+        cpus=cpus,
+    )
+    opened, closed = windows[0].opened, windows[0].closed
+    say(
+        "turned",
+        job=job_id,
+        opened_ns=opened.at_ns,
+        closed_ns=closed.at_ns,
+        completed=sum(window.closed.completed - window.opened.completed for window in windows),
+        cpu_ns=closed.cpu_user_ns + closed.cpu_system_ns - opened.cpu_user_ns - opened.cpu_system_ns,
+    )
+
+
+def _end(job_id: str, fields: dict[str, Any], sessions: dict[str, Session]) -> None:
+    session = sessions.pop(job_id, None)
+    if session is None:
+        raise JobError("there is no such job in turns")
+    with session:
+        load = session.finish(read_kept(fields, session.turns))
+    say("result", job=job_id, load=asdict(load))
+
+
+def _serve(
+    job_id: str, fields: dict[str, Any], sessions: dict[str, Session], inbox: Inbox, cpus: Sequence[int]
+) -> None:
+    held, in_turns = (fields.pop(key, False) is True for key in ("hold", "turns"))
     job = read_job(fields)
     connected = connect(job, ended=lambda: inbox.told_to_stop(job_id))
     if not connected.channels:
@@ -152,6 +206,9 @@ def _serve(job_id: str, fields: dict[str, Any], inbox: Inbox, cpus: Sequence[int
         for channel in {*connected.channels, *connected.silent}:
             channel.close()
         raise JobError("it was called off before it had begun")
+    if in_turns:
+        sessions[job_id] = Session(job, connected)
+        return
     load = run(
         job,
         connected,

@@ -52,9 +52,9 @@ def test_together_the_threads_plan_what_the_schedules_say(
         begin(plan, at_ns)
         plans.append(plan.copy())
 
-    def note(*facts: Any) -> Load:
-        windows.extend(facts[-1])
-        return put_together(*facts)
+    def note(*facts: Any, **others: Any) -> Load:
+        windows.extend(facts[2][0])
+        return put_together(*facts, **others)
 
     monkeypatch.setattr(schedule, "start", start)
     monkeypatch.setattr(session, "load_of", note)
@@ -196,26 +196,23 @@ def snapshot(at_ns: int, **figures: int) -> Snapshot:
     return Snapshot(**{**dict.fromkeys(Snapshot._fields, 0), "at_ns": at_ns, **figures})
 
 
-def sparsely(counts: histogram.Counts) -> Sparse:
-    buckets = np.flatnonzero(counts)
-    return Sparse(buckets.astype(np.uint16), counts[buckets])
-
-
 def window(values_ns: list[int], **figures: int) -> Window:
     counts = np.zeros((HISTOGRAMS, histogram.BUCKETS), np.int64)
     histogram.count_all(counts[SERVICE], np.array(values_ns))
     histogram.count_all(counts[RESPONSE], np.array(values_ns))
-    sparse = sparsely(counts[SERVICE])
+    sparse = [histogram.sparse(of_kind) for of_kind in counts]
     done = {"completed": len(values_ns), "begun": len(values_ns), "due": len(values_ns)}
     closed = snapshot(2 * 10**9, **{**done, **figures})
-    return Window(snapshot(10**9), closed, 1, 0, Counter(), [len(values_ns)], [sparse], counts)
+    return Window(snapshot(10**9), closed, 1, Counter(), Counter(), [len(values_ns)], [sparse[SERVICE]], sparse)
 
 
 JOB = Job(address="tcp:127.0.0.1:1", connections=2, message_bytes=1, duration_s=1.0, threads=2)
 
 
 def test_9000_messages_of_1_ms_and_1000_of_100_ms_have_a_median_of_1_and_a_p99_of_100() -> None:
-    load = load_of(JOB, Counter(), 10**9, "", [window([1_000_000] * 9000), window([100_000_000] * 1000)])
+    load = load_of(
+        JOB, Counter(), [[window([1_000_000] * 9000), window([100_000_000] * 1000)]], Counter(), interval_ns=10**9
+    )
     together = recorded(load.service_hdr)
     assert load.completed == together.total_count == 10_000
     assert together.get_value_at_percentile(50) == pytest.approx(1_000_000, rel=1e-3)
@@ -225,8 +222,8 @@ def test_9000_messages_of_1_ms_and_1000_of_100_ms_have_a_median_of_1_and_a_p99_o
 
 def test_the_histogram_of_two_threads_is_that_of_one_which_saw_it_all() -> None:
     values = np.random.default_rng(5).lognormal(12, 2, 3000).astype(int).tolist()
-    apart = load_of(JOB, Counter(), 10**9, "", [window(values[:1000]), window(values[1000:])])
-    alone = load_of(JOB, Counter(), 10**9, "", [window(values)])
+    apart = load_of(JOB, Counter(), [[window(values[:1000]), window(values[1000:])]], Counter(), interval_ns=10**9)
+    alone = load_of(JOB, Counter(), [[window(values)]], Counter(), interval_ns=10**9)
     assert apart.service_hdr == alone.service_hdr
     assert apart.interval_hdrs == alone.interval_hdrs
     assert apart.intervals == alone.intervals == [3000]
@@ -234,7 +231,7 @@ def test_the_histogram_of_two_threads_is_that_of_one_which_saw_it_all() -> None:
 
 def test_a_thread_that_saw_fewer_intervals_adds_nothing_to_the_others_of_them() -> None:
     long = window([10, 20])._replace(intervals=[1, 1], interval_counts=[_one(10), _one(20)])
-    load = load_of(JOB, Counter(), 10**9, "", [window([10]), long])
+    load = load_of(JOB, Counter(), [[window([10]), long]], Counter(), interval_ns=10**9)
     assert load.intervals == [2, 1]
     assert [count(text) for text in load.interval_hdrs] == [2, 1]
 
@@ -242,13 +239,13 @@ def test_a_thread_that_saw_fewer_intervals_adds_nothing_to_the_others_of_them() 
 def _one(value_ns: int) -> Sparse:
     counts = histogram.empty()
     histogram.count_all(counts, np.array([value_ns]))
-    return sparsely(counts)
+    return histogram.sparse(counts)
 
 
 def test_what_is_due_and_not_begun_is_unsent_in_whichever_thread() -> None:
     job = Job(**{**JOB.__dict__, "workload": "open", "rate_hz": 10.0})
     windows = [window([1] * 10, due=15, begun=12, outstanding=2), window([1] * 5, due=5, begun=5)]
-    load = load_of(job, Counter(refused=1), 10**9, "spin", windows)
+    load = load_of(job, Counter(refused=1), [windows], Counter(), interval_ns=10**9, pacing="spin")
     assert (load.completed, load.unsent, load.in_flight, load.planned) == (15, 3, 2, 21)
     assert load.offered_hz == pytest.approx(20)
     assert load.pacing == "spin"
@@ -256,4 +253,4 @@ def test_what_is_due_and_not_begun_is_unsent_in_whichever_thread() -> None:
 
 def test_time_spent_looking_at_the_clock_is_not_work() -> None:
     busy = window([1], thread_ns=400_000_000)
-    assert load_of(JOB, Counter(), 10**9, "", [busy, window([1])]).worker_busy == [0.4, 0.0]
+    assert load_of(JOB, Counter(), [[busy, window([1])]], Counter(), interval_ns=10**9).worker_busy == [0.4, 0.0]
