@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.contests import Contest, contests
+from bench.comparisons import Comparison, comparisons
 from bench.histograms import CURVE, Floats, added, decode, percentiles_us, told_us
 from bench.load_curve import load_points
 from bench.metrics import CASE, GROUP, METRICS, QUANTILES, RATE
@@ -39,7 +39,7 @@ class Analysis:
     cases: pd.DataFrame
     estimates: pd.DataFrame
     curves: pd.DataFrame
-    contests: tuple[Contest, ...]
+    comparisons: tuple[Comparison, ...]
     load_points: pd.DataFrame
 
 
@@ -63,8 +63,8 @@ def analyse(run: Run) -> Analysis:
     cases = pd.DataFrame(case_rows, columns=[*CASE, *CASE_COLUMNS])
     trials = pd.DataFrame(trial_rows, columns=[*CASE, *TRIAL_COLUMNS])
     curves = _of_cases(cases, found_curves)
-    rivals = tuple(contests(trials, estimates))
-    return Analysis(run, trials, cases, estimates, curves, rivals, load_points(cases, estimates))
+    compared = tuple(comparisons(run, trials, estimates))
+    return Analysis(run, trials, cases, estimates, curves, compared, load_points(cases, estimates))
 
 
 def _sort_key(record: Record) -> tuple[Any, ...]:
@@ -344,24 +344,6 @@ def _estimate_rows(rows: Sequence[dict[str, Any]], times: Times) -> Iterable[dic
             "planned": any(row["planned"] for row in good),
             "ids": _ids(rows),
         }
-
-
-def repeat_intervals(trials: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple[Any, ...], dict[str, float]]:
-    """Give the interval of the median over the repeats of a case (median_interval): how far repeats lie apart.
-
-    Takes the table of trials. The key is a case's definition and the metric's name; the values are `low`, `high`,
-    `confidence` and `n`. Where a good trial can't tell the metric, or there is but one, there is no interval.
-    """
-    good = trials[trials["status"] == "ok"]
-    values = {(*case, metric): of_case for metric in metrics for case, of_case in by_key(good, CASE, metric).items()}
-    found = {}
-    for key, of_case in values.items():
-        if len(of_case) > 1 and not any(map(math.isnan, of_case)):
-            _, low, high, confidence = median_interval(of_case)
-            found[key] = {"low": low, "high": high, "confidence": confidence, "n": len(of_case)}
-        else:
-            found[key] = {"low": math.nan, "high": math.nan, "confidence": math.nan, "n": 0}
-    return found
 
 
 def medians(trials: pd.DataFrame, column: str) -> dict[tuple[Any, ...], float]:

@@ -140,7 +140,7 @@ def overhead(trials: pd.DataFrame) -> str:
 
 
 def nothing_to_compare(trials: pd.DataFrame) -> str:
-    """Say why a run names no winner; nothing where a trial succeeded."""
+    """Say why a run has nothing to compare; nothing where a trial succeeded."""
     if trials.empty:
         return "No trial of this run was recorded, so there is nothing to compare."
     if (trials["status"] == "ok").any():

@@ -52,6 +52,13 @@ TargetOption = Annotated[
         autocompletion=complete.addresses,
     ),
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="TIME", help="Go on until all is decided, for so long at most, such as 3m."),
+]
+WithinOption = Annotated[
+    str | None, typer.Option("--within", metavar="SHARE", help="What counts as equal, such as 5% (the default).")
+]
 TransportOption = Annotated[
     str, typer.Option("--transport", metavar="NAME", help="tcp, unix or pipe.", autocompletion=complete.transports)
 ]
@@ -80,6 +87,8 @@ def sweep(
     slo: SloOption = None,
     python: PythonOption = None,
     target: TargetOption = None,
+    budget: BudgetOption = None,
+    within: WithinOption = None,
     resume: Annotated[
         str | None,
         typer.Option("--resume", metavar="RUN", help="Go on with this run.", autocompletion=complete.runs),
@@ -96,7 +105,7 @@ def sweep(
     from bench.commands import sweep as command  # noqa: PLC0415
     from bench.commands.choice import Choice  # noqa: PLC0415
 
-    choice = Choice(name, strategies, slo, python, target)
+    choice = Choice(name, strategies, slo, python, target, budget, within)
     if scheduler is not None or bind is not None:
         from bench.commands.cluster import on_cluster  # noqa: PLC0415
 
@@ -112,13 +121,16 @@ def plan(
     slo: SloOption = None,
     python: PythonOption = None,
     target: TargetOption = None,
+    budget: BudgetOption = None,
+    within: WithinOption = None,
+    results: ResultsOption = Path("results"),
     trials: Annotated[bool, typer.Option("--trials", help="List every trial, in order of execution.")] = False,
 ) -> None:
     """Show a sweep's trials and how long they take; run nothing."""
     from bench.commands import plan as command  # noqa: PLC0415
     from bench.commands.choice import Choice  # noqa: PLC0415
 
-    command.plan(Choice(name, strategies, slo, python, target), trials)
+    command.plan(Choice(name, strategies, slo, python, target, budget, within), trials, results)
 
 
 @app.command(name="list")

@@ -14,16 +14,17 @@ from typing import Any, NamedTuple
 
 from bench.analyse import Analysis
 from bench.compare_runs import unlabelled
-from bench.contests import SIGNIFICANT
+from bench.comparisons import WITHIN
 from bench.history.store import LIKE
 from bench.metrics import CASE, CONTESTED, GROUP, RATE, Metric
 from bench.record import Compared
 from bench.rows import dicts
 from bench.stats import Interval, blocked_p, blocked_ratio, holm
 from bench.tables import Cell
-from bench.words import counted, digits, joined, quoted, title, value_text
+from bench.words import counted, digits, exact_percent, joined, quoted, title, value_text
 
-BETTER, WORSE, SAME, FEW = "better", "worse", "no difference shown", "too few repeats"
+BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", f"equal within {exact_percent(WITHIN)}", "not decided"
+SIGNIFICANT = 0.05
 VOLATILE = ("load_average", "memory_available_bytes")  # facts that differ at any two moments
 MOST_ALONE = 12  # cases named one by one; more are counted
 NOT_PAIRED = (
@@ -36,8 +37,8 @@ NOT_PAIRED = (
 class Effect:
     """One case and metric in two runs. `ratio` is that of the other run by the first one; None where there is none.
 
-    `p` is Welch's on the logarithms, adjusted (Holm) for all comparisons by this metric. `open` says why there is no
-    verdict whatever the figures; "" where there is one.
+    Its limits are 0 or infinite where there is none, or a bound leaves it open. `p` is Welch's on the logarithms,
+    adjusted (Holm) for all comparisons by this metric. `bound` says why one of the values is a bound; "" where none is.
     """
 
     case: dict[str, Any]  # the definition; its strategy without a label
@@ -47,18 +48,26 @@ class Effect:
     after: float
     ratio: Interval | None
     p: float
-    open: str = ""
+    bound: str = ""
 
     @property
     def verdict(self) -> str:
-        """What became of it, seen from the first run."""
-        if self.open:
-            return self.open
-        if self.ratio is None or self.ratio.low == 0:
-            return FEW
+        """What became of it, seen from the first run: equal where the interval lies within WITHIN either way."""
+        if self.ratio is None:
+            return UNDECIDED
+        if self.ratio.low >= 1 / (1 + WITHIN) and self.ratio.high <= 1 + WITHIN:
+            return EQUAL
         if self.ratio.contains(1.0) or self.p > SIGNIFICANT:
-            return SAME
-        return BETTER if (self.ratio.estimate > 1) == self.metric.higher_is_better else WORSE
+            return UNDECIDED
+        return BETTER if (self.ratio.low > 1) == self.metric.higher_is_better else WORSE
+
+    @property
+    def why_undecided(self) -> str:
+        """Why it is not decided where more trials of this kind would not help, or there are too few; else ""."""
+        if self.verdict != UNDECIDED:
+            return ""
+        few = self.ratio is None or (self.ratio.low == 0 and math.isinf(self.ratio.high))
+        return self.bound or ("too few repeats" if few else "")
 
 
 Key = tuple[Any, ...]
@@ -120,10 +129,10 @@ def effects(analysis: Analysis) -> list[Effect]:
         ]
         adjusted = holm([blocked_p(blocks) if blocks else 1.0 for blocks in samples])
         for (key, label, before, after), blocks, p in zip(pairs, samples, adjusted, strict=True):
-            ratio = blocked_ratio(blocks) if blocks else None
+            ratio = _opened(blocked_ratio(blocks), before, after) if blocks else None
             case = dict(zip(CASE, key, strict=True))
-            reason = _undecided(metric, before, after)
-            found.append(Effect(case, metric, label, before["value"], after["value"], ratio, p, reason))
+            bound = _bound(metric, before, after)
+            found.append(Effect(case, metric, label, before["value"], after["value"], ratio, p, bound))
     place = {key: index for index, key in enumerate(keys)}
     return sorted(found, key=lambda it: (labels.index(it.other), place[tuple(it.case.values())]))
 
@@ -148,7 +157,13 @@ def _values(analysis: Analysis, labels: Sequence[str]) -> dict[tuple[Key, str, s
     return found
 
 
-def _undecided(metric: Metric, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
+def _opened(ratio: Interval, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Interval:
+    """Leave a limit open where a value is only known to be no less: a throughput by the client, a time unfinished."""
+    low = 0.0 if before["lower_bound"] else ratio.low
+    return ratio._replace(low=low, high=math.inf if after["lower_bound"] else ratio.high)
+
+
+def _bound(metric: Metric, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
     if not (before["lower_bound"] or after["lower_bound"]):
         return ""
     return "the client was the limit" if metric is RATE else "messages were unfinished"
@@ -172,14 +187,21 @@ def summaries(found: Sequence[Effect]) -> list[str]:
     ):
         of_one = list(same)
         parts = []
-        for verdict in (BETTER, WORSE):
-            ratios = sorted(it.ratio.estimate for it in of_one if it.verdict == verdict and it.ratio)
+        for outcome in (BETTER, WORSE):
+            ratios = sorted(it.ratio.estimate for it in of_one if it.verdict == outcome and it.ratio)
             if ratios:
-                parts.append(f"{verdict} in {len(ratios)} ({_by(ratios)})")
-        for verdict in dict.fromkeys(it.verdict for it in of_one if it.verdict not in (BETTER, WORSE)):
-            parts.append(f"{verdict} in {sum(it.verdict == verdict for it in of_one)}")
+                parts.append(f"{outcome} in {len(ratios)} ({_by(ratios)})")
+        for outcome in (EQUAL, UNDECIDED):
+            if same_outcome := [it for it in of_one if it.verdict == outcome]:
+                parts.append(f"{outcome} in {len(same_outcome)}{_why(same_outcome)}")
         sentences.append(f"{quoted(label)}, {name}: of {counted(len(of_one), 'case')}, {joined(parts)}.")
     return sentences
+
+
+def _why(undecided: Sequence[Effect]) -> str:
+    """Say why some are not decided, where that is known."""
+    reasons = dict.fromkeys(why for it in undecided if (why := it.why_undecided))
+    return f" ({', '.join(reasons)})" if reasons else ""
 
 
 def _by(ratios: Sequence[float]) -> str:
@@ -196,9 +218,13 @@ def change(ratio: float) -> str:
 
 
 def interval(effect: Effect) -> str:
-    """Write the interval of the ratio; "–" where there are too few repeats for one."""
+    """Write the interval of the ratio, one limit where the other is open; "–" where there are too few repeats."""
     ratio = effect.ratio
-    return f"{digits(ratio.low)}–{digits(ratio.high)}" if ratio and ratio.low > 0 else "–"
+    if ratio is None or (ratio.low == 0 and math.isinf(ratio.high)):
+        return "–"
+    if math.isinf(ratio.high):
+        return f"≥ {digits(ratio.low)}"
+    return f"{digits(ratio.low)}–{digits(ratio.high)}" if ratio.low > 0 else f"≤ {digits(ratio.high)}"
 
 
 def case_titles(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -226,8 +252,8 @@ def rows(found: Sequence[Effect], analysis: Analysis) -> list[list[Cell]]:
                 Cell(effect.metric.title, f"{effect.metric.title} ({effect.metric.unit})"),
                 *(Cell(value_text(effect.metric, value), value) for value in (effect.before, effect.after)),
                 Cell(digits(ratio.estimate), ratio.estimate) if ratio else Cell("–"),
-                Cell(interval(effect), ratio.low) if ratio and ratio.low > 0 else Cell("–"),
-                Cell(effect.verdict, effect.verdict),
+                Cell(interval(effect), ratio.low if ratio and interval(effect) != "–" else ""),
+                Cell(": ".join(filter(None, (effect.verdict, effect.why_undecided))), effect.verdict),
             ]
         )
     return table
@@ -320,6 +346,7 @@ def shown(analysis: Analysis, most: int) -> dict[str, Any]:
         "warnings": warnings(compared),
         "summaries": summaries(every),
         "columns": COLUMNS,
+        "within": exact_percent(WITHIN),
         "rows": rows(found, analysis),
         "all_rows": len(every),
         "alone": alone(analysis),

@@ -6,7 +6,7 @@ What a server or a load generator does that finds none left is decided there.
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench.record import Trial
 
@@ -30,6 +30,15 @@ def raise_limit(trials: Iterable[Trial]) -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def too_many(trials: Sequence[Trial]) -> str:
+    """Say why the connections of all these trials can't be open at once in a load generator; nothing where they can."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = sum(needed(trial) for trial in trials)
+    if hard == resource.RLIM_INFINITY or wanted <= hard:
+        return ""
+    return f"together they take {wanted:,} descriptors, and the hard limit is {hard:,} (ulimit -Hn)"
 
 
 def shortage(trials: Iterable[Trial]) -> str:

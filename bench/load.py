@@ -14,6 +14,14 @@ One job a line goes to its standard input, events come back from its standard ou
 
 A job with "hold": true waits after "connected" for a line {"go": ID}, so that several load generators start together.
 
+One with "turns": true waits for its turns, and any number of such jobs are open at once:
+
+    -> {"turn": ID, "warmup_s": 0.005, "duration_s": 0.025}
+    {"event": "window_opened", ...} {"event": "window_closed", ...} -> {"stop": ID}
+    {"event": "turned", "job": ID, "opened_ns": ..., "closed_ns": ..., "completed": n, "cpu_ns": n}
+    -> {"end": ID, "kept": [0, 2, 3]}                           the numbers of the turns that count
+    {"event": "result", ...}
+
 No load is generated in this file and no server is known here, but for the death of one.
 """
 
@@ -67,6 +75,8 @@ class LoadWorker:
 
     def send(self, line: dict[str, Any]) -> None:
         """Write one line to it. Raises LoadFailedError where it has gone."""
+        if self.ending is not None:  # in another's turn
+            raise LoadFailedError(_died(self), fatal=True)
         pipe = self.child.process.stdin
         assert pipe is not None
         try:
@@ -79,10 +89,10 @@ class LoadWorker:
 class Watch:
     """What a run does at the steps of a trial; each is called as soon as the worker has told of the step."""
 
-    connected: Callable[[], None]
-    opened: Callable[[], None]
-    closed: Callable[[], None]
-    tick: Callable[[], None]  # about once a second while the window is open
+    connected: Callable[[], None] = lambda: None
+    opened: Callable[[], None] = lambda: None
+    closed: Callable[[], None] = lambda: None
+    tick: Callable[[], None] = lambda: None  # about once a second while the window is open
 
 
 class Measured(NamedTuple):
@@ -184,6 +194,56 @@ class HeldJob:
         self._worker.usable = self._worker.ending is None and _called_off(self._worker, self._name)
 
 
+class Turned(msgspec.Struct):
+    """What the load generator saw of one turn. Times are ns of CLOCK_MONOTONIC; `cpu_ns` is its own."""
+
+    opened_ns: Count
+    closed_ns: Count
+    completed: Count
+    cpu_ns: Count
+
+
+class JobInTurns:
+    """A job whose connections stay open from one turn to the next; between two the server is to stand still.
+
+    Its steps are `connected`, any number of `turn`, `result`. Each raises what `measure_job` does; after that the job
+    is over, and the others of the same load generator go on unless the error was fatal.
+    """
+
+    def __init__(self, worker: LoadWorker, line: dict[str, Any], server: RunningServer) -> None:
+        self._worker, self._line, self._server, self._name = worker, line, server, str(line["job"])
+
+    def connected(self) -> tuple[int, str]:
+        """Open the connections; returns how many could not be made, and one reason for it."""
+        self._send(self._line | {"turns": True})
+        return _refused(self._expect("connected", connect_patience_s(self._line)))
+
+    def turn(self, warmup_s: float, duration_s: float, watch: Watch) -> Turned:
+        """Put the load on for a turn."""
+        self._send({"turn": self._name, "warmup_s": warmup_s, "duration_s": duration_s})
+        self._expect("window_opened", warmup_s + MARGIN_S)
+        watch.opened()
+        self._expect("window_closed", duration_s + MARGIN_S, tick=watch.tick)
+        watch.closed()
+        self._send({"stop": self._name})
+        with _whatever_goes_wrong(self._worker):
+            return msgspec.convert(self._expect("turned", MARGIN_S), Turned)
+
+    def result(self, kept: Sequence[int]) -> Load:
+        """End the job; returns what the turns with these numbers came to."""
+        self._send({"end": self._name, "kept": list(kept)})
+        with _whatever_goes_wrong(self._worker):
+            return msgspec.convert(self._expect("result", MARGIN_S)["load"], Load)
+
+    def _send(self, line: dict[str, Any]) -> None:
+        with _whatever_goes_wrong(self._worker):
+            self._worker.send(line)
+
+    def _expect(self, kind: str, seconds: float, tick: Callable[[], None] | None = None) -> dict[str, Any]:
+        with _whatever_goes_wrong(self._worker):
+            return _expect(self._worker, kind, self._name, seconds, server=self._server, tick=tick, in_turns=True)
+
+
 @contextmanager
 def _whatever_goes_wrong(worker: LoadWorker) -> Iterator[None]:
     """Have it told by a LoadFailedError, and the worker not `usable` where it must be replaced."""
@@ -263,6 +323,7 @@ def _expect(
     *,
     server: RunningServer | None = None,
     tick: Callable[[], None] | None = None,
+    in_turns: bool = False,
 ) -> dict[str, Any]:
     """Wait for one kind of event, about one job if it is named; what the server says meanwhile is noted with it.
 
@@ -283,7 +344,7 @@ def _expect(
         if server and event.sender is server.status:
             server.hear(event)
             if server.ended:
-                raise LoadFailedError("the server died", fatal=not _called_off(worker, job_name))
+                raise LoadFailedError("the server died", fatal=not _called_off(worker, job_name, in_turns))
         elif event.fields is None:
             raise LoadFailedError(_died(worker), fatal=True)
         elif _is_about(event.fields, kind, job_name):
@@ -305,10 +366,15 @@ def _died(worker: LoadWorker) -> str:
     return f"the load generator died, {processes.how_it_ended(end_worker(worker))}"
 
 
-def _called_off(worker: LoadWorker, job_name: str) -> bool:
-    """Stop a job whose server has gone; False where the worker does not come to an end of it."""
+def _called_off(worker: LoadWorker, job_name: str, in_turns: bool = False) -> bool:
+    """Stop a job whose server has gone; False where the worker does not come to an end of it.
+
+    One in turns may have been in the middle of one, or between two.
+    """
     try:
         worker.send({"stop": job_name})
+        if in_turns:
+            worker.send({"end": job_name, "kept": []})
         _expect(worker, "result", job_name, MARGIN_S)
     except LoadFailedError as error:
         return not error.fatal

@@ -1,6 +1,6 @@
 """Latency over offered load: a row for each point of each strategy's curve, what each curve shows, what searches found.
 
-Pure functions of the tables that analyse.py makes and of the manifest. What is said of it is in verdicts.py.
+Pure functions of the tables that analyse.py makes and of the manifest. What is said of it is in capacity.py.
 """
 
 from __future__ import annotations

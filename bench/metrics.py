@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.record import Trial
 
 # The seed orders the execution and does not change what is measured.
-CASE = tuple(name for name in Trial.__struct_fields__ if name not in ("repeat", "seed"))
+CASE = tuple(name for name in Trial.__struct_fields__ if name not in ("repeat", "seed", "block"))
 SETTING = tuple(name for name in CASE if name not in ("strategy", "connections"))
 # Where strategies are compared with each other.
 GROUP = (*SETTING, "connections")

@@ -1,6 +1,6 @@
 """The report as a page: report.html, self-contained. What a pull request shows is in summary.py.
 
-What is said comes from verdicts.py and caveats.py, what is drawn from figures; here it is put in order. Nothing is
+What is said comes from answer.py and caveats.py, what is drawn from figures; here it is put in order. Nothing is
 computed but the text of table cells, and no file is written.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench import answer, capacity, caveats, compare, strategy_page, tables, templating, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, strategy_page, tables, templating, trust, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
 from bench.figures import Drawn
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 
 OF_THEIR_OWN = ("lab-", "anatomy")  # figures that other sections show
 MOST_LISTED = 2_000  # rows of a table; more would make the page slow, and are in a CSV beside it
+MOST_RANKED = 12  # columns of the table of the ranking
 MOST_PRINTED = 300  # trials; more are folded on paper too
 METHOD = (
-    "A value is the median of the repeats; a percentile is that of the sum of their histograms, and is left out where "
-    "there are too few messages to tell it. Latency counts from the planned send where sends are planned, and from the "
-    "actual one where each message waits for the last. Two strategies are told apart where the exact 95 % interval of "
-    "their ratio (Hodges and Lehmann) excludes 1 and Welch's test on the logarithms, corrected for the number of "
-    "comparisons (Holm), is significant at 5 %; otherwise the difference is within the noise."
+    "In figures and tables a value is the median of the repeats; a percentile is that of the sum of their histograms, "
+    "and is left out where there are too few messages to tell it. Latency counts from the planned send where sends "
+    "are planned, and from the actual one where each message waits for the last. Strategies are compared within "
+    "rounds, on logarithms: each value is the effect of its strategy, that of its round and an error, estimated so "
+    "that a round that went wrong counts for little (Huber); percentiles, by drawing rounds anew. The limits hold for "
+    "all pairs of one comparison together at 95 % (Tukey and Kramer). Better is what is shown at 95 % for the run as "
+    "a whole: limits may lie beyond 1 where that is not decided."
 )
 
 
@@ -77,23 +80,21 @@ def content(analysis: Analysis) -> dict[str, Any]:
         "comparison": compare.shown(analysis, MOST_LISTED),
         "unfinished": caveats.unfinished(manifest, len(analysis.trials), folder.name),
         "notes": [note.replace(f"{analysis.run.folder}/", "") for note in analysis.run.notes],
-        "headlines": [
-            *capacity.search_headlines(manifest.searches),
-            *capacity.bend_headlines(found),
-            *verdicts.headlines(analysis.contests),
-        ],
-        "opening": answer.opening(analysis.contests),
+        # Of runs that were put together each is compared by itself: the section on the comparison says what differs.
+        "opening": [] if manifest.compared else answer.opening(analysis.comparisons),
         "advice": [
             *capacity.search_headlines(manifest.searches),
             *capacity.bend_headlines(found),
-            *answer.advice(analysis.contests),
+            *answer.advice(analysis.comparisons),
         ],
+        "ranking": _ranking(analysis),
+        "within": answer.within_text(analysis.comparisons),
+        "rankings": answer.rankings(analysis.comparisons),
         "shown": [
             {"name": name, "short": shorten(name), "swatch": swatch(look)}
             for name, look in looks(analysis.estimates["strategy"]).items()
         ],
         "nothing": caveats.nothing_to_compare(analysis.trials),
-        "verdicts": verdicts.verdicts(analysis.contests),
         "conditions": caveats.conditions(analysis.trials),
         "stops": [
             *caveats.why_lines_stop(manifest.strategies, analysis.cases),
@@ -134,6 +135,12 @@ def content(analysis: Analysis) -> dict[str, Any]:
             ("Run", facts(_about_run(analysis, folder.name))),
         ],
     }
+
+
+def _ranking(analysis: Analysis) -> answer.Table | None:
+    """The table of all comparisons; None where there is none, or it would be too wide for a page."""
+    found = answer.table(analysis.comparisons)
+    return found if 0 < len(found.columns) <= MOST_RANKED else None
 
 
 def too_long(analysis: Analysis) -> dict[str, pd.DataFrame]:
@@ -204,6 +211,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
     sentences = [
         trust.bottlenecks(analysis.trials),
         trust.noise(analysis.trials),
+        trust.within_rounds(analysis.comparisons),
         trust.withheld(analysis.cases, analysis.estimates),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(manifest.host),
@@ -211,7 +219,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         why_words.agreement(understood(manifest.why)),
     ]
     return {
-        "in_short": trust.in_short(analysis.trials, analysis.run.records, claims, manifest.host),
+        "in_short": trust.in_short(analysis.trials, analysis.run.records, claims, manifest.host, analysis.comparisons),
         "calibration": trust.calibration_summary(claims),
         "claims": claims,
         "flags": trust.flagged(analysis.trials),

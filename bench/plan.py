@@ -14,6 +14,7 @@ import msgspec
 from bench.errors import BadInputError, did_you_mean
 from bench.external import External
 from bench.record import Interpreter, StrategyInfo, Trial
+from bench.settings import Setting, in_blocks, in_settings, key_of
 from bench.slo import MAX_STEPS, USUAL_STEPS
 from bench.sweep import Mix, Sweep
 from bench.workloads import count_points, points
@@ -23,13 +24,15 @@ OVERHEAD_S = 0.12
 EACH_CONNECTION_S = 0.0005  # to open and to close it; a process for each takes ten times as long, most others a half
 START_S = 3.0  # of the load generator, and the report at the end
 MOST_TRIALS = 100_000  # a day at a second each
+FEWEST_ROUNDS = 3  # where there is a budget: with fewer, no difference whatever can be told from noise
 
 
 class Plan(NamedTuple):
     """Trials in order of execution; `notes` says what was left out of the sweep's axes, and why.
 
     With an objective in `slo`, each trial is the closed loop that a search for the highest rate begins with.
-    `strategies` has servers that are not ours as well, and `externals` how to start them.
+    `strategies` has servers that are not ours as well, and `externals` how to start them. With a `budget_s`, the trials
+    are those of the fewest rounds that there will be, and `cases` are what each further round is made of.
     """
 
     trials: list[Trial]
@@ -38,6 +41,17 @@ class Plan(NamedTuple):
     slo: str = ""
     externals: Mapping[str, External] = {}
     interpreters: Mapping[str, Interpreter] = {}
+    cases: Sequence[Trial] = ()
+    seed: int = 1
+    budget_s: float = 0.0
+
+    def round(self, number: int) -> list[Trial]:
+        """The trials of a round, from 1, in order of execution."""
+        return list(_round(self.cases, self.seed, number))
+
+    def settings(self, trials: Sequence[Trial]) -> list[Setting]:
+        """Trials of this plan, in order, put together as they are measured."""
+        return in_settings(trials, self.externals, self.slo)
 
     @property
     def runnable(self) -> list[Trial]:
@@ -83,12 +97,11 @@ def make_plan(
     foreign: Sequence[StrategyInfo] = (),
     interpreters: Sequence[Interpreter] = (),
 ) -> Plan:
-    """Plan every point of the axes `repeats` times.
+    """Plan every point of the axes `repeats` times, or FEWEST_ROUNDS times where there is a budget.
 
-    Each repeat is a block of all points, shuffled within itself, so that a drift of the machine meets all strategies
-    alike (a randomised complete block design). The seed decides the order, and nothing else does. A closed loop that
-    others take their rate from comes right before the first of them. Trials of a strategy that can't run here are
-    planned too: they become records that say why.
+    Each repeat is a round of all settings, in an order drawn anew; the strategies of a setting are together. The seed
+    decides the order, and nothing else does. The closed loops that others take their rate from come right before these.
+    Trials of a strategy that can't run here are planned too: they become records that say why.
 
     `foreign` are the sweep's external servers, `interpreters` those of its axis `python`, where it has one. Raises
     BadInputError for a strategy that there isn't, and where nothing is left to run.
@@ -109,13 +122,17 @@ def make_plan(
         notes += reasons
     notes = [f"{what} left out: not served by {', '.join(names)}" for what, names in unserved.items()] + notes
     _refuse_an_empty_plan(sweep, chosen, cases, notes)
+    rounds = FEWEST_ROUNDS if sweep.budget_s else sweep.repeats
     plan = Plan(
-        list(_in_blocks(sweep, cases)),
+        [trial for number in range(1, rounds + 1) for trial in _round(cases, sweep.seed, number)],
         {info.name: info for info in chosen},
         notes,
         sweep.slo,
         {external.name: external for external in sweep.external},
         {interpreter.name: interpreter for interpreter in interpreters},
+        cases,
+        sweep.seed,
+        sweep.budget_s,
     )
     if not plan.runnable:
         why_none = "; ".join(f"{who}: {why}" for who, why in plan.unavailable.items())
@@ -217,18 +234,27 @@ def capacity_trial(trial: Trial) -> Trial | None:
     return msgspec.structs.replace(trial, workload="closed", load_fraction=0.0, arrivals="constant", cap=0)
 
 
-def _in_blocks(sweep: Sweep, cases: list[Trial]) -> Iterator[Trial]:
-    shuffler = random.Random(sweep.seed)
-    for repeat in range(1, sweep.repeats + 1):
-        block: dict[Trial, None] = {}  # a set in order
-        for case in shuffler.sample(cases, len(cases)):
-            # The same payloads for every strategy, others in each repeat.
-            trial = msgspec.structs.replace(case, repeat=repeat, seed=sweep.seed + repeat)
-            capacity = capacity_trial(trial)
-            if capacity is not None:
-                block[capacity] = None
-            block[trial] = None
-        yield from block
+def _round(cases: Sequence[Trial], seed: int, number: int) -> Iterator[Trial]:
+    """One round of all cases: settings, and strategies within them, in an order drawn anew.
+
+    A setting that others take their rates from comes before them, and with all that were asked for in it.
+    """
+    shuffler = random.Random(f"{seed} {number}")
+    settings: dict[tuple[Any, ...], dict[Trial, None]] = {}  # sets in order
+    needs: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for case in cases:
+        # The same payloads for every strategy, others in each round.
+        trial = msgspec.structs.replace(case, repeat=number, seed=seed + number)
+        settings.setdefault(key_of(trial), {})[trial] = None
+        if capacity := capacity_trial(trial):
+            needs[key_of(trial)] = key_of(capacity)
+            settings.setdefault(key_of(capacity), {})[capacity] = None
+    who = sorted({(case.strategy, case.python) for case in cases})
+    turn = {one: place for place, one in enumerate(shuffler.sample(who, len(who)))}
+    keys = shuffler.sample(list(settings), len(settings))
+    for key in dict.fromkeys(each for one in keys for each in (needs.get(one, one), one)):
+        for block in in_blocks(list(settings[key]), turn):
+            yield from sorted(block, key=lambda trial: turn[trial.strategy, trial.python])
 
 
 def _refuse_an_empty_plan(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,14 +190,35 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
-def pause(child: Child) -> None:
-    """Stop the whole process group: it gets no CPU time until `go_on`, whatever it would do with it (SIGSTOP)."""
+def pause(child: Child, strays: Sequence[int] = ()) -> None:
+    """Stop the whole process group, and `strays`: no CPU time until `go_on`, whatever they would do with it (SIGSTOP).
+
+    A stray is a process file descriptor (pidfd_open(2)): a number could be given to another process meanwhile.
+    """
     _signal_group(child, signal.SIGSTOP)
+    _signal_strays(strays, signal.SIGSTOP)
 
 
-def go_on(child: Child) -> None:
-    """Let a paused process group go on; a signal that came meanwhile is handled then."""
+def go_on(child: Child, strays: Sequence[int] = ()) -> None:
+    """Let a paused process group go on, and strays; a signal that came meanwhile is handled then."""
     _signal_group(child, signal.SIGCONT)
+    _signal_strays(strays, signal.SIGCONT)
+
+
+def open_strays(child: Child, family: Iterable[int]) -> list[int]:
+    """Process file descriptors of those of a child's family that have left its process group (setsid(2))."""
+    found = []
+    for pid in family:
+        with suppress(OSError):  # it has ended just now
+            if os.getpgid(pid) != child.pid:
+                found.append(os.pidfd_open(pid))
+    return found
+
+
+def _signal_strays(strays: Sequence[int], signum: int) -> None:
+    for fd in strays:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signum)
 
 
 def how_it_ended(ending: Ending) -> str:

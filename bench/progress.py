@@ -10,10 +10,11 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.plan import takes_s
-from bench.record import Record, Trial
+from bench.record import Look, Record, Trial
 from bench.say import plain
 from bench.workloads import describe
 
@@ -32,8 +33,14 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Say something before the first trial."""
 
-    def trial_starts(self, trial: Trial) -> None:
-        """A trial is about to run."""
+    def round_starts(self, number: int, elapsed_s: float) -> None:
+        """Of a run with a budget: a round begins, when so much of the budget is gone."""
+
+    def looked(self, look: Look, leaders: str) -> None:
+        """What the records have decided so far, and a line that says who is ahead."""
+
+    def setting_starts(self, trials: Sequence[Trial]) -> None:
+        """These trials are about to be measured: in turns, or one after another."""
 
     def tick(self) -> None:
         """The window is still open; about once a second."""
@@ -48,38 +55,77 @@ class Progress(Protocol):
         """No more will come."""
 
 
+@dataclass
+class _Together:
+    """Trials that run together: when they began, how long they were planned to take, and how many have not ended."""
+
+    began: float
+    planned_s: float
+    left: int
+
+
 class Clock:
     """How many trials there are, and how long the rest will take: as planned, and by so much longer as those so far.
 
     `planned_s` has the time of each trial that can be run, by id, with that of the search which begins with it; the
     others take none. The steps of a search are not counted: how many there will be isn't known. So many trials as
-    there are `machines` run at once.
+    there are `machines` run at once. With a budget, the rest takes what is left of it.
     """
 
-    def __init__(self, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1) -> None:
+    def __init__(
+        self, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1, budget_s: float = 0.0
+    ) -> None:
         self.total = len(trials)
         self._machines = machines
         self.ended = 0
+        self.round = 0
+        self._budget_s = budget_s
+        self._budget_ends = time.monotonic() + budget_s
         self._waiting_s = dict(planned_s)
         self._run = 0
         self._longer_s = 0.0  # than planned, all that have run together
-        self._began: dict[str, float] = {}
+        self._under_way: dict[str, _Together] = {}
 
-    def start_trial(self, trial: Trial) -> None:
-        """A trial starts now."""
-        self._began[trial.id] = time.monotonic()
+    def start_round(self, number: int, elapsed_s: float) -> None:
+        """A round of a run with a budget starts now."""
+        self.round = number
+        self._budget_ends = time.monotonic() + self._budget_s - elapsed_s
+
+    def start(self, trials: Sequence[Trial]) -> None:
+        """Trials start now: one of them, or several that take turns."""
+        planned_s = sum(takes_s(trial) for trial in trials if trial.id in self._waiting_s)
+        together = _Together(time.monotonic(), planned_s, len(trials))
+        self._under_way |= {trial.id: together for trial in trials}
 
     def end_trial(self, trial: Trial) -> None:
-        """It has ended."""
+        """One has ended."""
         self.ended += not trial.slo
-        began = self._began.pop(trial.id, time.monotonic())
-        if self._waiting_s.pop(trial.id, None) is not None:
-            self._run += 1
-            self._longer_s += time.monotonic() - began - takes_s(trial)
+        self._run += self._waiting_s.pop(trial.id, None) is not None
+        if (together := self._under_way.pop(trial.id, None)) is not None:
+            together.left -= 1
+            if not together.left and together.planned_s:
+                self._longer_s += time.monotonic() - together.began - together.planned_s
+
+    @property
+    def place(self) -> str:
+        """How far the run is, in a few words."""
+        if self._budget_s:
+            return f"round {self.round}"
+        width = len(str(self.total))
+        return f"{self.ended:{width}}/{self.total}"
+
+    @property
+    def share(self) -> float:
+        """How far it is, from 0 to 1."""
+        if self._budget_s:
+            return min(1.0, max(0.0, 1 - self.left_s / self._budget_s))
+        return self.ended / max(1, self.total)
 
     @property
     def left_s(self) -> float:
         """The time that the trials which have not ended will take."""
+        if self._budget_s:
+            return max(0.0, self._budget_ends - time.monotonic())
         longer_s = len(self._waiting_s) * self._longer_s / max(1, self._run)
         return max(0.0, sum(self._waiting_s.values()) + longer_s) / self._machines
 
@@ -107,18 +153,31 @@ class Lines:
     """One line a trial: for logs, pipes and CI."""
 
     def __init__(
-        self, console: Console, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1
+        self,
+        console: Console,
+        trials: Sequence[Trial],
+        planned_s: Mapping[str, float],
+        machines: int = 1,
+        budget_s: float = 0.0,
     ) -> None:
         self._console = console
-        self._clock = Clock(trials, planned_s, machines)
+        self._clock = Clock(trials, planned_s, machines, budget_s)
 
     def note(self, text: str) -> None:
         """Print it."""
         self._print(text)
 
-    def trial_starts(self, trial: Trial) -> None:
-        """Nothing to print: the line comes when the trial has ended."""
-        self._clock.start_trial(trial)
+    def round_starts(self, number: int, elapsed_s: float) -> None:
+        """Nothing to print: each line says in which round it is."""
+        self._clock.start_round(number, elapsed_s)
+
+    def looked(self, look: Look, leaders: str) -> None:
+        """Print it."""
+        self._print(look_text(look, leaders))
+
+    def setting_starts(self, trials: Sequence[Trial]) -> None:
+        """Nothing to print: a trial's line comes when it has ended."""
+        self._clock.start(trials)
 
     def tick(self) -> None:
         """Nothing to print."""
@@ -126,10 +185,10 @@ class Lines:
     def trial_ended(self, record: Record) -> None:
         """Print its figures, or what was wrong."""
         self._clock.end_trial(record.trial)
-        width = len(str(self._clock.total))
-        place = f"[{self._clock.ended:{width}}/{self._clock.total}]"
         where = f"  on {record.server_host}" if record.server_host and not record.load_hosts else ""
-        self._print(f"{place} {name(record.trial)}  {outcome(record)}{where}  {duration(self._clock.left_s)} left")
+        self._print(
+            f"[{self._clock.place}] {name(record.trial)}  {outcome(record)}{where}  {duration(self._clock.left_s)} left"
+        )
 
     def host(self, name: str, doing: str, trouble: bool = False) -> None:
         """Print it where it is a trouble: a line for every step would be too many."""
@@ -147,17 +206,23 @@ class LiveDisplay:
     """A display that is redrawn in place: the trial under way, figures so far, the time left; hosts of a cluster."""
 
     def __init__(
-        self, console: Console, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1
+        self,
+        console: Console,
+        trials: Sequence[Trial],
+        planned_s: Mapping[str, float],
+        machines: int = 1,
+        budget_s: float = 0.0,
     ) -> None:
         from rich.live import Live  # noqa: PLC0415 - wanted on a terminal only
 
-        self._clock = Clock(trials, planned_s, machines)
+        self._clock = Clock(trials, planned_s, machines, budget_s)
         self._hosts: dict[str, str] = {}
         self._rates: dict[tuple[str, int, str], list[float]] = defaultdict(list)
         self._strategies = sorted({trial.strategy for trial in trials})
         self._connections = sorted({trial.connections for trial in trials})[:MAX_COLUMNS]
         self._trial: Trial | None = None
-        self._note = ""
+        self._together: list[Trial] = []
+        self._note = self._look = ""
         self._over = False
         self._troubles: list[str] = []
         # No thread of its own, hence no drawing at a moment that is not ours to choose.
@@ -169,10 +234,19 @@ class LiveDisplay:
         self._note = text
         self._draw()
 
-    def trial_starts(self, trial: Trial) -> None:
+    def round_starts(self, number: int, elapsed_s: float) -> None:
+        """Count it; it is drawn with the first of its settings."""
+        self._clock.start_round(number, elapsed_s)
+
+    def looked(self, look: Look, leaders: str) -> None:
+        """Show it until the next look."""
+        self._look = look_text(look, leaders)
+        self._draw()
+
+    def setting_starts(self, trials: Sequence[Trial]) -> None:
         """Show what is about to run."""
-        self._clock.start_trial(trial)
-        self._trial, self._note = trial, ""
+        self._clock.start(trials)
+        self._together, self._trial, self._note = list(trials), trials[0], ""
         self._draw()
 
     def tick(self) -> None:
@@ -215,6 +289,7 @@ class LiveDisplay:
             parts.append(self._status())  # first: a terminal that is too low cuts the end off
             parts += [Text(text, style="red", overflow="ellipsis", no_wrap=True) for text in self._troubles[-3:]]
             parts += [Text(text, style="dim", overflow="ellipsis", no_wrap=True) for text in self._host_lines()]
+            parts += [Text(self._look)] if self._look else []
         if self._trial is not None:
             what = f"\nmessages/s over connections, medians so far ({_setting(self._trial)})\n"
             parts += [Text(what, overflow="ellipsis", no_wrap=True), self._table(self._trial)]
@@ -239,7 +314,7 @@ class LiveDisplay:
             cells = []
             for connections in self._connections:
                 rates = self._rates[strategy, connections, _setting(now)]
-                here = (strategy, connections) == (now.strategy, now.connections)
+                here = (strategy, connections) in {(one.strategy, one.connections) for one in self._together}
                 under_way = here and not self._over
                 value = f"{statistics.median(rates):,.0f}" if rates else ("..." if under_way else "")
                 cells.append(Text(value, style="reverse" if under_way else ""))
@@ -251,23 +326,39 @@ class LiveDisplay:
 
         if self._trial is None:
             return Text(self._note)
-        share = self._clock.ended / max(1, self._clock.total)
-        bar = "━" * round(share * 20)
+        bar = "━" * round(self._clock.share * 20)
         line = Text()
         line.append(bar, style="green")
         line.append("─" * (20 - len(bar)), style="dim")
-        line.append(f" {self._clock.ended}/{self._clock.total}, {duration(self._clock.left_s)} left: ")
-        line.append(name(self._trial))
+        line.append(f" {self._clock.place.strip()}, {duration(self._clock.left_s)} left: ")
+        line.append(name(self._trial) if len(self._together) == 1 else together(self._together))
         line.truncate(WIDTH, overflow="ellipsis")
         return line
 
 
 def for_console(
-    console: Console, trials: Sequence[Trial], planned_s: Mapping[str, float], machines: int = 1
+    console: Console,
+    trials: Sequence[Trial],
+    planned_s: Mapping[str, float],
+    machines: int = 1,
+    budget_s: float = 0.0,
 ) -> Progress:
     """A live display where the console is a terminal that can be redrawn, lines where it isn't."""
     live = console.is_terminal and not console.is_dumb_terminal
-    return (LiveDisplay if live else Lines)(console, trials, planned_s, machines)
+    return (LiveDisplay if live else Lines)(console, trials, planned_s, machines, budget_s)
+
+
+def look_text(look: Look, leaders: str) -> str:
+    """What is decided so far, and who is ahead, in a line or two."""
+    text = f"After round {look.round}, {duration(look.elapsed_s)}: "
+    text += f"{look.decided} of {look.comparisons} comparisons with the best are decided"
+    return f"{text}{f'; {leaders}' if leaders else ''}."
+
+
+def together(trials: Sequence[Trial]) -> str:
+    """Trials that take turns, in a few words: how many, and what they have in common."""
+    what = name(trials[0]).removeprefix(f"{trials[0].strategy} ").removeprefix(f"on {trials[0].python} ")
+    return f"{len(trials)} in turns, {what}"
 
 
 def name(trial: Trial) -> str:

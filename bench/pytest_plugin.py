@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from bench.load import LoadWorker
+    from bench.load_pool import LoadPool
     from bench.processes import Guard
     from bench.record import Load, StrategyInfo
     from bench.server import RunningServer
@@ -161,14 +161,14 @@ def _iobench_strategies() -> dict[str, StrategyInfo]:
 
 
 @pytest.fixture(scope="session")
-def _iobench_worker(_iobench_guard: Guard) -> Iterator[LoadWorker]:
+def _iobench_pool(_iobench_guard: Guard) -> Iterator[LoadPool]:
     """The load generator, started by the first test that uses it and warm for all others."""
     from bench.host import choose_cpus  # noqa: PLC0415
-    from bench.load import end_worker, start_worker  # noqa: PLC0415
+    from bench.load_pool import LoadPool  # noqa: PLC0415
 
-    worker = start_worker(choose_cpus().load, _iobench_guard)
-    yield worker
-    end_worker(worker)
+    pool = LoadPool(_iobench_guard, choose_cpus().load)
+    yield pool
+    pool.end()
 
 
 @pytest.fixture
@@ -233,23 +233,22 @@ def load(request: pytest.FixtureRequest) -> PutsLoad:
             "timeout_s": PATIENCE_S,
             "seed": 1,
         }
-        return _measure(request.getfixturevalue("_iobench_worker"), place, fields)
+        return _measure(request.getfixturevalue("_iobench_pool"), place, fields)
 
     return put
 
 
-def _measure(worker: LoadWorker, address: str, job: dict[str, Any]) -> Measurement:
+def _measure(pool: LoadPool, address: str, job: dict[str, Any]) -> Measurement:
     from bench.external import BadExternalError, target  # noqa: PLC0415
     from bench.external_server import start_external  # noqa: PLC0415
     from bench.load import LoadFailedError, Watch, measure_job  # noqa: PLC0415
     from bench.server import ServerFailedError, stop_server  # noqa: PLC0415
 
-    if not worker.usable:
-        pytest.fail("the load generator broke down in an earlier test")
     server: RunningServer | None = None
     try:
+        worker = pool.worker()
         server = start_external(target(address), [], worker.child.guard)
-        measured = measure_job(worker, job, server, Watch(_nothing, _nothing, _nothing, _nothing))
+        measured = measure_job(worker, job, server, Watch())
     except BadExternalError as error:
         pytest.fail(f"{address!r} is no address: {error}")
     except (ServerFailedError, LoadFailedError) as error:
@@ -271,7 +270,3 @@ def _told(found: Load, refused: int) -> Measurement:
     faults += [f"{found.timed_out} messages timed out"] if found.timed_out else []
     faults += ["no message was completed"] if not found.completed else []
     return Measurement(found.completed, (found.closed_ns - found.opened_ns) / 1e9, p50, p99, errors, faults)
-
-
-def _nothing() -> None:
-    pass

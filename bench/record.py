@@ -64,6 +64,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trickle_hz: Rate = 100.0  # ... so many times a second
     slo: str = ""  # a step of the search for the highest rate that holds this objective, such as "p99<5ms"
     python: str = ""  # the interpreter that runs the server, as the sweep names it; "" is the one that runs iobench
+    block: Count = 0  # of a round whose setting is too large to be up as a whole: which part of it
 
     @property
     def id(self) -> str:
@@ -187,6 +188,15 @@ class LoadHost(msgspec.Struct, kw_only=True):
     busy: float  # the share of the window that its busiest load thread was at work on a CPU
 
 
+class Turn(msgspec.Struct, kw_only=True):
+    """One turn of a trial that was measured in turns. Times are nanoseconds of CLOCK_MONOTONIC."""
+
+    opened_ns: Count
+    closed_ns: Count
+    completed: Count
+    disturbed: str = ""  # why it is not in the trial's figures; "" where it is
+
+
 class Timing(msgspec.Struct, kw_only=True):
     """Where the wall time of a trial went, in seconds."""
 
@@ -222,6 +232,8 @@ class Record(msgspec.Struct, kw_only=True):
     server_host: str = ""  # the worker that the server ran on; "" where the run was on this machine alone
     load_hosts: list[LoadHost] = []  # where the load came from other machines
     overlap: float | None = None  # the share of the window in which all load hosts were at work
+    turns: list[Turn] = []  # where its setting was measured in turns; the window is then as long as those that count
+    whole: str = ""  # why it was measured as a whole, where it could have been in turns
 
 
 class StrategyInfo(msgspec.Struct, kw_only=True):
@@ -289,6 +301,16 @@ class Compared(msgspec.Struct, kw_only=True):
     trials_planned: int = 0  # 0 where that isn't known
 
 
+class Look(msgspec.Struct, kw_only=True):
+    """One look at the records of a run with a budget, while it went on."""
+
+    round: Count  # after this one
+    elapsed_s: Seconds  # of the budget
+    decided: Count  # comparisons with the best, of so many
+    comparisons: Count
+    closed: list[dict[str, Any]] = []  # settings that were decided, and not measured any more from then on
+
+
 class Manifest(msgspec.Struct, kw_only=True):
     """What was run, where, and on which machine: manifest.json."""
 
@@ -306,6 +328,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     searches: list[Search] = []  # answers to `--slo`
     interpreters: list[Interpreter] = []  # those of the axis `python`, where the sweep has one
     hosts: list[Host] = []  # those that took part, where the run was made on a cluster
+    looks: list[Look] = []  # where the sweep has a budget
     compared: list[Compared] = []  # the runs that this is a comparison of; empty for a run
 
 

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bench import descriptors, host, interpreters, one_step
+from bench.budget import LOOKS, Budget, Standing, spent_s
 from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
-from bench.load import LoadFailedError, LoadWorker, end_worker, start_worker
+from bench.load import LoadFailedError
+from bench.load_pool import LoadPool
 from bench.plan import Plan, capacity_trial
 from bench.processes import Guard, pinned
 from bench.progress import Progress
@@ -37,10 +39,12 @@ from bench.record import (
     read_manifest,
     write_manifest,
 )
+from bench.rounds import measure_setting
 from bench.server import LOOPBACK, RunningServer, ServerFailedError, start_server
+from bench.settings import Setting
 from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
-from bench.trial import run_trial, utc_now
+from bench.trial import not_run, run_trial, utc_now
 from bench.why import files as counts
 
 WARMING_UP = "Warming up the load generator. The first time, it is compiled: up to a minute."
@@ -114,7 +118,7 @@ def make_manifest(
 ) -> Manifest:
     """Write down what is about to be run, and where."""
     return Manifest(
-        sweep=msgspec.to_builtins(sweep) | {"trials_planned": plan.at_most},
+        sweep=msgspec.to_builtins(sweep) | ({"looks": LOOKS} if plan.budget_s else {"trials_planned": plan.at_most}),
         strategies=list(plan.strategies.values()),
         host=host.describe(layout),
         versions=host.versions(),
@@ -185,14 +189,15 @@ def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 class Stage(NamedTuple):
-    """Where a run's trials are run: what comes before the first and after the last, and how one is run.
+    """Where a run's trials are run: what comes before the first and after the last, and how a setting is measured.
 
-    `attempt` takes a trial and the rate to plan for and returns its record, whatever became of it. `begin` may raise
-    BadInputError, both may raise Interrupted; `end` comes last, whatever happens.
+    `measure` takes a setting and the rates to plan for, by the ids of its trials, and gives a record of each, whatever
+    became of it, as soon as there is one. `begin` may raise BadInputError, both may raise Interrupted; `end` comes
+    last, whatever happens.
     """
 
     begin: Callable[[], None]
-    attempt: Callable[[Trial, float], Record]
+    measure: Callable[[Setting, Mapping[str, float]], Iterable[Record]]
     end: Callable[[], None]
 
 
@@ -203,6 +208,7 @@ def run_trials(
     layout: host.CpuLayout,
     progress: Progress,
     *,
+    look: Callable[[], Standing] | None = None,
     server_command: Sequence[str] = (),
     worker_command: Sequence[str] = (),
 ) -> Outcome:
@@ -212,56 +218,77 @@ def run_trials(
     """
     descriptors.raise_limit(plan.trials)
     guard = Guard()
-    crew = Crew(guard, layout, worker_command)
+    pool = LoadPool(guard, layout.load, worker_command)
 
     def start(trial: Trial) -> RunningServer:
         return start_for(trial, plan, layout.server, guard, server_command)
 
     def begin() -> None:
         progress.note(WARMING_UP)
-        crew.start()
+        warm_up(pool)
 
     def end() -> None:
-        crew.end()
+        pool.end()
         guard.close()
 
-    def one(trial: Trial, planned_hz: float) -> Record:
-        return attempt(trial, planned_hz, start, crew, progress.tick)
+    def measure(setting: Setting, rates_hz: Mapping[str, float]) -> Iterable[Record]:
+        return measure_at_home(setting, rates_hz, start, pool, shared_cpus=layout.shared, tick=progress.tick)
 
     with pinned(layout.harness):
-        return run_on(Stage(begin, one, end), plan, folder, done, progress)
+        return run_on(Stage(begin, measure, end), plan, folder, done, progress, look=look)
 
 
-def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progress: Progress) -> Outcome:
-    """Run what the plan has and `done` hasn't, one trial after another; append each record as its trial ends.
+def run_on(
+    stage: Stage,
+    plan: Plan,
+    folder: Path,
+    done: Iterable[Record],
+    progress: Progress,
+    *,
+    look: Callable[[], Standing] | None = None,
+) -> Outcome:
+    """Run what the plan has and `done` hasn't, one setting after another; append each record as soon as there is one.
 
-    The folder's lock (bench.lock) is held meanwhile. SIGINT and SIGTERM end the run: the trial under way is dropped,
-    every process ended, the outcome so far returned. Raises BadInputError where the stage can't begin or a record can't
-    be written.
+    `look` says what the records in the folder have decided so far, where the plan has a budget. The folder's lock
+    (bench.lock) is held meanwhile. SIGINT and SIGTERM end the run: the setting under way is dropped, every process
+    ended, the outcome so far returned. Raises BadInputError where the stage can't begin or a record can't be written.
     """
     outcome, rates = Outcome(), plan.builds_on_rates
     records = {record.id: outlined(record, rates) for record in done}
     for record in records.values():
         outcome.add(record)
+    budget = Budget(plan, folder, look, spent_s(done)) if plan.budget_s and look else None
+    order = max((record.order for record in records.values()), default=0)
+
+    def note(record: Record) -> None:
+        nonlocal order
+        order += 1
+        record.order = order
+        keep(folder, record)
+        records[record.id] = outlined(record, rates)
+        outcome.add(records[record.id])
+        if record.timing:
+            outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
+        progress.trial_ended(record)
+
     try:
         refuse_where_nothing_can_be_kept(folder)
         one_step.clear(folder)
         with signals_interrupt_waits():
             stage.begin()
             began = time.monotonic()
-            order = max((record.order for record in records.values()), default=0)
             try:
-                for trial in upcoming(plan, records):
-                    order += 1
-                    progress.trial_starts(trial)
-                    record = unrunnable(trial, plan, records) or stage.attempt(trial, planned_hz(trial, records))
-                    record.order = order
-                    keep(folder, record)
-                    records[record.id] = outlined(record, rates)
-                    outcome.add(records[record.id])
-                    if record.timing:
-                        outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
-                    progress.trial_ended(record)
+                for setting in budget.upcoming(records, progress) if budget else upcoming(plan, records):
+                    progress.setting_starts(setting.trials)
+                    runnable = []
+                    for trial in setting.trials:
+                        if (impossible := unrunnable(trial, plan, records)) is None:
+                            runnable.append(trial)
+                        else:
+                            note(impossible)
+                    rates_hz = {trial.id: planned_hz(trial, records) for trial in runnable}
+                    for record in stage.measure(setting._replace(trials=runnable), rates_hz) if runnable else ():
+                        note(record)
             finally:
                 outcome.wall_s = time.monotonic() - began
     except Interrupted as interruption:
@@ -270,7 +297,29 @@ def run_on(stage: Stage, plan: Plan, folder: Path, done: Iterable[Record], progr
         progress.close()
         stage.end()
     outcome.searches = note_answers(folder, plan, records)
+    if budget and not outcome.interrupted:
+        note_planned(folder, len(records))
     return outcome
+
+
+def measure_at_home(
+    setting: Setting,
+    rates_hz: Mapping[str, float],
+    start: Callable[[Trial], RunningServer],
+    pool: LoadPool,
+    *,
+    shared_cpus: bool,
+    tick: Callable[[], None],
+) -> Iterator[Record]:
+    """Measure a setting on this machine: in turns, or its trials one after another. Raises Interrupted."""
+    why_whole = setting.whole or (descriptors.too_many(setting.trials) if setting.in_turns else "")
+    if setting.in_turns and not why_whole:
+        yield from measure_setting(setting.trials, start, pool, planned_hz=rates_hz, shared_cpus=shared_cpus, tick=tick)
+        return
+    for trial in setting.trials:
+        record = attempt(trial, rates_hz[trial.id], start, pool, shared_cpus=shared_cpus, tick=tick)
+        record.whole = why_whole
+        yield record
 
 
 def outlined(record: Record, rates: bool) -> Record:
@@ -285,13 +334,22 @@ def outlined(record: Record, rates: bool) -> Record:
     return msgspec.structs.replace(record, load=load, server=None, machine=None, network=None, timing=None)
 
 
-def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Trial]:
-    """The trials that have no record yet, in order; what a search asks for next follows from the records so far."""
-    for trial in plan.trials:
-        if trial.id not in records:
-            yield trial
-        while plan.slo and (step := next_step(read_objective(plan.slo), trial, records)):
-            yield step
+def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Setting]:
+    """The settings that have trials without a record, in order; what a search asks for next follows from the records.
+
+    What is measured in turns is measured again as a whole: its trials belong into one round.
+    """
+    for setting in plan.settings(plan.trials):
+        yield from missing(setting, records)
+        while plan.slo and (step := next_step(read_objective(plan.slo), setting.trials[0], records)):
+            yield Setting([step])
+
+
+def missing(setting: Setting, records: Mapping[str, Record]) -> Iterator[Setting]:
+    """What is to be measured of a setting: all of it where it takes turns and lacks a record, else what lacks one."""
+    left = [trial for trial in setting.trials if trial.id not in records]
+    if left:
+        yield setting if setting.in_turns else setting._replace(trials=left)
 
 
 def remaining(plan: Plan, done: Iterable[Record]) -> list[Trial]:
@@ -303,40 +361,12 @@ def remaining(plan: Plan, done: Iterable[Record]) -> list[Trial]:
     return [trial for trial in plan.trials if trial.id not in records]
 
 
-class Crew:
-    """The load generator of a run, replaced where it has died or hangs."""
-
-    def __init__(self, guard: Guard, layout: host.CpuLayout, command: Sequence[str]) -> None:
-        self._guard = guard
-        self.layout = layout
-        self._command = command
-        self._worker: LoadWorker | None = None
-
-    @property
-    def running(self) -> LoadWorker | None:
-        """The load generator as it is, fit for work or not; None where there is none."""
-        return self._worker
-
-    def start(self) -> None:
-        """Start it for the first time. Raises BadInputError."""
-        try:
-            self.worker()
-        except LoadFailedError as error:
-            raise BadInputError(f"The load generator can't be started: {error}.", "iobench load --help") from None
-
-    def worker(self) -> LoadWorker:
-        """A load generator that is warm and fit for work. Raises LoadFailedError, Interrupted."""
-        if self._worker and not self._worker.usable:
-            self.end()
-        if self._worker is None:
-            self._worker = start_worker(self.layout.load, self._guard, self._command)
-        return self._worker
-
-    def end(self) -> None:
-        """End it, if it runs."""
-        worker, self._worker = self._worker, None
-        if worker:
-            end_worker(worker)
+def warm_up(pool: LoadPool) -> None:
+    """Start the load generator for the first time. Raises BadInputError, Interrupted."""
+    try:
+        pool.worker()
+    except LoadFailedError as error:
+        raise BadInputError(f"The load generator can't be started: {error}.", "iobench load --help") from None
 
 
 def unrunnable(trial: Trial, plan: Plan, records: Mapping[str, Record]) -> Record | None:
@@ -383,20 +413,32 @@ def attempt(
     trial: Trial,
     planned_hz: float,
     start: Callable[[Trial], RunningServer],
-    crew: Crew,
+    pool: LoadPool,
+    *,
+    shared_cpus: bool,
     tick: Callable[[], None],
 ) -> Record:
-    """The record of a trial, whatever became of it. Raises Interrupted."""
+    """The record of a trial that is measured as a whole, whatever became of it. Raises Interrupted."""
     try:
-        worker = crew.worker()
+        worker = pool.worker()
     except LoadFailedError as error:
         return not_run(trial, "failed", f"the load generator could not be started again: {error}")
-    return run_trial(trial, start, worker, planned_hz=planned_hz, shared_cpus=crew.layout.shared, tick=tick)
+    return run_trial(trial, start, worker, planned_hz=planned_hz, shared_cpus=shared_cpus, tick=tick)
 
 
-def not_run(trial: Trial, status: Literal["failed", "unavailable"], reason: str) -> Record:
-    """The record of a trial that was not run."""
-    return Record(id=trial.id, trial=trial, status=status, reason=reason, started=utc_now())
+def note_planned(folder: Path, trials: int) -> None:
+    """Write into the manifest how many trials the run has, once that is known. Raises BadInputError."""
+    change_manifest(folder, lambda manifest: manifest.sweep.update(trials_planned=trials))
+
+
+def change_manifest(folder: Path, change: Callable[[Manifest], None]) -> None:
+    """Change what a run folder says of itself, in one step. Raises BadInputError."""
+    try:
+        manifest = read_manifest(folder)
+        change(manifest)
+        write_manifest(folder, manifest)
+    except OSError as error:
+        raise _unwritable(folder / MANIFEST_FILE, folder, error) from None
 
 
 def note_answers(folder: Path, plan: Plan, records: Mapping[str, Record]) -> list[Search]:
@@ -405,12 +447,11 @@ def note_answers(folder: Path, plan: Plan, records: Mapping[str, Record]) -> lis
     if not found:
         return []
     trials = len(records) if all(one.finished for one in found) else plan.at_most
-    try:
-        manifest = read_manifest(folder)
+
+    def change(manifest: Manifest) -> None:
         manifest.searches, manifest.sweep["trials_planned"] = found, trials
-        write_manifest(folder, manifest)
-    except OSError as error:
-        raise _unwritable(folder / MANIFEST_FILE, folder, error) from None
+
+    change_manifest(folder, change)
     return found
 
 

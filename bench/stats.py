@@ -121,27 +121,6 @@ def _shift_cut(sizes: tuple[tuple[int, int], ...], level: float) -> tuple[int, f
     return cut, float(1 - 2 * below[cut - 1]) if cut else 1.0
 
 
-def equal_within(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> float:
-    """Give the factor within which the ratio of two such samples stays, with this confidence, where both are of a kind.
-
-    What an A/A comparison would show, from the repeats that there are: values of one sample differ by chance alone.
-    The variance of their logarithms, pooled as in an analysis of variance (mean square within groups), and Student's t
-    with its degrees of freedom say how far two equal samples come out apart; for the estimator of hodges_lehmann_ratio,
-    whose efficiency is 3/pi where noise is normal (Hodges, Lehmann: Estimates of location based on rank tests, 1963).
-    NaN where no value was repeated. Raises ValueError where a value isn't positive.
-    """
-    if min([*a, *b, 1.0]) <= 0:
-        raise ValueError("a ratio needs positive values")
-    freedom = len(a) + len(b) - 2
-    if not a or not b or freedom <= 0:
-        return math.nan
-    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
-
-    squares = sum(float(((logs - logs.mean()) ** 2).sum()) for logs in (np.log(a), np.log(b)))
-    error = math.sqrt(squares / freedom * (1 / len(a) + 1 / len(b)) * math.pi / 3)
-    return math.exp(float(stdtrit(freedom, (1 + level) / 2)) * error)
-
-
 def theil_sen(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Interval:
     """Estimate the slope of y over x: the median of the slopes of all pairs of points, and its interval.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bench import tables, templating, verdicts, words
+from bench import answer, tables, templating, words
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
-from bench.contests import Contest
+from bench.comparisons import Comparison, Standing
 from bench.figures import Drawn
 from bench.figures.marks import Pieces, cut, of_one
 from bench.figures.style import THEME
@@ -90,7 +91,7 @@ def _content(shared: Shared, name: str, figures: Sequence[tuple[Drawn, Pieces]])
         "theme": THEME,
         "info": info,
         "doc": _doc(info),
-        "places": places(analysis.contests, name),
+        "places": places(analysis.comparisons, name),
         "bad": [
             (trial["id"], trial["status"], trial["reason"] or "no reason was recorded", trial["connections"])
             for trial in shared.bad
@@ -119,49 +120,40 @@ def _doc(info: StrategyInfo | None) -> str:
     return info.doc.strip() if info else ""
 
 
-def places(contests: Sequence[Contest], name: str) -> list[str]:
-    """Say by each metric which place a strategy has among how many, and where it can't be told from the best."""
+def places(comparisons: Sequence[Comparison], name: str) -> list[str]:
+    """Say by each metric what was measured of a strategy, and how it came out against the best; of many, how often."""
     told = []
-    for metric in dict.fromkeys(contest.metric for contest in contests):
-        own = [it for it in contests if it.metric == metric and name in {one.strategy for one in it.ranking}]
+    for metric in dict.fromkeys(comparison.metric for comparison in comparisons):
+        of_metric = [it for it in comparisons if it.metric == metric]
+        own = [(it, one) for it in of_metric for one in it.ranking if one.strategy == name]
+        groups = [it.group for it in of_metric]
         if own:
-            groups = [contest.group for contest in contests if contest.metric == metric]
-            clauses = [_place(contest, name, groups) for contest in own]
-            if len(own) > MOST_PLACES:
-                clauses = [_counted(own, name)]
-            told.append(f"{metric.title[0].upper()}{metric.title[1:]}: {'; '.join(clauses)}.")
+            said = _counted(own) if len(own) > MOST_PLACES else "; ".join(_place(*one, groups) for one in own)
+            told.append(f"{metric.title[0].upper()}{metric.title[1:]}: {said}.")
     return told
 
 
-def _place(contest: Contest, name: str, groups: Sequence[dict[str, Any]]) -> str:
-    ranked = [one.strategy for one in contest.ranking]
-    one = contest.ranking[ranked.index(name)]
-    where = words.title(contest.group, groups, otherwise=("connections",))
-    value = words.value_text(contest.metric, one.value)
+def _place(comparison: Comparison, one: Standing, groups: Sequence[dict[str, Any]]) -> str:
+    where = words.title(comparison.group, groups, otherwise=("connections",))
+    if one.python:
+        where = f"{where}, on {one.python}"
+    value = answer.value_of(comparison.metric, one)
     text = f"{value} at {where}" if where[0].isdigit() else f"{value}, {where}"
-    if len(ranked) == 1:
-        return f"{text}, the only one measured"
-    if why := verdicts.no_winner(contest):
-        return f"{text} ({why})"
-    level = bool(contest.level) and name in {ranked[0], *contest.level}
-    return f"{text}, {_ordinal(ranked.index(name) + 1)} of {len(ranked):,}{_tied(name, contest) if level else ''}"
+    return f"{text} – {answer.standing(comparison, one.name)}"
 
 
-def _tied(name: str, contest: Contest) -> str:
-    others = [one for one in (contest.ranking[0].strategy, *contest.level) if one != name]
-    return f", level with {words.named(others)}"
-
-
-def _counted(own: Sequence[Contest], name: str) -> str:
-    decided = [contest for contest in own if not verdicts.no_winner(contest) and len(contest.ranking) > 1]
-    first = sum(contest.ranking[0].strategy == name for contest in decided)
-    level = sum(name in contest.level for contest in decided)
+def _counted(own: Sequence[tuple[Comparison, Standing]]) -> str:
+    """Count how a strategy came out against the best of each setting."""
+    found = Counter(answer.outcome(comparison, one.name) for comparison, one in own)
+    contested = found.total() - found["alone"]
+    equal = answer.within_text(comparison for comparison, _ in own)
+    told = {
+        "best": "shown better than all others in",
+        "equal": f"{equal} with the best in",
+        "behind": "behind it in",
+        "undecided": "not decided in",
+    }
+    parts = [f"{text} {found[how]:,}" for how, text in told.items() if found[how]]
     return (
-        f"first in {first:,} and level with the best in {level:,} of {words.counted(len(decided), 'comparison')} that "
-        "could be decided"
+        f"of {words.counted(contested, 'comparison')} {words.joined(parts)}" if contested else "the only one measured"
     )
-
-
-def _ordinal(place: int) -> str:
-    ending = "th" if 10 <= place % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-    return f"{place}{ending}"

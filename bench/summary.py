@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bench import answer, capacity, caveats, compare, tables, templating, trust, verdicts, words
+from bench import answer, capacity, caveats, compare, tables, templating, trust, words
 from bench import markdown as md
 from bench.analyse import Analysis
 from bench.anatomy import steps as echo
@@ -58,14 +58,14 @@ def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
         "unfinished": caveats.unfinished(manifest, len(analysis.trials), folder),
         "notes": [f"{note.replace(f'{analysis.run.folder}/', '')}." for note in analysis.run.notes],
         "comparison": compare.shown(analysis, MOST_ROWS),
-        "opening": answer.opening(analysis.contests),
+        "opening": answer.opening(analysis.comparisons),
         "advice": [
             *capacity.search_headlines(manifest.searches),
             *capacity.bend_headlines(found),
-            *answer.advice(analysis.contests),
+            *answer.advice(analysis.comparisons),
         ],
         "nothing": caveats.nothing_to_compare(analysis.trials),
-        "in_short": trust.in_short(analysis.trials, analysis.run.records, claims, manifest.host),
+        "in_short": trust.in_short(analysis.trials, analysis.run.records, claims, manifest.host, analysis.comparisons),
         "conditions": caveats.conditions(analysis.trials),
         "columns": [heading for heading, _ in tables.case_columns(analysis, METRICS)],
         "rows": tables.case_rows(analysis, METRICS),
@@ -73,10 +73,10 @@ def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
         "at_once": AT_ONCE,
         "left_out": caveats.left_out(analysis.trials),
         "folded": {
-            "Every comparison, with its interval": [
-                f"{where}: {sentence}"
-                for where, sentences in verdicts.verdicts(analysis.contests)
-                for sentence in sentences
+            "The ranking in tiers, and how many times the best is better": [
+                f"{where}, {metric}: {'; '.join(f'{tier}) {text}' for tier, text in enumerate(tiers, 1))}"
+                for where, ranking in answer.rankings(analysis.comparisons)
+                for metric, tiers in ranking
             ],
             "Latency over offered load": [
                 *(capacity.search_sentence(search) for search in manifest.searches),
@@ -121,6 +121,7 @@ def _trust(analysis: Analysis, claims: Sequence[trust.Claimed]) -> list[str]:
     sentences = [
         trust.bottlenecks(analysis.trials),
         trust.noise(analysis.trials),
+        trust.within_rounds(analysis.comparisons),
         trust.withheld(analysis.cases, analysis.estimates),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(analysis.run.manifest.host),

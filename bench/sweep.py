@@ -5,6 +5,7 @@ Which trials follow from a sweep is decided in plan.py.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -72,6 +73,9 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     warmup_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.2
     duration_s: Annotated[float, msgspec.Meta(ge=0.01, le=86400)] = 0.8
     slo: str = ""  # an objective: the highest Poisson rate that holds it is searched for
+    # So long at most, in place of `repeats` rounds: until each comparison is decided. 0 is no budget.
+    budget_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)] = 0.0
+    within: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05  # two that differ by less are called equal
 
 
 TYPES = {field.name: field.type for field in msgspec.structs.fields(Sweep) if field.name != "name"}
@@ -95,6 +99,8 @@ ALLOWED = {
     "seed": "a whole number from 0 to 2^62 - 1",
     "warmup_s": "seconds from 0 to 3600, such as 0.2",
     "duration_s": "seconds from 0.01 to 86400, such as 0.8",
+    "budget_s": "seconds from 0 (no budget: so many repeats) to 2592000, such as 150",
+    "within": "a share above 0 and below 1, such as 0.05 for 5 %",
     "slo": 'a percentile of the response time and its limit, such as "p99<5ms"',
 }
 
@@ -217,6 +223,34 @@ def with_target(sweep: Sweep, address: str) -> Sweep:
     return msgspec.structs.replace(sweep, strategies=(), external=(server,), python=("",), transports=transports)
 
 
+def with_budget(sweep: Sweep, budget: str) -> Sweep:
+    """The same sweep with so much time, such as "3m", "90s", "1h" or "90"; "0" is none, and so many repeats.
+
+    Raises BadInputError where that is no time.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", budget.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"] if match else -1.0
+    try:
+        budget_s = msgspec.convert(seconds, TYPES["budget_s"])
+    except msgspec.ValidationError:
+        raise BadInputError(f"--budget {budget!r} is no time.", "iobench sweep --budget 3m") from None
+    return msgspec.structs.replace(sweep, budget_s=budget_s)
+
+
+def with_within(sweep: Sweep, within: str) -> Sweep:
+    """The same sweep with another share within which two are called equal, such as "5%" or "0.05".
+
+    Raises BadInputError where that is none.
+    """
+    text = within.strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        share = msgspec.convert(share, TYPES["within"])
+    except ValueError:  # msgspec.ValidationError is one
+        raise BadInputError(f"--within {within!r} is no share.", "iobench sweep --within 5%") from None
+    return msgspec.structs.replace(sweep, within=share)
+
+
 def with_slo(sweep: Sweep, slo: str) -> Sweep:
     """The sweep's strategies and axes, to be searched once each for the highest rate that holds an objective.
 
@@ -227,4 +261,6 @@ def with_slo(sweep: Sweep, slo: str) -> Sweep:
     except BadObjectiveError as error:
         raise BadInputError(f"--slo {slo!r}: {error}.", "iobench sweep --slo 'p99<5ms'") from None
     once = sweep.repeats if sweep.slo else 1
-    return msgspec.structs.replace(sweep, slo=objective.text, workloads=USUAL_LOAD, depth=(1,), repeats=once)
+    return msgspec.structs.replace(
+        sweep, slo=objective.text, workloads=USUAL_LOAD, depth=(1,), repeats=once, budget_s=0.0
+    )

@@ -7,20 +7,17 @@ are played on other machines is the affair of bench/cluster/. Neither the order 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from bench import validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
-from bench.probes.machine import MachineProbe
+from bench.observation import NOTHING_SEEN, Observation, Seen
 from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
-from bench.probes.process import ProcessProbe
-from bench.probes.unwatched import Unwatched
 from bench.processes import Ending, how_it_ended
 from bench.record import Machine, Network, Record, Server, Timing, Trial
 from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
@@ -50,8 +47,8 @@ class Stopwatch:
 class Stopped(NamedTuple):
     """What is known of a server once it has ended.
 
-    `machine` is about the server's CPUs alone; None where the load's role has read them with its own. `died`: it had
-    ended before it was told to.
+    `machine` is about the server's CPUs, and about the load's where both are at home. `died`: it had ended before it
+    was told to.
     """
 
     server: Server
@@ -89,14 +86,14 @@ class LoadRole(Protocol):
 
 
 class ServerAtHome:
-    """The server is a process of this machine, or was running before."""
+    """The server is a process of this machine, or was running before; the load is that of `worker`, or elsewhere."""
 
-    def __init__(self, start: Callable[[Trial], RunningServer]) -> None:
-        self._start = start
+    def __init__(self, start: Callable[[Trial], RunningServer], worker: LoadWorker | None = None) -> None:
+        self._start, self._worker = start, worker
         self.running: RunningServer | None = None
         self._trial: Trial | None = None
-        self._probe: ProcessProbe | Unwatched = Unwatched()
-        self._metrics: dict[str, float] = {}
+        self._observation: Observation | None = None
+        self._seen = NOTHING_SEEN
         self._memory = MemoryProbe()
         self._connecting = NetworkProbe()
         self._network: Network | None = None
@@ -104,10 +101,9 @@ class ServerAtHome:
     def start(self, trial: Trial) -> None:
         """Start it. Raises ServerFailedError, Interrupted."""
         self.running, self._trial = self._start(trial), trial
-        self._probe = ProcessProbe() if self.running.child else Unwatched()
-        self._memory, self._connecting = MemoryProbe(), NetworkProbe()
+        self._observation, self._seen = Observation(self.running, self._worker), NOTHING_SEEN
+        self._memory, self._connecting, self._network = MemoryProbe(), NetworkProbe(), None
         self._memory.start([self.running.pid] if self.running.child else [])
-        self._metrics, self._network = {}, None
 
     def connected(self) -> None:
         """Read what the kernel dropped while the connections were opened."""
@@ -115,24 +111,27 @@ class ServerAtHome:
 
     def opened(self) -> None:
         """Take the first reading."""
-        assert self.running is not None
-        self._probe.start([self.running.pid])
+        assert self._observation is not None
+        self._observation.opened()
 
     def closed(self) -> None:
         """Take the second reading."""
-        self._metrics = self._probe.stop() | self._memory.stop()
+        assert self._observation is not None
+        self._observation.closed()
+        self._seen = with_memory(self._observation.seen, self._memory)
 
     def stop(self) -> Stopped:
         """End it."""
-        assert self.running is not None and self._trial is not None
+        assert self.running is not None and self._trial is not None and self._observation is not None
         connections = connections_of(self._trial)
         died = self.running.ended
         ending = stop_server(self.running, connections)
         died = died or ending.unasked
         return Stopped(
-            describe_server(self.running, self._probe, self._metrics, ending, self._memory.missing),
+            describe_server(self.running, self._seen, ending),
             server_faults(self.running, ending, died, connections),
             died,
+            machine=self._seen.machine,
             network=self._network,
             stops_at=stops_at(self._trial, self.running),
         )
@@ -148,19 +147,7 @@ class LoadAtHome:
         """Put the load on the server. Raises LoadFailedError, Interrupted."""
         server = self._server.running
         assert server is not None
-        probe = MachineProbe(server.cpus, self._worker.cpus, self._worker.child.pid)
-        seen: list[Machine | None] = []
-
-        def opened() -> None:
-            probe.start()
-            watch.opened()
-
-        def closed() -> None:
-            seen.append(probe.stop())
-            watch.closed()
-
-        both = Watch(watch.connected, opened, closed, watch.tick)
-        return measure(self._worker, trial, planned_hz, server, both)._replace(machine=seen[0] if seen else None)
+        return measure(self._worker, trial, planned_hz, server, watch)
 
 
 def run_trial(
@@ -173,7 +160,7 @@ def run_trial(
     tick: Callable[[], None] = lambda: None,
 ) -> Record:
     """Run one trial with both roles at home; the rest is as in `carry_out`."""
-    server = ServerAtHome(start)
+    server = ServerAtHome(start, worker)
     load = LoadAtHome(worker, server)
     return carry_out(trial, server, load, planned_hz=planned_hz, shared_cpus=shared_cpus, tick=tick)
 
@@ -241,9 +228,9 @@ def carry_out(
 
 
 def _both_sides(load: Machine | None, server: Machine | None) -> Machine | None:
-    """What became of the CPUs of both roles, where each has read its own; else what the load's role has read."""
+    """What became of the CPUs of both roles, where each has read its own; else what one has read of both."""
     if load is None or server is None:
-        return load
+        return load or server
     return msgspec.structs.replace(load, server_idle_ns=server.server_idle_ns, server_steal_ns=server.server_steal_ns)
 
 
@@ -260,29 +247,29 @@ def judge(record: Record) -> None:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
 
 
-def describe_server(
-    server: RunningServer,
-    probe: ProcessProbe | Unwatched,
-    metrics: dict[str, float],
-    ending: Ending,
-    missing: Mapping[str, str] = MappingProxyType({}),
-) -> Server:
-    """Everything that is recorded of the server; `missing` is what other probes than `probe` could not read."""
+def describe_server(server: RunningServer, seen: Seen, ending: Ending) -> Server:
+    """Everything that is recorded of the server."""
     return Server(
         pid=server.pid,
         implementation=server.implementation,
         version=server.version,
         gil=server.gil,
         cpus=server.cpus,
-        opened_ns=probe.opened_ns,
-        closed_ns=probe.closed_ns,
-        metrics=metrics,
-        missing={**probe.missing, **missing},
+        opened_ns=seen.opened_ns,
+        closed_ns=seen.closed_ns,
+        metrics=dict(seen.metrics),
+        missing=dict(seen.missing),
         refused=server.refused,
         exit_code=ending.exit_code if server.child else None,
         stderr_tail=ending.stderr_tail,
         jit=server.jit,
     )
+
+
+def with_memory(seen: Seen, memory: MemoryProbe) -> Seen:
+    """What was seen, and how much memory the server has of its own, of which the probe has the first reading."""
+    found = memory.stop()
+    return seen._replace(metrics={**seen.metrics, **found}, missing={**seen.missing, **memory.missing})
 
 
 def connections_of(trial: Trial) -> int:
@@ -356,6 +343,11 @@ def _unopened(total: int, measured: Measured | None, refused: dict[str, int], st
     why = "; ".join(refused) or "the server gave no reason"
     text = f"{at_least}{max(missing, told)} of {total} connections refused ({why})"
     return f"{text}: it stops at {stopped_at}" if stopped_at else text
+
+
+def not_run(trial: Trial, status: Literal["failed", "unavailable"], reason: str) -> Record:
+    """The record of a trial that was not run."""
+    return Record(id=trial.id, trial=trial, status=status, reason=reason, started=utc_now())
 
 
 def utc_now() -> str:

@@ -1,7 +1,7 @@
 """How far a run can be trusted: what flags its trials, how much repeats differ, what the machine did, the calibration.
 
-Pure functions of the tables that analyse.py makes, of the records and of the manifest, to plain rows and sentences.
-Nothing is drawn or marked up.
+Pure functions of the tables and comparisons that analyse.py makes, of the records and of the manifest, to plain rows
+and sentences. Nothing is drawn or marked up.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bench.comparisons import Comparison
 from bench.machines import differences
 from bench.metrics import CASE, CPU, P99, PERCENTILES, RATE
 from bench.record import Host, Record
@@ -83,7 +84,7 @@ def withheld(cases: pd.DataFrame, estimates: pd.DataFrame) -> str:
     return f"Of {counted(measured, 'case')}, too few messages were seen to tell {joined(parts)}." if parts else ""
 
 
-# --- noise: repeats differ in nothing, so what they differ by is noise
+# --- noise: repeats differ in nothing, so what they differ by is chance and the machine
 
 
 def noise(trials: pd.DataFrame) -> str:
@@ -97,9 +98,30 @@ def noise(trials: pd.DataFrame) -> str:
     if not parts:
         return ""
     return (
-        "Two repeats of one case differ in nothing but chance. They differ, at the median of all pairs (and in 95 % of "
-        f"them by less than), {joined(parts)}."
+        "Two repeats of one case differ by chance, and because the machine does not stay the same: at the median of "
+        f"all pairs (and in 95 % of them by less than), {joined(parts)}."
     )
+
+
+def within_rounds(comparisons: Iterable[Comparison]) -> str:
+    """Say how far the figure of one round is off within it; nothing where that is not known."""
+    spreads = _spreads(comparisons)
+    if not spreads:
+        return ""
+    told = joined([f"{_percent(spread)} in {title}" for title, spread in spreads.items()])
+    return (
+        "Strategies are compared within rounds, in which the machine is the same for all. There a strategy’s figure is "
+        f"off by {told} (standard deviation of one round, at the median of the settings)."
+    )
+
+
+def _spreads(comparisons: Iterable[Comparison]) -> dict[str, float]:
+    """The standard deviation of one round's logarithm by metric: the median of the settings in which it is known."""
+    found: dict[str, list[float]] = {}
+    for comparison in comparisons:
+        if np.isfinite(comparison.spread):
+            found.setdefault(comparison.metric.title, []).append(comparison.spread)
+    return {title: float(np.median(spreads)) for title, spreads in found.items()}
 
 
 def _gaps(trials: pd.DataFrame, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -192,7 +214,11 @@ def _governors(host: Mapping[str, Any]) -> list[str]:
 
 
 def in_short(
-    trials: pd.DataFrame, records: Iterable[Record], claims: Sequence[Claimed], host: Mapping[str, Any]
+    trials: pd.DataFrame,
+    records: Iterable[Record],
+    claims: Sequence[Claimed],
+    host: Mapping[str, Any],
+    comparisons: Iterable[Comparison],
 ) -> list[tuple[str, str]]:
     """Say how far the run can be trusted: what it is about, and a sentence, also where a fact is not known.
 
@@ -205,7 +231,7 @@ def in_short(
         ("Load generator", _calibrated_in_short(claims)),
         ("Trials", _trials_in_short(trials, good)),
         ("Limit", _limit_in_short(good)),
-        ("Noise", _noise_in_short(trials)),
+        ("Noise", _noise_in_short(trials, comparisons)),
         ("Stolen time", steal(records)),
         ("Machine", _machine_in_short(host)),
     ]
@@ -237,16 +263,20 @@ def _limit_in_short(good: pd.DataFrame) -> str:
     return "In no good trial was the client the limit."
 
 
-def _noise_in_short(trials: pd.DataFrame) -> str:
-    """The median of what repeats differ by, and what 95 % of them stay below."""
+def _noise_in_short(trials: pd.DataFrame, comparisons: Iterable[Comparison]) -> str:
+    """How far one round is off within it, and the median of what repeats differ by."""
     names = {RATE.name: "throughput", P99.name: "p99 latency"}
     gaps = {name: found for metric, name in names.items() if len(found := _gaps(trials, metric))}
     if not gaps:
         return "Nothing was repeated: what is noise, and what a difference, can't be told."
-    middle, most = ({name: _percent(np.quantile(of, at)) for name, of in gaps.items()} for at in (0.5, 0.95))
+    middle = joined([f"{_percent(np.median(of))} in {name}" for name, of in gaps.items()])
+    apart = f"two repeats of one case differ by {middle} (median of all pairs)"
+    spreads = [f"{_percent(spread)} in {title}" for title, spread in _spreads(comparisons).items()]
+    if not spreads:
+        return f"{apart[0].upper()}{apart[1:]}, by chance and the machine."
     return (
-        f"Two repeats of one case differ by {joined([f'{share} in {name}' for name, share in middle.items()])} (median "
-        f"of all pairs; 95 % of them by less than {joined(list(most.values()))}). That is chance, not strategy."
+        f"Within a round, in which strategies are compared, a figure is off by {joined(spreads)} (standard deviation); "
+        f"{apart}, by chance and the machine."
     )
 
 

@@ -1,6 +1,6 @@
 """How the report writes names, numbers, units and settings.
 
-Plain text, with names between backticks. The answer in sentences is in verdicts.py, what limits it in caveats.py.
+Plain text, with names between backticks. The answer in sentences is in answer.py, what limits it in caveats.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from bench.metrics import GROUP, Metric
 from bench.record import Trial
 
-MOST_NAMED = 4  # strategies of a tie; the others are counted
+MOST_NAMED = 4  # strategies in a sentence; the others are counted
 
 # --- names, numbers, units
 
@@ -55,6 +55,11 @@ def digits(value: float) -> str:
 def percent(share: float) -> str:
     """Write a share as whole percents."""
     return f"{share:.0%}".replace("%", " %")
+
+
+def exact_percent(share: float) -> str:
+    """Write a share as percents, with as many digits as it has: 5 %, 2.5 %."""
+    return f"{100 * share:g} %"
 
 
 def duration_text(us: float, number: Callable[[float], str] = digits) -> str:

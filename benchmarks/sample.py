@@ -31,7 +31,7 @@ WIDTH = 120
 
 def paragraph(folder: Path) -> str:
     """What the report of a run opens with, in one paragraph of Markdown."""
-    return " ".join(answer.opening(analyse(read_run(folder)).contests))
+    return " ".join(answer.opening(analyse(read_run(folder)).comparisons))
 
 
 def told(readme: str) -> str:

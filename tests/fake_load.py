@@ -1,9 +1,11 @@
 """A stand-in for `python -m clients --worker` that puts no load on anything; a script for the tests of the runner.
 
-    fake_load.py [--fault KIND@CONNECTIONS] --worker --cpus 0
+    fake_load.py [--fault KIND@WHERE] --worker --cpus 0
 
-KIND says what goes wrong, in jobs of that many connections: see `FAULTS` and `at_start`. A job with a rate gets all of
-its messages answered, after 1 ms up to LIMIT_HZ and after 100 ms beyond.
+KIND says what goes wrong, in jobs of so many connections as WHERE says, or of the trial with this id: see `serve`,
+`window` and RESULTS. A job with a rate gets all of its messages answered, after 1 ms up to LIMIT_HZ and after 100 ms
+beyond. Any number of jobs in turns are there at once, as in clients/worker.py; what goes wrong in a window also does in
+a turn.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import json
 import socket
 import sys
 import time
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, NamedTuple, NoReturn
 
 SECOND_NS = 10**9
+COMPLETED = 1000  # in a window
 LIMIT_HZ = 2345
 
 
@@ -53,32 +57,83 @@ RESULTS: dict[str, dict[str, Any]] = {
 }
 
 
+class Held(NamedTuple):
+    """A job in turns, with its connection; `opened` is when each of its turns did."""
+
+    job: dict[str, Any]
+    fault: str
+    conn: socket.socket
+    opened: list[int]
+
+
+HELD: dict[str, Held] = {}
+
+
+def dial(address: str) -> socket.socket | None:
+    host, _, port = address.removeprefix("tcp:").rpartition(":")
+    with suppress(ConnectionRefusedError):  # of a server that has died
+        return socket.create_connection((host, int(port)))
+    return None
+
+
 def serve(job: dict[str, Any], fault: str) -> None:
     name = job["job"]
-    host, _, port = job["address"].removeprefix("tcp:").rpartition(":")
-    with socket.create_connection((host, int(port))) as conn:
-        refused = 2 if fault == "refused" else 0
-        if fault == "fail":
-            say("failed", job=name, reason="no connection could be opened")
-            return
-        say("connected", job=name, connections=job["connections"], refused=refused, connect_ns=1)
+    conn = None if fault == "fail" else dial(job["address"])
+    if conn is None:
+        say("failed", job=name, reason="no connection could be opened")
+        return
+    refused = 2 if fault == "refused" else 0
+    say("connected", job=name, connections=job["connections"], refused=refused, connect_ns=1)
+    if job.get("turns"):
+        HELD[name] = Held(job, fault, conn, [])
+        return
+    with conn:
         if job.get("hold") and hear() != {"go": name}:
             say("failed", job=name, reason="it was called off before it had begun")
             return
-        if fault == "wait_for_death":
-            conn.recv(1)
-            assert hear() == {"stop": name}
-            say("failed", job=name, reason="all connections were lost")
-            return
-        if fault in FAULTS:
-            FAULTS[fault]()
-        opened = time.monotonic_ns()
-        say("window_opened", job=name, monotonic_ns=opened)
-        say("window_closed", job="of another trial", monotonic_ns=0)
-        called_off = hear() if fault == "lingers" else None
-        say("window_closed", job=name, monotonic_ns=opened + SECOND_NS)
-        assert (called_off or hear()) == {"stop": name}
-        say("result", job=name, load=load(job, opened) | RESULTS.get(fault, {}))
+        opened = window(name, fault, conn)
+        if opened is not None:
+            say("result", job=name, load=load(job, fault, [opened]))
+
+
+def window(name: str, fault: str, conn: socket.socket) -> int | None:
+    """Have a window until the stop: when it opened; None where there was none."""
+    if fault == "wait_for_death":
+        conn.recv(1)
+        assert hear() == {"stop": name}
+        say("failed", job=name, reason="all connections were lost")
+        return None
+    if fault in FAULTS:
+        FAULTS[fault]()
+    opened = time.monotonic_ns()
+    say("window_opened", job=name, monotonic_ns=opened)
+    say("window_closed", job="of another trial", monotonic_ns=0)
+    called_off = hear() if fault == "lingers" else None
+    say("window_closed", job=name, monotonic_ns=opened + SECOND_NS)
+    assert (called_off or hear()) == {"stop": name}
+    return opened
+
+
+def take_turn(name: str) -> None:
+    if name not in HELD:
+        say("failed", job=name, reason="there is no such job in turns")
+        return
+    held = HELD[name]
+    opened = window(name, held.fault, held.conn)
+    if opened is None:
+        HELD.pop(name).conn.close()
+        return
+    held.opened.append(opened)
+    say("turned", job=name, opened_ns=opened, closed_ns=opened + SECOND_NS, completed=COMPLETED, cpu_ns=2)
+
+
+def end(name: str, kept: list[int]) -> None:
+    held = HELD.pop(name, None)
+    if held is None or not kept:
+        say("failed", job=name, reason="there is no such job in turns, or none of them counts")
+        return
+    held.conn.close()
+    say("result", job=name, load=load(held.job, held.fault, [held.opened[number] for number in kept]))
 
 
 def answered(job: dict[str, Any]) -> dict[str, Any]:
@@ -91,24 +146,26 @@ def answered(job: dict[str, Any]) -> dict[str, Any]:
     return {"planned": messages, "completed": messages, "response_hdr": times.encode().decode(), "offered_hz": rate_hz}
 
 
-def load(job: dict[str, Any], opened: int) -> dict[str, Any]:
-    return whole(job, opened) | (answered(job) if job["rate_hz"] else {})
+def load(job: dict[str, Any], fault: str, opened: list[int]) -> dict[str, Any]:
+    """The result of a job whose windows opened then: as if they had been one."""
+    return whole(job, opened) | (answered(job) if job["rate_hz"] else {}) | RESULTS.get(fault, {})
 
 
-def whole(job: dict[str, Any], opened: int) -> dict[str, Any]:
+def whole(job: dict[str, Any], opened: list[int]) -> dict[str, Any]:
+    completed = COMPLETED * len(opened)
     return {
-        "opened_ns": opened,
-        "closed_ns": opened + SECOND_NS,
+        "opened_ns": opened[0],
+        "closed_ns": opened[0] + SECOND_NS * len(opened),
         "connections": job["connections"],
-        "planned": 1000,
-        "completed": 1000,
+        "planned": completed,
+        "completed": completed,
         "errors": {},
         "timed_out": 0,
         "unsent": 0,
         "in_flight": 0,
-        "bytes_echoed": 1000 * job["message_bytes"],
+        "bytes_echoed": completed * job["message_bytes"],
         "interval_ns": SECOND_NS,
-        "intervals": [1000],
+        "intervals": [COMPLETED] * len(opened),
         "service_hdr": "",
         "cpu_user_ns": 1,
         "cpu_system_ns": 1,
@@ -117,16 +174,18 @@ def whole(job: dict[str, Any], opened: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    fault, _, connections = (
-        sys.argv[sys.argv.index("--fault") + 1].partition("@") if "--fault" in sys.argv else ("", "", "")
-    )
+    fault, _, where = sys.argv[sys.argv.index("--fault") + 1].partition("@") if "--fault" in sys.argv else ("", "", "")
     if fault == "dead_on_arrival":
         die()
     say("ready", pid=0)
     while True:
-        job = hear()
-        if "stop" not in job:
-            serve(job, fault if str(job["connections"]) == connections else "")
+        line = hear()
+        if "turn" in line:
+            take_turn(line["turn"])
+        elif "end" in line:
+            end(line["end"], line["kept"])
+        elif "stop" not in line:
+            serve(line, fault if where in (str(line["connections"]), line["job"].partition("-")[0]) else "")
 
 
 if __name__ == "__main__":

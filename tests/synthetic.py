@@ -5,6 +5,9 @@ Every figure follows from its arguments; nothing is drawn at random without a se
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from statistics import NormalDist
@@ -14,6 +17,8 @@ import msgspec
 from hdrh.histogram import HdrHistogram
 
 from bench.analyse import Analysis, analyse
+from bench.comparisons import Comparison, Pair, Standing
+from bench.metrics import RATE, Metric
 from bench.record import (
     TRIALS_FILE,
     Load,
@@ -27,6 +32,7 @@ from bench.record import (
     Trial,
     write_manifest,
 )
+from bench.stats import Interval
 
 SECOND_NS = 1_000_000_000
 # name -> (I/O model, messages/s at 1, 16 and 128 connections, server CPU per message in us there, share of user)
@@ -399,3 +405,53 @@ def _pass(burst: int) -> dict[str, Any]:
         "counted_messages": 6400,
         "calls": {"read": 6400, "write": 6400, "epoll_wait": wakeups},
     }
+
+
+# --- comparisons with known outcomes, without a trial
+
+
+def comparison(
+    values: Mapping[str, float],
+    metric: Metric = RATE,
+    *,
+    limits: float = 1.02,
+    bounds: Collection[str] = (),
+    unfinished: Collection[str] = (),
+    more_rounds: int | None = 7,
+    **group: Any,
+) -> Comparison:
+    """What a comparison of these values would be whose limits are a factor of `limits` from each ratio, either way.
+
+    Better is a pair whose limits lie above 1, equal one whose limits lie within 5 %; all others are undecided. The
+    client was the limit of those in `bounds`, messages were unfinished of those in `unfinished`.
+    """
+    better = {name: value if metric.higher_is_better else 1 / value for name, value in values.items()}
+    names = sorted(better, key=lambda name: (-better[name], name))
+    limited = set(bounds) if metric is RATE or metric.quantile is not None else set()
+    pairs = []
+    tiers = dict.fromkeys(names, 1)
+    for ahead, behind in combinations(names, 2):
+        ratio = better[ahead] / better[behind]
+        low = 0.0 if behind in limited or ahead in unfinished else ratio / limits
+        high = math.inf if ahead in limited or behind in unfinished else ratio * limits
+        pair = Pair(ahead, behind, Interval(ratio, low, high, 0.95), "undecided", more_rounds)
+        if low >= 1 / 1.05 and high <= 1.05:
+            pair = pair._replace(outcome="equal", more_rounds=None)
+        elif low > 1:
+            pair = pair._replace(outcome="better", more_rounds=None)
+            tiers[behind] = max(tiers[behind], tiers[ahead] + 1)
+        pairs.append(pair)
+    return Comparison(
+        metric=metric,
+        group={"transport": "tcp", "message_bytes": 64, "workload": "closed", "connections": 16} | group,
+        ranking=tuple(
+            Standing(name, name, "", values[name], 5, 5 * (name in bounds), name in unfinished, tiers[name])
+            for name in names
+        ),
+        pairs=tuple(pairs),
+        rounds=5,
+        within=0.05,
+        level=0.95,
+        spread=0.03,
+        pooled=True,
+    )

@@ -30,7 +30,6 @@ from synthetic import (
 from synthetic_calibration import calibration
 
 from bench.analyse import Analysis, analyse
-from bench.contests import Contest
 from bench.histograms import quantiles_us
 from bench.metrics import CASE, METRICS
 from bench.record import Record, Run, Trial
@@ -44,11 +43,6 @@ def estimate(analysis: Analysis, metric: str, **case: Any) -> dict[Any, Any]:
         rows = rows[rows[name] == value]
     assert len(rows) == 1, rows
     return rows.to_dict("records")[0]
-
-
-def contest(analysis: Analysis, metric: str, connections: int = 16) -> Contest:
-    (found,) = [it for it in analysis.contests if it.metric.name == metric and it.group["connections"] == connections]
-    return found
 
 
 def repeats(strategy: str, rates: list[float], **more: Any) -> list[Record]:
@@ -190,7 +184,7 @@ def test_analysing_the_same_records_in_another_order_gives_the_same_tables() -> 
     first, second = analysed(*records), analysed(*shuffled)
     for table in ("trials", "cases", "estimates", "curves"):
         pd.testing.assert_frame_equal(getattr(first, table), getattr(second, table))
-    assert first.contests == second.contests
+    assert first.comparisons == second.comparisons
 
 
 def test_every_metric_of_a_whole_record_is_estimated() -> None:
@@ -211,62 +205,4 @@ def test_a_run_without_records_gives_empty_tables_with_their_columns() -> None:
     analysis = analysed()
     assert analysis.trials.empty
     assert {"strategy", "metric", "value"} <= set(analysis.estimates.columns)
-    assert analysis.contests == ()
-
-
-def test_the_best_is_first_and_the_ratio_says_by_how_much_it_beats_the_second() -> None:
-    fast = repeats("epoll_lt", [1200, 1210, 1190, 1205, 1195])
-    slow = repeats("select", [1000, 1005, 995, 1010, 990])
-    found = contest(analysed(*fast, *slow), "rate_hz")
-    assert [it.strategy for it in found.ranking] == ["epoll_lt", "select"]
-    assert found.ratio is not None
-    assert found.ratio.estimate == pytest.approx(1.2, rel=0.01)
-    assert found.level == ()
-
-
-def test_less_is_better_for_cost_and_latency() -> None:
-    cheap = repeats("epoll_lt", [1000] * 5, cpu_us=5, median_ns=1e6)
-    dear = repeats("select", [1000] * 5, cpu_us=10, median_ns=2e6)
-    analysis = analysed(*cheap, *dear)
-    for metric in ("cpu_us", "p99_us"):
-        found = contest(analysis, metric)
-        assert found.ranking[0].strategy == "epoll_lt"
-        assert found.ratio is not None
-        assert found.ratio.estimate == pytest.approx(2, rel=0.01)
-
-
-def test_strategies_whose_repeats_overlap_are_level() -> None:
-    one = repeats("epoll_lt", [1000, 1010, 990, 1020, 980])
-    other = repeats("epoll_et", [1005, 995, 1015, 985, 975])
-    far = repeats("select", [500, 501, 502, 503, 504])
-    assert contest(analysed(*one, *other, *far), "rate_hz").level == ("epoll_et",)
-
-
-def test_three_repeats_can_not_tell_anything_apart() -> None:
-    assert contest(
-        analysed(*repeats("epoll_lt", [2000, 2001, 2002]), *repeats("select", [1, 2, 3])), "rate_hz"
-    ).level == ("select",)
-
-
-def test_what_one_comparison_would_call_significant_many_do_not() -> None:
-    ahead, behind = [1010, 1020, 1030, 1040, 1050], [980, 985, 1000, 1005, 1015]
-    one = analysed(*repeats("a", ahead), *repeats("b", behind))
-    assert contest(one, "rate_hz").level == ()
-    records = [
-        it
-        for count in range(1, 31)
-        for it in repeats("a", ahead, connections=count) + repeats("b", behind, connections=count)
-    ]
-    assert contest(analysed(*records), "rate_hz").level == ("b",)
-
-
-def test_strategies_meet_only_within_one_setting() -> None:
-    analysis = analysed(*repeats("a", [1000]), *repeats("b", [900], transport="unix"))
-    assert [len(it.ranking) for it in analysis.contests] == [1] * len(analysis.contests)
-
-
-@pytest.mark.parametrize("how", [{"bottleneck": "client"}, {"flags": ["client_bound"]}])
-def test_trials_that_the_client_limited_are_counted(how: dict[str, Any]) -> None:
-    limited = record("poll", repeat=1, **how)
-    found = contest(analysed(record("poll", repeat=0), limited), "rate_hz").ranking[0]
-    assert (found.trials, found.client_bound) == (2, 1)
+    assert analysis.comparisons == ()

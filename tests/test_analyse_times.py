@@ -120,20 +120,20 @@ def test_where_sends_were_planned_the_curve_of_the_service_time_is_beside_that_o
     assert set(analysed(record()).curves["of"]) == {"latency"}
 
 
-def test_a_planned_rate_is_no_contest_of_throughput() -> None:
+def test_a_planned_rate_is_not_compared_as_throughput() -> None:
     planned = [open_record(name, 50_000, 1e5) for name in ("poll", "select")]
-    metrics = {contest.metric.name for contest in analysed(*planned).contests}
+    metrics = {found.metric.name for found in analysed(*planned).comparisons}
     assert metrics == {"cpu_us", "p99_us"}
 
 
-def test_the_steps_of_a_search_are_no_contest_at_all() -> None:
+def test_the_steps_of_a_search_are_not_compared_at_all() -> None:
     steps = [open_record("poll", rate, 1e5, slo="p99<5ms") for rate in (50_000, 70_000)]
-    assert analysed(*steps).contests == ()
+    assert analysed(*steps).comparisons == ()
 
 
-def test_fractions_of_what_each_strategy_can_do_are_no_contest_for_their_rates_differ() -> None:
+def test_fractions_of_what_each_strategy_can_do_are_not_compared_for_their_rates_differ() -> None:
     halves = [open_record(name, 0.5 * most, most, load_fraction=0.5) for name, most in (("poll", 1e5), ("select", 2e4))]
-    assert analysed(*halves).contests == ()
+    assert analysed(*halves).comparisons == ()
 
 
 def test_sizes_drawn_from_a_distribution_are_a_setting_like_any_other() -> None:

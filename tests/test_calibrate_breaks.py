@@ -22,6 +22,7 @@ from bench.calibrate import arrivals, books, cost, faults, hdr, headroom, histog
 from bench.calibrate.claim import Claim
 from bench.calibrate.recorder import Memory
 from bench.calibrate.rig import Rig
+from bench.load_pool import LoadPool
 from bench.processes import Guard
 from bench.record import Load
 from clients.recorder import record
@@ -308,13 +309,12 @@ BROKEN = Path(__file__).with_name("broken_load.py")
 
 @contextmanager
 def rig_with(kind: str) -> Iterator[Rig]:
-    layout = host.choose_cpus()
-    guard = Guard()
-    found = Rig(guard, layout, [], True, (sys.executable, str(BROKEN), kind))
+    layout, guard = host.choose_cpus(), Guard()
+    pool = LoadPool(guard, layout.load, [sys.executable, str(BROKEN), kind])
     try:
-        yield found
+        yield Rig(guard, layout, pool, [], True)
     finally:
-        found.close()
+        pool.end()
         guard.close()
 
 

@@ -27,6 +27,7 @@ from bench.calibrate.watch import Disturbance, Reading, disturbances, read_cpus,
 from bench.calibrate.yardstick import gaps_vary, note_uneven, spread_us
 from bench.errors import BadInputError
 from bench.load import LoadFailedError
+from bench.load_pool import LoadPool
 from bench.processes import Guard
 from bench.server import ServerFailedError
 from clients.payload import bases, message
@@ -93,7 +94,7 @@ def outcome(*checks: Check) -> Outcome:
 def no_rig() -> Iterator[Rig]:
     """A rig for claims that start nothing."""
     guard = Guard()
-    yield Rig(guard, host.CpuLayout([0], [0], [0], shared=False), [], False)
+    yield Rig(guard, host.CpuLayout([0], [0], [0], shared=False), LoadPool(guard, [0]), [], False)
     guard.close()
 
 
@@ -404,10 +405,10 @@ def test_a_calibration_is_written_under_its_time_and_as_the_newest(
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[Rig]:
-    guard = Guard()
-    rig = Rig(guard, host.choose_cpus(), [], True)
-    yield rig
-    rig.close()
+    guard, layout = Guard(), host.choose_cpus()
+    pool = LoadPool(guard, layout.load)
+    yield Rig(guard, layout, pool, [], True)
+    pool.end()
     guard.close()
 
 
@@ -426,8 +427,8 @@ def test_claims_that_depend_on_no_clock_hold_on_any_machine(
 
 
 def test_a_plain_round_trip_needs_no_load_generator() -> None:
-    guard = Guard()
-    rig = Rig(guard, host.choose_cpus(), [], True, worker_command=("no such program",))
+    guard, layout = Guard(), host.choose_cpus()
+    rig = Rig(guard, layout, LoadPool(guard, layout.load, ["no such program"]), [], True)
     assert spread_us(rig) > 0
     guard.close()
 

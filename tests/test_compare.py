@@ -20,7 +20,19 @@ from bench.commands import compare as command
 from bench.commands.choice import Choice
 from bench.commands.compare import compare, default_labels
 from bench.commands.sweep import resume
-from bench.compare import BETTER, FEW, SAME, WORSE, alone, change, differences, effects, summaries, warnings
+from bench.compare import (
+    BETTER,
+    EQUAL,
+    UNDECIDED,
+    WORSE,
+    alone,
+    change,
+    differences,
+    effects,
+    interval,
+    summaries,
+    warnings,
+)
 from bench.compare_runs import labelled, merge, unlabelled
 from bench.errors import BadInputError
 from bench.figures import compared
@@ -122,14 +134,14 @@ def test_searches_counts_and_calibrations_keep_their_runs(tmp_path: Path) -> Non
 # --- ratios
 
 
-def test_a_case_that_got_faster_is_better_and_one_that_did_not_shows_no_difference(tmp_path: Path) -> None:
+def test_a_case_that_got_faster_is_better_and_one_that_stayed_is_equal_within_so_many_percent(tmp_path: Path) -> None:
     analysis = together(
         tmp_path, run_of(tmp_path / "a", some()), run_of(tmp_path / "b", some(seed=2, epoll_lt=1.2, poll=0.8))
     )
     assert verdicts(analysis) == {
-        ("epoll_lt", 1): SAME,
+        ("epoll_lt", 1): EQUAL,
         ("epoll_lt", 16): BETTER,
-        ("poll", 1): SAME,
+        ("poll", 1): EQUAL,
         ("poll", 16): WORSE,
     }
     ratio = next(it.ratio for it in effects(analysis) if it.case["connections"] == 16 and it.metric.name == "rate_hz")
@@ -161,10 +173,10 @@ def test_runs_on_several_machines_are_compared_within_each(tmp_path: Path) -> No
     assert effect.ratio is not None and effect.ratio.low > 1.15
     elsewhere = run_of(tmp_path / "c", of_two({"three": 1e5, "four": 2e5}, 3))
     (effect,) = (it for it in effects(together(tmp_path, before, elsewhere)) if it.metric.name == "rate_hz")
-    assert effect.verdict == SAME
+    assert effect.verdict == UNDECIDED
 
 
-def test_equal_runs_show_no_difference(tmp_path: Path) -> None:
+def test_equal_runs_are_never_called_better_or_worse(tmp_path: Path) -> None:
     found = [
         verdict
         for seed in range(10)
@@ -173,7 +185,19 @@ def test_equal_runs_show_no_difference(tmp_path: Path) -> None:
         ).values()
     ]
     assert len(found) == 40
-    assert sum(verdict != SAME for verdict in found) <= 2
+    assert sum(verdict in (BETTER, WORSE) for verdict in found) <= 2
+    assert found.count(EQUAL) >= 36
+
+
+def test_a_difference_that_could_still_be_more_than_counts_as_equal_is_not_decided(tmp_path: Path) -> None:
+    def noisy(seed: int) -> list[Record]:
+        random = Random(seed)
+        return [record("poll", 16, repeat, 1e5 * random.lognormvariate(0, 0.2)) for repeat in range(6)]
+
+    analysis = together(tmp_path, run_of(tmp_path / "a", noisy(1)), run_of(tmp_path / "b", noisy(2)))
+    assert verdicts(analysis) == {("poll", 16): UNDECIDED}
+    (effect,) = (it for it in effects(analysis) if it.metric.name == "rate_hz")
+    assert effect.why_undecided == ""  # more repeats would tell
 
 
 def test_trials_are_matched_by_their_definition_whatever_their_seed_and_id(tmp_path: Path) -> None:
@@ -199,16 +223,39 @@ def test_unlike_definitions_are_never_paired(tmp_path: Path) -> None:
     assert "Only `after` has `poll`, 2 s measured." in said
 
 
-def test_too_few_repeats_are_called_so(tmp_path: Path) -> None:
+def test_too_few_repeats_decide_nothing_and_are_called_so(tmp_path: Path) -> None:
     analysis = together(tmp_path, run_of(tmp_path / "a", some(3)), run_of(tmp_path / "b", some(3, epoll_lt=2.0)))
-    assert set(verdicts(analysis).values()) == {FEW}
+    assert set(verdicts(analysis).values()) == {UNDECIDED}
+    assert {it.why_undecided for it in effects(analysis)} == {"too few repeats"}
+    assert summaries(effects(analysis))[0] == "`after`, throughput: of 4 cases, not decided in 4 (too few repeats)."
 
 
-def test_where_the_client_was_the_limit_throughput_has_no_verdict(tmp_path: Path) -> None:
-    bound = [msgspec.structs.replace(it, bottleneck="client", flags=["client_bound"]) for it in some(epoll_lt=2.0)]
-    analysis = together(tmp_path, run_of(tmp_path / "a", some()), run_of(tmp_path / "b", bound))
-    assert set(verdicts(analysis).values()) == {"the client was the limit"}
-    assert set(verdicts(analysis, "cpu_us").values()) == {SAME}
+def bound(records: list[Record]) -> list[Record]:
+    return [msgspec.structs.replace(it, bottleneck="client", flags=["client_bound"]) for it in records]
+
+
+def test_a_throughput_that_the_client_limited_can_be_shown_better_and_never_worse(tmp_path: Path) -> None:
+    before = run_of(tmp_path / "a", some())
+    faster = together(tmp_path, before, run_of(tmp_path / "b", bound(some(epoll_lt=2.0, poll=0.5))))
+    assert verdicts(faster)["epoll_lt", 16] == BETTER
+    assert verdicts(faster)["poll", 16] == UNDECIDED  # it may be faster than measured
+    assert set(verdicts(faster, "cpu_us").values()) == {EQUAL}
+    effect = next(it for it in effects(faster) if (it.case["strategy"], it.case["connections"]) == ("epoll_lt", 16))
+    assert re.fullmatch(r"≥ 1\.\d+|≥ 2", interval(effect))
+
+
+def test_of_a_first_run_that_the_client_limited_another_can_be_shown_worse_and_never_better(tmp_path: Path) -> None:
+    after = run_of(tmp_path / "b", some(epoll_lt=2.0, poll=0.5))
+    found = together(tmp_path, run_of(tmp_path / "a", bound(some())), after)
+    assert verdicts(found)["epoll_lt", 16] == UNDECIDED
+    assert verdicts(found)["poll", 16] == WORSE
+
+
+def test_two_bounds_decide_nothing_and_the_reason_is_told(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / "a", bound(some())), run_of(tmp_path / "b", bound(some(epoll_lt=2.0)))]
+    found = together(tmp_path, *runs)
+    assert set(verdicts(found).values()) == {UNDECIDED}
+    assert summaries(effects(found))[0].endswith("not decided in 4 (the client was the limit).")
 
 
 def test_planned_rates_are_no_merit_but_their_latency_is_compared(tmp_path: Path) -> None:
@@ -328,7 +375,7 @@ def test_the_summary_counts_what_became_better_and_worse_and_by_how_much(tmp_pat
         tmp_path, run_of(tmp_path / "a", some()), run_of(tmp_path / "b", some(seed=2, epoll_lt=1.2, poll=0.5))
     )
     first = summaries(effects(analysis))[0]
-    changes = r"better in 1 \(\+\d\d %\), worse in 1 \(−\d\d %\) and no difference shown in 2"
+    changes = r"better in 1 \(\+\d\d %\), worse in 1 \(−\d\d %\) and equal within 5 % in 2"
     assert re.fullmatch(rf"`after`, throughput: of 4 cases, {changes}\.", first), first
 
 

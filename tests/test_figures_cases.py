@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 import pytest
-from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from synthetic import STRATEGIES, analysed, load_sweep, open_record, record, sweep, unmeasured
 
-from bench.analyse import medians, repeat_intervals
+from bench.analyse import medians
 from bench.figures import cases, heat, latency, load, order, response, throughput
 from bench.figures.style import ABSENT, HOLLOW, PAPER, QUIET, USER, explain, looks
 from bench.metrics import CASE
@@ -77,16 +76,6 @@ def test_rates_that_were_planned_are_left_out_where_they_say_nothing() -> None:
     assert len(cases.measured(analysis, "rate_hz")) == 2
 
 
-def test_the_interval_over_repeats_is_that_of_the_median_and_needs_every_trial() -> None:
-    trials = analysed(*(record(repeat=at, rate_hz=rate) for at, rate in enumerate((10e3, 20e3, 30e3)))).trials
-    (found,) = repeat_intervals(trials, ["rate_hz"]).values()
-    assert (found["low"], found["high"], found["n"]) == (10e3, 30e3, 3)
-    assert found["confidence"] == pytest.approx(0.75)
-    too_few = analysed(record(repeat=0), record(repeat=1, rate_hz=100)).trials  # no p99 of a hundred messages
-    (none,) = repeat_intervals(too_few, ["p99_us"]).values()
-    assert none["n"] == 0
-
-
 def test_the_median_of_a_column_is_of_good_trials_by_case() -> None:
     trials = analysed(*(record(repeat=at, rate_hz=rate) for at, rate in enumerate((1000, 2000, 9000)))).trials
     (found,) = medians(trials, "rate_hz").items()
@@ -145,31 +134,22 @@ def test_a_sound_run_has_nothing_hollow_and_says_nothing_of_it() -> None:
 # --- throughput
 
 
-def bands(figure: Figure) -> list[FillBetweenPolyCollection]:
-    return [it for axes in figure.axes for it in axes.collections if isinstance(it, FillBetweenPolyCollection)]
-
-
-def test_a_band_shows_the_interval_of_the_median_and_the_figure_says_what_it_is_of() -> None:
+def test_a_line_goes_through_the_medians_and_no_raw_range_is_drawn_over_it() -> None:
     rates = (900, 1000, 1000, 1000, 1100, 1200, 5000)
     records = [record("a", count, at, rate) for count in (1, 16) for at, rate in enumerate(rates)]
-    figure = throughput.draw(throughput.rows(analysed(*records)), looks("a"))
-    (band,) = bands(figure)
-    heights = band.get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (900, 5000)  # of seven values only the ends give 95 %
-    assert explained(figure) == ["98.4 % interval of the median of 7 repeats"]
+    (axes,) = throughput.draw(throughput.rows(analysed(*records)), looks("a")).axes
+    in_the_panel = [line for line in axes.get_lines() if line.get_transform() == axes.transData]
+    assert {float(y) for line in in_the_panel for y in line.get_ydata()} == {1000}
+    assert not axes.collections
 
 
-def test_single_trials_have_no_band() -> None:
-    figure = throughput.draw(throughput.rows(analysed(record("a", 1), record("a", 16))), looks("a"))
-    assert bands(figure) == []
-
-
-def test_more_strategies_than_bands_can_show_have_bars_alone() -> None:
-    names = [f"s{at:02d}" for at in range(throughput.MOST_BANDS + 1)]
-    records = [record(name, count, at) for name in names for count in (1, 16) for at in range(2)]
-    figure = throughput.draw(throughput.rows(analysed(*records)), looks(names))
-    assert bands(figure) == []
-    assert explained(figure) == ["50 % interval of the median of 2 repeats"]
+@pytest.mark.parametrize("module", [throughput, response, latency])
+def test_no_figure_has_bands_of_what_single_repeats_came_to(module: Any) -> None:
+    analysis = analysed(
+        *(record(name, count, at, 1e4 * (at + 1)) for name in "ab" for count in (1, 16) for at in range(3))
+    )
+    figure = module.draw(module.rows(analysis), looks("ab"))
+    assert [len(axes.collections) for axes in figure.axes] == [0] * len(figure.axes)
 
 
 def test_what_failed_stands_at_the_foot_of_the_axes_where_it_would_have_been() -> None:
@@ -343,12 +323,10 @@ def test_values_are_short(value: float, said: str) -> None:
     assert heat.short(value) == said
 
 
-def test_the_message_of_the_heat_map_names_who_is_never_far_behind() -> None:
+def test_the_message_of_the_heat_map_says_how_far_values_lie_below_the_highest_and_names_no_winner() -> None:
     records = [record("a", 1, rate_hz=100), record("b", 1, rate_hz=90), record("a", 16, rate_hz=40)]
     said = heat.message(heat.rows(analysed(*records, record("b", 16, rate_hz=80))))
-    assert said == "`b` is never below 90 % of the best; every other strategy is, somewhere."
-    alone = heat.message(heat.rows(analysed(record("a", rate_hz=10), record("b", rate_hz=9))))
-    assert alone == "`a` has the highest throughput in the one column."
+    assert said == "The furthest below the highest of its column is `a` with 16 connections: at 50 % of it."
 
 
 def test_a_single_strategy_has_no_heat_map() -> None:

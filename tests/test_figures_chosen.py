@@ -82,6 +82,7 @@ def test_the_baseline_that_was_chosen_is_in_figure_and_message() -> None:
     (drawn,) = [one for one in pictures(analysis, Chosen(baseline="c")) if one.name == "ratios"]
     assert "times as good as c" in drawn.picture.svg
     assert drawn.message.startswith("By `c`, throughput: ")
+    assert drawn.title == "Every strategy by c"
 
 
 # --- choosing

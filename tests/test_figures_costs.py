@@ -62,6 +62,13 @@ def test_bars_of_a_case_that_drifted_are_hollow_and_explained_and_a_saturated_cl
     assert f"hollow: {HOLLOW['client_bound']}" not in texts
 
 
+def test_a_bar_is_the_median_and_no_raw_range_of_the_repeats_lies_over_it() -> None:
+    records = [record("a", repeat=at, cpu_us=cost) for at, cost in enumerate((5.0, 8.0, 30.0))]
+    (axes,) = cpu.draw(cpu.rows(analysed(*records)), looks("a")).axes
+    assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(8)
+    assert len(axes.get_lines()) == 0
+
+
 def test_a_row_without_a_bar_says_whether_it_failed_or_was_not_run() -> None:
     records = [record("a", 1), record("a", 16), record("b", 1), unmeasured("b", 16, 0, "failed", "it died")]
     figure = cpu.draw(cpu.rows(analysed(*records, record("c", 1))), looks("abc"))

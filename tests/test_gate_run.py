@@ -9,20 +9,18 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from synthetic import load, server
 from synthetic_gate import a_case
 
 from bench.errors import BadInputError
 from bench.gate import decide, run
 from bench.gate.command import read_duration, read_settings
 from bench.gate.decide import Settings
-from bench.gate.measure import disturbance, stolen, waited_for_others
+from bench.gate.measure import Rig
 from bench.gate.model import Case, Pair, Result, Sample, Side
 from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import Source
-from bench.gate.turns import Rig
-from bench.probes.machine import TICK_NS
-from bench.record import Load, Machine, Server, StrategyInfo
+from bench.load_pool import LoadPool
+from bench.record import StrategyInfo
 from bench.sweep import load_sweep
 
 INFO = StrategyInfo(
@@ -84,9 +82,9 @@ def gate(
 
     monkeypatch.setattr(run, "measure_pair", measure)
     monkeypatch.setattr(run.time, "monotonic", clock)
-    monkeypatch.setattr(Rig, "worker", lambda rig: None)
+    monkeypatch.setattr(LoadPool, "worker", lambda pool: None)
     progress = Progress()
-    rig = Rig(None, None)  # type: ignore[arg-type]
+    rig = Rig(None, None, LoadPool(None, []))  # type: ignore[arg-type]
     sides = (side("base", INFO), side("head", INFO))
     setting = Setting(rig, sides, Settings(), budget_s, Random(1), progress, told.append)
     compare(setting, [a_case(f"case {number}") for number in range(cases)], count=False)
@@ -209,78 +207,6 @@ def _all_of(sweep: str) -> list[StrategyInfo]:
         msgspec.structs.replace(INFO, name=name, concurrent=name != "iterative")
         for name in load_sweep(sweep).strategies
     ]
-
-
-# --- disturbance
-
-WINDOW_NS = 1_000_000_000
-
-
-def window(
-    *, server_ns: float, demand_ns: float, idle_ns: float = 0, load_wait_ns: float = 0, steal_ns: float = 0
-) -> tuple[Load, Server, Machine]:
-    return (
-        load(1000, 16, cpu_user_ns=WINDOW_NS // 2, cpu_system_ns=0),
-        server(
-            1000,
-            1.0,
-            0.5,
-            opened_ns=0,
-            closed_ns=WINDOW_NS,
-            cpus=[1],
-            metrics={"cpu_ns": server_ns, "thread_demand_ns": demand_ns},
-        ),
-        Machine(
-            server_idle_ns=idle_ns,
-            server_steal_ns=steal_ns,
-            load_cpus=[0],
-            load_idle_ns=WINDOW_NS / 2 - load_wait_ns,
-            load_steal_ns=0,
-            load_wait_ns=load_wait_ns,
-        ),
-    )
-
-
-def test_a_server_that_shares_its_cpu_with_a_stranger_was_disturbed() -> None:
-    assert waited_for_others(*window(server_ns=0.5e9, demand_ns=1e9)) == pytest.approx(0.5)
-
-
-def test_threads_that_wait_for_each_other_were_not() -> None:
-    assert waited_for_others(*window(server_ns=0.98e9, demand_ns=0.9e9)) < 0.02
-
-
-def test_a_wait_on_a_cpu_that_was_idle_is_nobodys_fault() -> None:
-    assert waited_for_others(*window(server_ns=0.5e9, demand_ns=0.8e9, idle_ns=0.5e9)) == 0
-
-
-def test_a_load_generator_that_waited_was_disturbed_too() -> None:
-    assert waited_for_others(*window(server_ns=1e9, demand_ns=1e9, load_wait_ns=0.3e9)) == pytest.approx(0.3)
-
-
-def test_a_load_generator_that_waited_for_the_harness_was_not() -> None:
-    seen, about, machine = window(server_ns=1e9, demand_ns=1e9, load_wait_ns=0.3e9)
-    machine.harness_ns = 0.2e9
-    assert waited_for_others(seen, about, machine) == pytest.approx(0.1)
-
-
-def test_stolen_time_is_a_share_of_the_window() -> None:
-    _, seen, machine = window(server_ns=1e9, demand_ns=1e9, steal_ns=0.04e9 + TICK_NS)
-    assert stolen(seen, machine) == pytest.approx(0.04)
-    assert stolen(seen, None) == 0
-
-
-def test_a_single_tick_of_theft_may_be_an_old_one() -> None:
-    _, seen, machine = window(server_ns=1e9, demand_ns=1e9, steal_ns=TICK_NS)
-    assert stolen(seen, machine) == 0
-
-
-@pytest.mark.parametrize(
-    ("wait", "steal", "why"), [(0.05, 0.0, ""), (0.2, 0.0, "waited for"), (0.0, 0.04, "hypervisor")]
-)
-def test_a_pair_is_disturbed_by_a_tenth_of_waiting_or_a_hundredth_of_theft(wait: float, steal: float, why: str) -> None:
-    fine, other = Sample(metrics={}), Sample(metrics={}, wait=wait, steal=steal)
-    found = disturbance(Pair(case="a", round=1, attempt=1, first="base", base=fine, head=other))
-    assert (why in found) if why else found == ""
 
 
 # --- what a user types

@@ -91,6 +91,24 @@ def test_a_server_that_changes_a_byte_fails_the_check_with_the_reason(tmp_path: 
     assert "corrupt" in said.stdout
 
 
+def test_a_load_generator_that_broke_down_in_one_test_is_replaced_in_the_next(tmp_path: Path) -> None:
+    said = suite(
+        tmp_path,
+        SERVER.format(answer="data")
+        + """
+import os, signal
+
+def test_it_dies(my_server, load, _iobench_pool):
+    os.kill(_iobench_pool.worker().child.pid, signal.SIGKILL)
+    assert "the load generator died" in load(my_server, duration_s=0.2).faults[0]
+
+def test_there_is_another_one(my_server, load):
+    assert load(my_server, duration_s=0.2).check().completed > 10
+""",
+    )
+    assert "2 passed" in said.stdout, said.stdout + said.stderr
+
+
 def test_nobody_at_an_address_is_a_fault_and_no_address_a_failure(tmp_path: Path) -> None:
     said = suite(
         tmp_path,

@@ -22,15 +22,21 @@ from synthetic import (
     unmeasured,
     write_run,
 )
+from typer.testing import CliRunner
 
 import report
+from bench import answer
 from bench import record as schema
+from bench.analyse import analyse
+from bench.cli import app
+from bench.commands import folders
+from bench.compare_runs import merge
 from bench.errors import BadInputError
 from bench.metrics import METRICS, PERCENTILES
 from bench.page import facts
 
 FIGURES = (
-    *("throughput", "heat", "ratios", "response", "latency"),
+    *("ratios", "throughput", "heat", "response", "latency"),
     *("cpu", "switches", "memory", "order", "intervals"),
 )
 FILES = {
@@ -114,8 +120,33 @@ def test_the_page_is_small(default_run: Path) -> None:
 
 
 def test_the_answer_in_words_comes_before_any_figure(page: Page) -> None:
-    answer = page.words.index("One for everything measured here")
+    answer = page.words.index("No strategy is shown better than all others or equal within 5 % at all 9 points")
     assert answer < page.words.index("For throughput") < page.words.index("Throughput over connections")
+
+
+def test_the_answer_is_one_short_paragraph(page: Page) -> None:
+    assert len([attributes for attributes in page.all("p") if attributes.get("class") == "lead"]) == 1
+    said = page.words[page.words.index("No strategy is shown") : page.words.index("For throughput")]
+    assert len(said) < 700
+    assert re.search(r"Of 66 comparisons with the best \d+ show a difference", said)
+
+
+def test_the_ranking_has_a_row_for_each_strategy_and_a_column_for_each_comparison_with_limits(
+    default_run: Path,
+) -> None:
+    html = (default_run / "report.html").read_text(encoding="utf-8")
+    table = html.partition('aria-label="Table of the ranking"')[2].partition("</table>")[0]
+    rows = re.findall(r"<tr data-strategy=.*?</tr>", table, re.DOTALL)
+    assert len(rows) == len(STRATEGIES)
+    assert {row.count("<td") for row in rows} == {9}
+    streams = next(row for row in rows if "asyncio_streams" in row)
+    assert len(re.findall(r">\d\.\d\d× <span class=\"spread\">\d\.\d\d–\d\.\d\d</span>", streams)) >= 5
+    assert sum(row.count("<td>= <span") for row in rows) >= 1  # epoll_et beside epoll_lt
+
+
+def test_every_comparison_is_told_in_tiers(page: Page) -> None:
+    assert len(page.all("ol")) == 9
+    assert page.words.index("Every comparison in tiers") < page.words.index("Throughput over connections")
 
 
 def test_the_answer_says_how_far_to_trust_it_before_any_figure(page: Page) -> None:
@@ -136,7 +167,10 @@ def test_the_markers_of_the_figures_are_explained_above_them(page: Page) -> None
 def test_each_figure_has_its_message_as_text_and_as_caption(page: Page) -> None:
     labels = [attributes["aria-label"] or "" for attributes in page.all("div") if attributes.get("role") == "img"]
     assert len(labels) == len(page.all("figure")) == len(page.all("figcaption")) == len(FIGURES)
-    assert "128 connections: no winner, the client was the limit" in labels[0]
+    assert labels[0].startswith("Every strategy by the best. By the best of each panel, throughput: ")
+    assert "128 connections: `epoll_et` or `epoll_lt`, not decided" in labels[1].replace(
+        "lt` or `epoll_et", "et` or `epoll_lt"
+    )
 
 
 def test_headings_descend_without_a_gap_and_ids_are_unique(page: Page) -> None:
@@ -176,7 +210,9 @@ def test_failed_unavailable_and_client_bound_trials_are_listed_with_their_reason
 
 
 def test_a_throughput_that_the_client_limited_is_marked_in_the_table_and_in_the_heat_map(page: Page) -> None:
-    assert len(re.findall(r"≥ \d+,\d{3}", page.words)) == 2
+    ranking, _, cases = page.words.partition("Every case")
+    assert len(re.findall(r"≥ \d+,\d{3} ", cases)) == 2
+    assert len(re.findall(r"≥ 14\d,000 ", ranking)) == 1  # the best of its column
     assert len(re.findall(r"≥ \d+k", page.words)) == 2
 
 
@@ -326,6 +362,32 @@ def test_the_command_prints_the_path_of_the_page_and_its_warnings_apart(
     assert out == f"{folder / 'report.html'}\n"
     assert err.startswith("warning: ")
     assert "Traceback" not in err
+
+
+def test_iobench_report_prints_the_answer_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "write_report", lambda folder, *_: folder / "report.html")
+    folder = write_run(tmp_path / "run", sweep(repeats=3))
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert done.exit_code == 0
+    *lines, path = done.output.splitlines()
+    assert lines == answer.terminal(analyse(schema.read_run(folder)).comparisons)
+    assert lines[0].startswith("No strategy is shown better than all others")
+    assert path == str(folder / "report.html")
+
+
+def test_the_answer_of_a_spoilt_run_is_told_without_a_second_warning(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [record()])
+    with (folder / "trials.jsonl").open("a") as file:
+        file.write("{")
+    assert folders.the_answer(folder) == ["Only epoll_lt was measured: there is nothing to choose from."]
+
+
+def test_a_gate_and_several_runs_together_have_no_answer_of_this_kind(tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text("{}")
+    assert folders.the_answer(tmp_path) == []
+    runs = [schema.read_run(write_run(tmp_path / name, [record()])) for name in "ab"]
+    about, records = merge(runs, ["before", "after"])
+    assert folders.the_answer(write_run(tmp_path / "both", records, about)) == []
 
 
 def test_it_runs_as_a_script(tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ def text(default_run: Path) -> str:
 
 
 def test_the_verdict_comes_first_then_one_table_then_the_pictures(text: str) -> None:
-    assert text.index("One for everything") < text.index("For throughput") < text.index("| strategy")
-    assert text.index("| strategy") < text.index("![Throughput over connections]")
+    assert text.index("No strategy is shown") < text.index("For throughput") < text.index("| strategy")
+    assert text.index("| strategy") < text.index("![Every strategy by the best]")
     html = READER.render(text)
     assert html.count("<table>") == 1
-    assert html.index("<strong>One for everything") < html.index("<table>") < html.index("<img ")
+    assert html.index("<strong>No strategy is shown") < html.index("<table>") < html.index("<img ")
 
 
 def test_pictures_are_those_beside_it_by_relative_links_and_all_but_two_are_folded(
@@ -52,9 +52,11 @@ def test_pictures_are_those_beside_it_by_relative_links_and_all_but_two_are_fold
 def test_what_is_folded_is_closed_again_and_read_as_markdown(text: str) -> None:
     html = READER.render(text)
     assert html.count("<details>") == html.count("</details>") >= 3
-    folded = html.partition("<summary>Every comparison")[2].partition("</details>")[0]
-    assert folded.count("<li>") >= 9
-    assert "<code>epoll_lt</code>" in folded
+    folded = html.partition("<summary>The ranking in tiers")[2].partition("</details>")[0]
+    assert folded.count("<li>") == 9
+    assert re.search(r"16 connections, throughput: 1\) <code>epoll_\wt</code> 12\d,000 messages/s", folded)
+    assert re.search(r"; 2\) <code>poll</code> 10\d,000 messages/s: 1\.\d+ times \(1\.\d+ to 1\.\d+\)", folded)
+    assert "; 3) <code>thread_per_connection</code>" in folded
 
 
 def test_every_case_has_a_row_with_as_many_cells_as_there_are_headings(text: str) -> None:
@@ -67,7 +69,7 @@ def test_every_case_has_a_row_with_as_many_cells_as_there_are_headings(text: str
 
 
 def test_failures_are_told_openly_with_their_reasons(text: str) -> None:
-    assert text.index("Failed or unavailable:") < text.index("Every comparison")
+    assert text.index("Failed or unavailable:") < text.index("The ranking in tiers")
     assert "`iterative`: 1 trial failed at 1 connection: the server died with SIGSEGV." in text
 
 

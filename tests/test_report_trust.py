@@ -24,6 +24,9 @@ def on(steal_ms: float, load_steal_ms: float = 0.0, **changes: Any) -> Record:
     return record(machine=seen, **changes)
 
 
+PAIR = (("a", 1.0), ("b", 0.7))
+
+
 # --- flags
 
 
@@ -76,6 +79,24 @@ def test_noise_is_what_repeats_of_one_case_differ_by() -> None:
     text = trust.noise(analysed(*records, record("b", rate_hz=5000)).trials)
     assert "in throughput by 8.91 % (9.89 %)" in text  # of 1.00, 8.91 and 10.0 %
     assert "in server CPU per message by 0 % (0 %)" in text
+
+
+def test_what_a_machine_does_to_a_whole_round_is_no_noise_of_a_comparison() -> None:
+    speeds = (1.0, 2.0, 1.5, 1.2)  # of the machine, in each round
+    records = [
+        record(name, repeat=at, rate_hz=1e5 * speed * own) for at, speed in enumerate(speeds) for name, own in PAIR
+    ]
+    analysis = analysed(*records)
+    assert "in throughput by 41" in trust.noise(analysis.trials)
+    said = trust.within_rounds(analysis.comparisons)
+    assert "figure is off by 0 % in throughput" in said
+    shown = dict(trust.in_short(analysis.trials, records, [], {}, analysis.comparisons))["Noise"]
+    assert shown.startswith("Within a round, in which strategies are compared, a figure is off by 0 % in throughput")
+    assert "two repeats of one case differ by 41" in shown
+
+
+def test_without_two_strategies_nothing_is_said_of_rounds() -> None:
+    assert trust.within_rounds(analysed(record(), record(repeat=1)).comparisons) == ""
 
 
 def test_without_repeats_nothing_is_said_of_noise() -> None:
@@ -162,7 +183,8 @@ def test_a_calibration_of_another_form_breaks_nothing(odd: dict[str, Any]) -> No
 
 def in_short(*records: Record, host: dict[str, Any] | None = None, calibrated: bool = True) -> dict[str, str]:
     claims = trust.calibrated(calibration() if calibrated else None)
-    return dict(trust.in_short(analysed(*records).trials, records, claims, host or {}))
+    analysis = analysed(*records)
+    return dict(trust.in_short(analysis.trials, records, claims, host or {}, analysis.comparisons))
 
 
 def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
@@ -178,7 +200,7 @@ def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
         "Trials": "2 of 3 good, 1 of them with a flag; 1 failed or could not be run.",
         "Limit": "In 1 of 2 good trials the client, not the server, was the limit: there throughput is a lower bound.",
         "Noise": "Two repeats of one case differ by 10.0 % in throughput and 9.97 % in p99 latency (median of all "
-        "pairs; 95 % of them by less than 10.0 % and 9.97 %). That is chance, not strategy.",
+        "pairs), by chance and the machine.",
         "Stolen time": "A hypervisor took up to 12.0 % of the CPU time of a trial, and 1 % or more in 1 of 2 trials: "
         "those figures are of a slower machine than the others.",
         "Machine": "Example CPU, 2 cores, a virtual machine (kvm), whose host may do other work meanwhile, frequency "

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,7 @@ from bench.load import start_worker
 from bench.plan import Plan
 from bench.processes import Guard
 from bench.progress import Progress
-from bench.record import Manifest, Record, StrategyInfo, Trial, read_run, write_manifest
+from bench.record import Look, Manifest, Record, StrategyInfo, Trial, read_run, write_manifest
 from bench.run import Outcome, run_trials
 
 HERE = Path(__file__).parent
@@ -36,19 +36,21 @@ class Silence(Progress):
     """Progress that nobody sees."""
 
     def note(self, text: str) -> None: ...
-    def trial_starts(self, trial: Trial) -> None: ...
+    def round_starts(self, number: int, elapsed_s: float) -> None: ...
+    def looked(self, look: Look, leaders: str) -> None: ...
+    def setting_starts(self, trials: Sequence[Trial]) -> None: ...
     def tick(self) -> None: ...
     def trial_ended(self, record: Record) -> None: ...
     def close(self) -> None: ...
 
 
 class Interrupting(Silence):
-    """Sends us a signal when the given number of trials have begun."""
+    """Sends us a signal when the given number of settings have begun."""
 
     def __init__(self, after: int, signum: int) -> None:
         self.begun, self.after, self.signum = 0, after, signum
 
-    def trial_starts(self, trial: Trial) -> None:
+    def setting_starts(self, trials: Sequence[Trial]) -> None:
         self.begun += 1
         if self.begun == self.after:
             os.kill(os.getpid(), self.signum)

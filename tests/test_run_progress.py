@@ -102,7 +102,7 @@ def test_lines_where_there_is_no_terminal_and_a_display_where_there_is_one() -> 
 def test_a_line_tells_place_trial_figures_and_time_left(time: Time) -> None:
     out = io.StringIO()
     lines = Lines(Console(file=out, width=80), TRIALS, planned(TRIALS))
-    lines.trial_starts(TRIALS[0])
+    lines.setting_starts([TRIALS[0]])
     time.now += 1.01
     lines.trial_ended(ended(TRIALS[0]))
     assert out.getvalue() == "[1/4] epoll_lt tcp x1 64 B #1  50,000 msg/s  10.00 us CPU/msg  3 s left\n"
@@ -116,7 +116,7 @@ def test_flags_and_failures_are_in_the_line() -> None:
 def test_a_reason_with_square_brackets_is_shown_as_it_is() -> None:
     out = io.StringIO()
     lines = Lines(Console(file=out, width=80), TRIALS, planned(TRIALS))
-    lines.trial_starts(TRIALS[0])
+    lines.setting_starts([TRIALS[0]])
     lines.trial_ended(ended(TRIALS[0], status="failed", reason="[red]no[/red] [Errno 5]"))
     assert "failed: [red]no[/red] [Errno 5]" in out.getvalue()
 
@@ -124,12 +124,12 @@ def test_a_reason_with_square_brackets_is_shown_as_it_is() -> None:
 def test_the_time_left_is_the_plan_s_for_those_to_come_and_how_much_longer_it_took_so_far(time: Time) -> None:
     clock = Clock(TRIALS, planned(TRIALS))  # 0.01 s of window in each
     for one in TRIALS[:2]:
-        clock.start_trial(one)
+        clock.start([one])
         time.now += 5.01
         clock.end_trial(one)
     assert clock.left_s == pytest.approx(2 * 5.01)
     for one in TRIALS[2:]:
-        clock.start_trial(one)
+        clock.start([one])
         clock.end_trial(one)
     assert clock.left_s == pytest.approx(0)
 
@@ -137,7 +137,7 @@ def test_the_time_left_is_the_plan_s_for_those_to_come_and_how_much_longer_it_to
 def test_trials_that_cannot_be_run_take_no_time(time: Time) -> None:
     clock = Clock(TRIALS, planned(TRIALS[:1]))
     for one in TRIALS[1:]:
-        clock.start_trial(one)
+        clock.start([one])
         clock.end_trial(one)
     assert clock.left_s == pytest.approx(takes_s(TRIALS[0]))
 
@@ -151,7 +151,7 @@ def test_before_the_first_trial_the_time_left_is_that_of_the_plan() -> None:
 def test_trials_on_several_machines_at_once_take_that_much_less_time(time: Time) -> None:
     clock = Clock(TRIALS, planned(TRIALS), machines=2)
     for one in TRIALS[:2]:
-        clock.start_trial(one)
+        clock.start([one])
     time.now += 5.01
     for one in TRIALS[:2]:
         clock.end_trial(one)
@@ -163,7 +163,7 @@ def test_a_line_of_a_cluster_tells_the_machine_and_what_became_of_a_host(time: T
     lines = Lines(Console(file=out, width=80), TRIALS, planned(TRIALS))
     lines.host("b", "measuring")
     lines.host("b", "it was lost", trouble=True)
-    lines.trial_starts(TRIALS[0])
+    lines.setting_starts([TRIALS[0]])
     lines.trial_ended(ended(TRIALS[0], server_host="a"))
     told, line = out.getvalue().splitlines()
     assert told == "host b: it was lost"
@@ -177,7 +177,7 @@ def test_the_display_shows_what_each_host_does_and_counts_those_for_which_there_
         display.host(f"h{number}", "connecting")
     display.host("h1", "measuring " + "long " * 40)
     display.host("h2", "it was lost", trouble=True)
-    display.trial_starts(TRIALS[0])
+    display.setting_starts([TRIALS[0]])
     picture = drawn(display)
     display.close()
     assert "h0   connecting" in picture and "h1   measuring" in picture and "host h2: it was lost" in picture
@@ -189,9 +189,9 @@ def test_the_display_shows_the_trial_under_way_medians_and_the_time_left(time: T
     console, _ = terminal()
     display = LiveDisplay(console, TRIALS, planned(TRIALS))
     for completed in (10_000, 30_000, 1_234_567):
-        display.trial_starts(TRIALS[0])
+        display.setting_starts([TRIALS[0]])
         display.trial_ended(ended(TRIALS[0], completed))
-    display.trial_starts(TRIALS[3])
+    display.setting_starts([TRIALS[3]])
     picture = drawn(display)
     display.close()
     assert "3/4, " in picture and "left: thread_per_connection tcp x128 64 B #1" in picture
@@ -204,9 +204,9 @@ def test_the_display_shows_the_last_failures(time: Time) -> None:
     console, _ = terminal()
     display = LiveDisplay(console, TRIALS, planned(TRIALS))
     for number in range(5):
-        display.trial_starts(TRIALS[0])
+        display.setting_starts([TRIALS[0]])
         display.trial_ended(ended(TRIALS[0], status="failed", reason=f"failure {number} " + "long " * 40))
-    display.trial_starts(TRIALS[1])
+    display.setting_starts([TRIALS[1]])
     picture = drawn(display)
     display.close()
     assert "failure 1" not in picture and "failure 2" in picture and "failure 4" in picture
@@ -217,9 +217,9 @@ def test_many_axes_and_long_names_stay_within_80_columns(time: Time) -> None:
     trials = [trial("a_strategy_with_a_very_long_name_" * 3, connections) for connections in range(1, 40)]
     console, _ = terminal()
     display = LiveDisplay(console, trials, planned(trials))
-    display.trial_starts(trials[0])
+    display.setting_starts([trials[0]])
     display.trial_ended(ended(trials[0], 123_456_789))
-    display.trial_starts(trials[1])
+    display.setting_starts([trials[1]])
     picture = drawn(display)
     display.close()
     assert max(map(len, picture.splitlines())) <= 80
@@ -229,7 +229,7 @@ def test_many_axes_and_long_names_stay_within_80_columns(time: Time) -> None:
 def test_nothing_is_drawn_between_the_start_of_a_trial_and_its_first_tick(time: Time) -> None:
     console, out = terminal()
     display = LiveDisplay(console, TRIALS, planned(TRIALS))
-    display.trial_starts(TRIALS[0])
+    display.setting_starts([TRIALS[0]])
     size = len(out.getvalue())
     display.trial_ended(ended(TRIALS[0]))
     assert len(out.getvalue()) == size
@@ -241,7 +241,7 @@ def test_nothing_is_drawn_between_the_start_of_a_trial_and_its_first_tick(time: 
 def test_the_table_stays_when_the_display_is_closed(time: Time) -> None:
     console, _ = terminal()
     display = LiveDisplay(console, TRIALS, planned(TRIALS))
-    display.trial_starts(TRIALS[0])
+    display.setting_starts([TRIALS[0]])
     display.trial_ended(ended(TRIALS[0]))
     display.close()
     picture = drawn(display)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -121,6 +122,16 @@ def test_a_provider_that_breaks_and_a_server_that_does_not_start_are_reasons(
     assert broken.abandoned
     silent = count_strategy(bench, known["epoll_lt"], "tcp", bursts=(1,), server_command=["/bin/false"])
     assert "the server ended at its start" in silent.points[0].reason
+
+
+def test_a_load_generator_that_died_is_replaced_at_the_next_point(known: dict[str, StrategyInfo]) -> None:
+    with signals_interrupt_waits(), benched(counters=()) as made:
+        os.kill(made.pool.worker().child.pid, signal.SIGKILL)
+        found = count_strategy(made, known["epoll_lt"], "tcp", bursts=(1, 8), passes=1)
+        policy = os.sched_getscheduler(made.pool.worker().child.pid)
+    assert [len(point.passes) for point in found.points] == [0, 1]
+    assert "the load generator died" in found.points[0].reason
+    assert policy == os.SCHED_BATCH
 
 
 def test_no_process_is_left_behind(known: dict[str, StrategyInfo]) -> None:

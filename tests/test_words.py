@@ -69,7 +69,7 @@ def test_an_objective_is_written_with_room(slo: str, text: str) -> None:
     assert words.objective_text(slo) == text
 
 
-@pytest.mark.parametrize("name", sorted({*Trial.__struct_fields__} - {"strategy", "repeat", "seed"}))
+@pytest.mark.parametrize("name", sorted({*Trial.__struct_fields__} - {"strategy", "repeat", "seed", "block"}))
 def test_every_column_of_a_definition_has_words_of_its_own(name: str) -> None:
     value = {"sizes": ((64, 9.0), (4096, 1.0)), "depth": 8000}.get(name, getattr(record().trial, name))
     assert words.column_text(name, value) != f"{name} {value}"

@@ -26,7 +26,7 @@ def measure(rig: Rig) -> Outcome:
             "warmup_s": 0.2,
         }
         steady = rig.drive(peer, duration_s=float(rig.choose(5, 2)), **plan)
-        with freezing(rig.worker().child.pid, 0.5, STOPPED_S) as freeze:
+        with freezing(rig.pool.worker().child.pid, 0.5, STOPPED_S) as freeze:
             stopped = rig.drive(peer, opened=freeze.begin, duration_s=1.5, **plan)
     figures = {"maximum_hz": maximum, "rate_hz": BELOW_HALF * maximum, "stopped_s": freeze.lasted_s}
     return Outcome([*steady_checks(steady.load), *stopped_checks(stopped, freeze.lasted_s)], figures, [])

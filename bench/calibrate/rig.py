@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from bench import validity
 from bench.calibrate.watch import Disturbance, Reading, disturbances, take_reading
 from bench.host import CpuLayout
-from bench.load import LoadWorker, Watch, end_worker, measure_job, start_worker
-from bench.probes.machine import MachineProbe
-from bench.probes.process import ProcessProbe
+from bench.load import Watch
+from bench.load_pool import LoadPool
+from bench.observation import observe
 from bench.processes import Ending, Guard, how_it_ended
 from bench.record import Load, Machine, Server, StrategyInfo, Trial
 from bench.server import RunningServer, ServerFailedError, start_server, stop_server
@@ -51,23 +51,18 @@ class Peer(NamedTuple):
     told: dict[str, Any]
 
 
-def nothing() -> None:
-    """Do nothing at a step of a job."""
-
-
 @dataclass
 class Rig:
     """The processes of a calibration. `quick`: with fewer messages. `loads`: every result, and if it was recorded."""
 
     guard: Guard
     layout: CpuLayout
+    pool: LoadPool
     two_for_load: Sequence[int]  # CPUs for two load workers, where there are as many beside the server's
     quick: bool
-    worker_command: Sequence[str] = ()
     loads: list[tuple[Load, bool]] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     maxima: dict[str, float] = field(default_factory=dict)
-    _workers: dict[tuple[int, ...], LoadWorker] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
     @property
@@ -78,22 +73,6 @@ class Rig:
     def choose(self, full: int, quick: int) -> int:
         """One number or the other."""
         return quick if self.quick else full
-
-    def worker(self, cpus: Sequence[int] = ()) -> LoadWorker:
-        """A warm load generator, on the CPUs of the layout unless others are named. Raises LoadFailedError."""
-        place = tuple(cpus or self.layout.load)
-        worker = self._workers.get(place)
-        if worker is not None and not worker.usable:
-            end_worker(self._workers.pop(place))
-            worker = None
-        if worker is None:
-            worker = self._workers[place] = start_worker(place, self.guard, self.worker_command)
-        return worker
-
-    def close(self) -> None:
-        """End every load generator."""
-        while self._workers:
-            end_worker(self._workers.popitem()[1])
 
     @contextmanager
     def peer(self, name: str, transport: str = "tcp", **options: object) -> Iterator[Peer]:
@@ -127,8 +106,8 @@ class Rig:
         self,
         peer: Peer,
         *,
-        opened: Callable[[], None] = nothing,
-        closed: Callable[[], None] = nothing,
+        opened: Callable[[], None] = lambda: None,
+        closed: Callable[[], None] = lambda: None,
         cut_short: bool = False,
         cpus: Sequence[int] = (),
         **job: Any,
@@ -137,7 +116,7 @@ class Rig:
 
         `cut_short` ends the window after a second or so, and with it the load: nothing is sent after its end.
         """
-        worker = self.worker(cpus)
+        worker = self.pool.worker(cpus)
         line = {
             "job": f"calibrate-{next(self._numbers)}",
             "address": peer.server.address,
@@ -148,34 +127,28 @@ class Rig:
             "seed": 1,
             **job,
         }
-        probe, machine_probe = ProcessProbe(), MachineProbe(peer.server.cpus, worker.cpus, worker.child.pid)
-        machine: list[Machine | None] = []
-        metrics: dict[str, float] = {}
         readings: list[Reading] = []
         names = {worker.child.pid: "the load generator", peer.server.pid: "the peer"}
         ours, used_cpus = [os.getpid(), *names], sorted({*self.layout.server, *worker.cpus})
 
         def window_opened() -> None:
-            machine_probe.start()
-            probe.start([peer.server.pid])
             readings.append(take_reading(ours, used_cpus))
             opened()
 
         def window_closed() -> None:
             readings.append(take_reading(ours, used_cpus))
-            machine.append(machine_probe.stop())
-            metrics.update(probe.stop())
             closed()
 
         def tick() -> None:
             if cut_short:
                 worker.send({"stop": line["job"]})
 
-        measured = measure_job(worker, line, peer.server, Watch(nothing, window_opened, window_closed, tick))
+        watch = Watch(opened=window_opened, closed=window_closed, tick=tick)
+        measured, seen = observe(worker, line, peer.server, watch)
         self.loads.append((measured.load, not job.get("record_off", False)))
         self.disturbances += disturbances(readings[0], readings[1], names, len(used_cpus))
-        server = describe_server(peer.server, probe, metrics, Ending(0, killed=False, stderr_tail=""))
-        return judged(line, measured.load, server, machine[0])
+        server = describe_server(peer.server, seen, Ending(0, killed=False, stderr_tail=""))
+        return judged(line, measured.load, server, seen.machine)
 
 
 def judged(job: Job, load: Load, server: Server, machine: Machine | None) -> Seen:

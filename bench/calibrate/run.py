@@ -19,6 +19,7 @@ from bench.calibrate.rig import Rig
 from bench.calibrate.watch import worst
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.load import LoadFailedError
+from bench.load_pool import LoadPool
 from bench.processes import Guard, pinned
 from bench.progress import duration
 from bench.say import complain, say
@@ -51,7 +52,8 @@ def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, work
     report.make_folder(results)
     layout = host.choose_cpus()
     guard = Guard()
-    rig = Rig(guard, layout, host.choose_cpus(load_threads=2).load, quick, worker_command)
+    pool = LoadPool(guard, layout.load, worker_command)
+    rig = Rig(guard, layout, pool, host.choose_cpus(load_threads=2).load, quick)
     created, began = utc_now(), time.monotonic()
     complain(f"{len(claims)} claims, {'under a minute' if quick else 'some minutes'} if nothing disturbs the machine.")
     try:
@@ -61,7 +63,7 @@ def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, work
         complain("Interrupted; nothing is written.")
         return 128 + interruption.signum
     finally:
-        rig.close()
+        pool.end()
         guard.close()
     calibration = Calibration(
         created=created,

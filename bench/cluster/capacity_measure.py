@@ -31,8 +31,9 @@ from bench.cluster.capacity_model import (
     read,
 )
 from bench.host import CpuLayout, choose_cpus, cpu_model
-from bench.load import LoadWorker, Watch, end_worker, measure, start_worker
-from bench.probes.process import ProcessProbe
+from bench.load import Watch, job
+from bench.load_pool import LoadPool
+from bench.observation import observe
 from bench.processes import HOME, Guard, pinned
 from bench.record import Load, Trial
 from bench.server import start_server, stop_server
@@ -54,8 +55,8 @@ def kernel_bytes() -> float:
     return float(int(slab) * 1024 + pages * 4096)
 
 
-def take(connections: int, layout: CpuLayout, guard: Guard, worker: LoadWorker) -> Taken:
-    """Measure a fresh server under a closed loop with so many connections."""
+def take(connections: int, layout: CpuLayout, guard: Guard, pool: LoadPool) -> Taken:
+    """Measure a fresh server under a closed loop with so many connections. Raises what `observe` does."""
     info = next(one for one in list_strategies()[0] if one.name == STRATEGY)
     trial = Trial(
         strategy=STRATEGY,
@@ -68,25 +69,21 @@ def take(connections: int, layout: CpuLayout, guard: Guard, worker: LoadWorker) 
         repeat=1,
         seed=1,
     )
-    before = kernel_bytes()
+    worker = pool.worker()
+    before, about_load = kernel_bytes(), psutil.Process(worker.child.pid)
     server = start_server(info, "tcp", layout.server, guard)
-    probe, about_load = ProcessProbe(), psutil.Process(worker.child.pid)
-    seen: dict[str, float] = {}
-
-    def opened() -> None:
-        probe.start([server.pid])
+    held: dict[str, float] = {}
 
     def closed() -> None:
-        seen.update(probe.stop())
-        seen["kernel"] = kernel_bytes() - before
-        seen["load_bytes"] = about_load.memory_info().rss
-        seen["load_descriptors"] = about_load.num_fds()
+        held["kernel"] = kernel_bytes() - before
+        held["load_bytes"] = about_load.memory_info().rss
+        held["load_descriptors"] = about_load.num_fds()
 
     try:
-        load = measure(worker, trial, 0.0, server, Watch(lambda: None, opened, closed, lambda: None)).load
+        measured, seen = observe(worker, job(trial, 0.0, server.address), server, Watch(closed=closed))
     finally:
         stop_server(server)
-    return _taken(connections, load, seen, probe.closed_ns - probe.opened_ns)
+    return _taken(connections, measured.load, {**seen.metrics, **held}, seen.closed_ns - seen.opened_ns)
 
 
 def _taken(connections: int, load: Load, seen: dict[str, float], server_window_ns: int) -> Taken:
@@ -113,11 +110,11 @@ def take_all(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> list[Taken]:
     try:
         with pinned(layout.harness):
             for _ in range(rounds):
-                worker = start_worker(layout.load, guard)
+                pool = LoadPool(guard, layout.load)
                 try:
-                    found.append([take(size, layout, guard, worker) for size in sorted(sizes)])
+                    found.append([take(size, layout, guard, pool) for size in sorted(sizes)])
                 finally:
-                    end_worker(worker)
+                    pool.end()
             return [least_disturbed(same) for same in zip(*found, strict=True)]
     finally:
         guard.close()

@@ -15,10 +15,11 @@ from bench import interpreters
 from bench import run as runs
 from bench.cluster.connect import LOAD, SERVER, Cluster, HostLostError, Member, open_cluster
 from bench.cluster.hosts import Failed, Known, known_there
-from bench.cluster.many import ManyMachines, deal_blocks
-from bench.cluster.one_server import HOST_LOST, OneServer, refuse_unreachable
+from bench.cluster.many import ManyMachines, deal_rounds
+from bench.cluster.one_server import HOST_LOST, OneServer, WholeTrials, refuse_unreachable
 from bench.commands.choice import Choice, choose_sweep, plan_of
 from bench.commands.folders import find_run
+from bench.commands.looking import look
 from bench.commands.sweep import not_the_same, run_and_tell, sweep_resumed
 from bench.errors import BadInputError
 from bench.host import choose_cpus
@@ -27,11 +28,12 @@ from bench.machines import differences
 from bench.plan import Plan
 from bench.progress import Progress
 from bench.record import Host, Record, Run, StrategyInfo, read_run
+from bench.say import complain
 from bench.sweep import Sweep
 
 
 class Company(NamedTuple):
-    """The workers of a run, the server's first. `whole`: each of them is a machine that runs whole trials."""
+    """The workers of a run, the server's first. `whole`: each of them is a machine that has server and load at home."""
 
     members: dict[str, Member]
     whole: bool
@@ -57,8 +59,9 @@ class Site(NamedTuple):
 
 def sweep(choice: Choice, results: Path, scheduler: str, bind: str) -> int:
     """Run a sweep from its beginning; returns the exit code. Raises BadInputError."""
-    chosen = choose_sweep(choice)
-    with _site(scheduler, bind, chosen) as site:
+    asked = choose_sweep(choice)
+    with _site(scheduler, bind, asked) as site:
+        chosen = without_budget(asked, choice, scheduler) if site.company.whole else asked
         planned = _plan(chosen, site)
         folder = runs.start_run(results, chosen, planned, choose_cpus(), site.hosts)
         with sole_writer(folder):
@@ -75,7 +78,7 @@ def resume(run: str, choice: Choice, results: Path, scheduler: str, bind: str) -
         earlier = read_run(folder)
         if not earlier.manifest.hosts:
             raise BadInputError(f"{folder} was made on one machine.", f"iobench sweep --resume {folder}")
-        chosen = sweep_resumed(earlier, choice)
+        chosen = sweep_resumed(earlier, _as_made(earlier, choice))
         with _site(scheduler, bind, chosen) as site:
             _refuse_another_company(earlier, site.hosts)
             planned = _plan(chosen, site, earlier.manifest.strategies)
@@ -83,6 +86,28 @@ def resume(run: str, choice: Choice, results: Path, scheduler: str, bind: str) -
             if changed:
                 raise not_the_same(earlier, changed)
             return _run(site, planned, folder, [one for one in earlier.records if HOST_LOST not in one.flags])
+
+
+def without_budget(asked: Sweep, choice: Choice, scheduler: str) -> Sweep:
+    """The sweep as it is run on whole machines: so many rounds. Raises BadInputError where `--budget` asks for time.
+
+    Each of them is at a round of its own, so that there is none after which all could look and stop.
+    """
+    if not asked.budget_s:
+        return asked
+    if choice.budget is not None:
+        raise BadInputError(
+            "--budget can't be kept on whole machines: each of them measures rounds of its own.",
+            f"iobench sweep {choice.name_or_file or asked.name} --scheduler {scheduler} has `repeats` rounds",
+        )
+    complain(f"note: a budget can't be kept on whole machines: {asked.repeats} rounds (repeats) instead")
+    return msgspec.structs.replace(asked, budget_s=0.0)
+
+
+def _as_made(earlier: Run, choice: Choice) -> Choice:
+    """What is asked for, where a sweep is named that was run without its budget."""
+    whole = {SERVER, LOAD} <= {*earlier.manifest.hosts[0].roles}
+    return choice._replace(budget="0") if whole and any(choice) and choice.budget is None else choice
 
 
 @contextmanager
@@ -172,19 +197,20 @@ def _run(site: Site, planned: Plan, folder: Path, done: list[Record]) -> int:
         notes.append(f"{crowded} load hosts are on one machine and share its CPUs")
 
     def run(progress: Progress) -> runs.Outcome:
-        one = OneServer(site.cluster, planned, site.bind, progress)
-        return runs.run_on(one.stage, planned, folder, done, progress)
+        whole = WholeTrials(*planned)
+        one = OneServer(site.cluster, whole, site.bind, progress)
+        return runs.run_on(one.stage, whole, folder, done, progress, look=lambda: look(folder))
 
     return run_and_tell(planned, folder, done, notes, run, go_on=go_on)
 
 
 def _run_on_many(site: Site, planned: Plan, folder: Path, done: list[Record], go_on: str) -> int:
     names = list(site.company.members)
-    busy = [name for name, trials in deal_blocks(planned, names, done).items() if trials]
+    busy = [name for name, trials in deal_rounds(planned, names, done).items() if trials]
     notes = [f"machine {what}" for what in differences(site.hosts)]
-    notes.append(f"whole trials on {', '.join(busy)}")
+    notes.append(f"server and load together on {', '.join(busy)}, each with rounds of its own")
     if len(busy) < len(names):
-        notes.append(f"{len(names) - len(busy)} of {len(names)} machines have no repeat to run and stay idle")
+        notes.append(f"{len(names) - len(busy)} of {len(names)} machines have no round to measure and stay idle")
 
     def run(progress: Progress) -> runs.Outcome:
         return ManyMachines(site.cluster, planned, site.known, progress).run(folder, done)

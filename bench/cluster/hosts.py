@@ -1,4 +1,4 @@
-"""What runs on the workers: the server's host, load hosts, and machines that run whole trials. They are Dask actors.
+"""What runs on the workers: the server's host, load hosts, and machines that measure settings. They are Dask actors.
 
 An actor lives as long as the client that made it. When that has gone, killed or not, the scheduler lets go of the
 actor, and with it goes all that it has started; when its worker dies, the guard sees to that. An exception does not
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,12 +23,14 @@ from bench.errors import BadInputError
 from bench.events import ProtocolError, wait
 from bench.host import choose_cpus
 from bench.load import HeldJob, LoadFailedError
+from bench.load_pool import LoadPool
 from bench.plan import Plan
 from bench.probes.machine import MachineProbe
 from bench.processes import Guard, pinned
 from bench.record import Interpreter, Load, Machine, Record, StrategyInfo, Trial
-from bench.run import Crew, attempt, start_for
+from bench.run import measure_at_home, start_for
 from bench.server import RunningServer, ServerFailedError
+from bench.settings import Setting
 from bench.trial import ServerAtHome, Stopped
 from servers.transport import Address, AddressError, parse
 
@@ -84,11 +86,11 @@ OURS = Commands()
 
 
 @dataclass
-class _Crewed:
+class _Started:
     """What has to be ended once an actor has gone: processes and their guard."""
 
     guard: Guard
-    crew: Crew | None = None
+    pool: LoadPool | None = None
     home: ServerAtHome | None = None
 
     def end(self) -> None:
@@ -96,8 +98,8 @@ class _Crewed:
         if self.home is not None and self.home.running is not None:
             self.home.stop()
             self.home.running = None
-        if self.crew is not None:
-            self.crew.end()
+        if self.pool is not None:
+            self.pool.end()
         self.guard.close()
 
 
@@ -110,17 +112,17 @@ class LoadHost:
     def __init__(self, targets: Targets, threads: int, commands: Commands = OURS) -> None:
         self._targets = targets
         guard = Guard()
-        self._crew = Crew(guard, choose_cpus(threads), commands.load)
+        self._pool = LoadPool(guard, choose_cpus(threads).load, commands.load)
         self._job: HeldJob | None = None
         self._name = ""
         self._probe: MachineProbe | None = None
         self._machine: Machine | None = None
-        weakref.finalize(self, _Crewed(guard, self._crew).end)
+        weakref.finalize(self, _Started(guard, self._pool).end)
 
     def warm_up(self) -> list[int] | Failed:
         """Start the load generator, and say on which CPUs it runs."""
         try:
-            return self._crew.worker().cpus
+            return self._pool.worker().cpus
         except LoadFailedError as error:
             return Failed(str(error))
 
@@ -131,7 +133,7 @@ class LoadHost:
             return Failed(f"it refuses {address}: the sweep did not name that as a target")
         try:
             self._leave_off()
-            worker = self._crew.worker()
+            worker = self._pool.worker()
             self._name, self._job = str(line["job"]), HeldJob(worker, line)
             self._probe, self._machine = MachineProbe([], worker.cpus, worker.child.pid), None
             return self._job.connected()
@@ -170,7 +172,7 @@ class LoadHost:
 
     async def call_off(self) -> None:
         """Have the job under way end early, whatever method waits for it: this one runs beside them."""
-        worker = self._crew.running
+        worker = self._pool.running
         if worker is not None and worker.child.process.stdin is not None:
             with suppress(OSError, ValueError):
                 os.write(worker.child.process.stdin.fileno(), msgspec.json.encode({"stop": self._name}) + b"\n")
@@ -196,15 +198,12 @@ class ServerHost:
 
         self._layout, self._reached_at = layout, reached_at
         self._home = ServerAtHome(start)
-        self._probe: MachineProbe | None = None
-        self._machine: Machine | None = None
-        weakref.finalize(self, _Crewed(guard, home=self._home).end)
+        weakref.finalize(self, _Started(guard, home=self._home).end)
 
     def start(self, trial: Trial) -> tuple[str, list[int]] | Failed:
         """Start a trial's server: where it can be reached, and on which CPUs it runs."""
         if self._home.running is not None:  # of a trial whose driver has lost its way
             self._home.stop()
-        self._machine = None
         descriptors.raise_limit([trial])
         try:
             with pinned(self._layout.harness):
@@ -213,7 +212,6 @@ class ServerHost:
             return Failed(str(error))
         server = self._home.running
         assert server is not None
-        self._probe = MachineProbe(server.cpus, [], 0)
         return self._outward(server.address), server.cpus
 
     def connected(self) -> None:
@@ -222,14 +220,10 @@ class ServerHost:
 
     def opened(self) -> None:
         """The window has opened."""
-        assert self._probe is not None
-        self._probe.start()
         self._home.opened()
 
     def closed(self) -> None:
         """The window has closed."""
-        assert self._probe is not None
-        self._machine = self._probe.stop()
         self._home.closed()
 
     def alive(self) -> bool:
@@ -244,7 +238,7 @@ class ServerHost:
         """End the server."""
         self.alive()
         try:
-            return self._home.stop()._replace(machine=self._machine)
+            return self._home.stop()
         finally:
             self._home.running = None
 
@@ -256,28 +250,31 @@ class ServerHost:
 
 
 class WholeMachine:
-    """Runs trials with server and load both at home on this worker's machine."""
+    """Measures settings with server and load both at home on this worker's machine."""
 
     def __init__(self, plan: Plan, threads: int, commands: Commands = OURS) -> None:
         self._plan, self._commands = plan, commands
         self._guard, self._layout = Guard(), choose_cpus(threads)
-        self._crew = Crew(self._guard, self._layout, commands.load)
-        weakref.finalize(self, _Crewed(self._guard, self._crew).end)
+        self._pool = LoadPool(self._guard, self._layout.load, commands.load)
+        weakref.finalize(self, _Started(self._guard, self._pool).end)
 
     def warm_up(self) -> Failed | None:
         """Start the load generator."""
         try:
-            self._crew.worker()
+            self._pool.worker()
         except LoadFailedError as error:
             return Failed(str(error))
         return None
 
-    def run(self, trial: Trial, planned_hz: float) -> Record:
-        """Run a trial, whatever becomes of it."""
+    def run(self, setting: Setting, rates_hz: Mapping[str, float]) -> list[Record]:
+        """Measure a setting with these rates, by the ids of its trials: a record of each, whatever becomes of it."""
 
-        def start(one: Trial) -> RunningServer:
-            return start_for(one, self._plan, self._layout.server, self._guard, self._commands.server)
+        def start(trial: Trial) -> RunningServer:
+            return start_for(trial, self._plan, self._layout.server, self._guard, self._commands.server)
 
-        descriptors.raise_limit([trial])
+        descriptors.raise_limit(setting.trials)
         with pinned(self._layout.harness):
-            return attempt(trial, planned_hz, start, self._crew, lambda: None)
+            records = measure_at_home(
+                setting, rates_hz, start, self._pool, shared_cpus=self._layout.shared, tick=lambda: None
+            )
+            return list(records)

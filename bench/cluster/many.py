@@ -1,8 +1,9 @@
-"""One sweep on many like machines: each runs whole trials, one after another, and all of them at once.
+"""One sweep on many like machines: each measures settings, one after another, and all of them at once.
 
-The machines share the repeats. A repeat is a block of all points, and stays on one machine from its first trial to its
-last: so every strategy is measured on every machine that takes part, and is compared with others on the same one
-(bench/contests.py). A trial whose machine is lost waits for it to come back.
+The machines share the rounds. A round stays on one machine from its first setting to its last, and the strategies of a
+setting take their turns there as they do at home (bench/rounds.py): so each is measured on every machine that takes
+part, and is compared with others on the same one. A setting whose machine is lost waits for it to come back, and is
+measured again.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from bench.errors import BadInputError
 from bench.events import Interrupted, raise_signals, signals_interrupt_waits
 from bench.load import CONNECT_EACH_S, CONNECT_TIMEOUT_S, MARGIN_S, WARM_PATIENCE_S
 from bench.plan import Plan, lasting_s
-from bench.progress import Progress, name
+from bench.progress import Progress, name, together
 from bench.record import Record, StrategyInfo, Trial
 from bench.run import (
     WARMING_UP,
     Outcome,
     keep,
-    not_run,
     note_answers,
     outlined,
     planned_hz,
@@ -36,32 +36,41 @@ from bench.run import (
     upcoming,
 )
 from bench.server import READY_PATIENCE_S, stop_patience_s
-from bench.trial import connections_of
+from bench.settings import Setting
+from bench.trial import connections_of, not_run
 
 AROUND_S = READY_PATIENCE_S + 30.0 + 4 * MARGIN_S + WORD_S  # of a trial, at most
+# Beside its window, a turn has a stretch that isn't recorded, and the probes' readings: those of a process for each
+# connection take as long as the window.
+IN_TURNS = 3.0
 
 
-def deal_blocks(plan: Plan, machines: Sequence[str], done: Iterable[Record] = ()) -> dict[str, list[Trial]]:
-    """Deal the repeats to the machines: the trials of each, in order of execution.
+def deal_rounds(plan: Plan, machines: Sequence[str], done: Iterable[Record] = ()) -> dict[str, list[Trial]]:
+    """Deal the rounds to the machines: the trials of each, in order of execution.
 
-    A repeat that was begun stays where its first record is from, if that machine is there; each of the others goes to
-    the machine that has the fewest. With more machines than repeats, some get none.
+    A round that was begun stays where its first record is from, if that machine is there; each of the others goes to
+    the machine that has the fewest. With more machines than rounds, some get none.
     """
     first: dict[int, str] = {}
     for record in done:
         if record.server_host in machines:
             first.setdefault(record.trial.repeat, record.server_host)
-    blocks: dict[int, list[Trial]] = {}
+    rounds: dict[int, list[Trial]] = {}
     for trial in plan.trials:
-        blocks.setdefault(trial.repeat, []).append(trial)
+        rounds.setdefault(trial.repeat, []).append(trial)
     dealt: dict[str, list[int]] = {machine: [] for machine in machines}
-    for repeat in blocks:
-        if repeat in first:
-            dealt[first[repeat]].append(repeat)
-    for repeat in blocks:
-        if repeat not in first:
-            dealt[min(machines, key=lambda machine: len(dealt[machine]))].append(repeat)
-    return {machine: [trial for repeat in sorted(own) for trial in blocks[repeat]] for machine, own in dealt.items()}
+    for number in rounds:
+        if number in first:
+            dealt[first[number]].append(number)
+    for number in rounds:
+        if number not in first:
+            dealt[min(machines, key=lambda machine: len(dealt[machine]))].append(number)
+    return {machine: [trial for number in sorted(own) for trial in rounds[number]] for machine, own in dealt.items()}
+
+
+def patience_s(setting: Setting) -> float:
+    """How long a machine may take for a setting before it is given up for lost."""
+    return sum(AROUND_S + _connecting_s(trial) + IN_TURNS * lasting_s(trial) for trial in setting.trials)
 
 
 def _connecting_s(trial: Trial) -> float:
@@ -72,18 +81,18 @@ def _connecting_s(trial: Trial) -> float:
 
 @dataclass
 class _Machine:
-    """A machine of the run: its trials to come, and the one under way."""
+    """A machine of the run: its settings to come, and what can be run of the one under way."""
 
     name: str
     plan: Plan
-    coming: Iterator[Trial]
+    coming: Iterator[Setting]
     remote: Remote | None = None
-    trial: Trial | None = None
+    setting: Setting | None = None
     answer: concurrent.futures.Future[Heard] | None = None
     overdue_s: float = 0.0  # when the answer is
     gone_since: float | None = None
     given_up: bool = False
-    losses: int = 0  # in the trial under way
+    losses: int = 0  # in the setting under way
 
 
 @dataclass
@@ -104,7 +113,7 @@ class ManyMachines:
     _rates: bool = False
 
     def run(self, folder: Path, done: Iterable[Record]) -> Outcome:
-        """Run what the plan has and `done` hasn't; append each record as its trial ends, in order of their ends.
+        """Run what the plan has and `done` hasn't; append the records of each setting as it ends, in order of the ends.
 
         The rest is as in bench.run.run_on.
         """
@@ -112,7 +121,6 @@ class ManyMachines:
         for record in done:
             self._order = max(self._order, record.order)
             self._records[record.id] = outlined(record, self._rates)
-            self._outcome.add(self._records[record.id])
         try:
             refuse_where_nothing_can_be_kept(folder)
             one_step.clear(folder)
@@ -128,13 +136,15 @@ class ManyMachines:
         finally:
             self.progress.close()
             self.cluster.leave(self._made)
+        for record in self._records.values():
+            self._outcome.add(record)
         self._outcome.searches = note_answers(folder, self.plan, self._records)
         return self._outcome
 
     def _begin(self) -> None:
         """Make a machine of each worker that has trials to run, and warm it up. Raises BadInputError, Interrupted."""
         self.progress.note(WARMING_UP)
-        for machine, trials in deal_blocks(self.plan, list(self.known), self._records.values()).items():
+        for machine, trials in deal_rounds(self.plan, list(self.known), self._records.values()).items():
             own = self.plan._replace(trials=trials, strategies=self._strategies(machine))
             if trials:
                 self._machines.append(_Machine(machine, own, upcoming(own, self._records)))
@@ -168,7 +178,7 @@ class ManyMachines:
             machine.remote = made[machine.name]
 
     def _go_round(self, folder: Path) -> None:
-        """Give every machine its next trial as soon as it has ended one, until none has any left."""
+        """Give every machine its next setting as soon as it has ended one, until none has any left."""
         next_tick = time.monotonic() + TICK_S
         while self._machines:
             for machine in list(self._machines):
@@ -183,55 +193,62 @@ class ManyMachines:
                 self.progress.tick()
 
     def _look_at(self, machine: _Machine, folder: Path) -> None:
-        """Take a machine's answer, if it has one, and give it the next trial; one that has no more leaves."""
+        """Take a machine's answer, if it has one, and give it the next setting; one that has no more leaves."""
         if machine.answer is not None:
             self._take(machine, folder)
         while machine.answer is None:
-            if machine.trial is None:
-                machine.trial = next(machine.coming, None)
-                if machine.trial is None:
-                    self.progress.host(machine.name, "is done")
-                    self._machines.remove(machine)
-                    return
-                self.progress.trial_starts(machine.trial)
-                machine.losses = 0
-            not_possible = unrunnable(machine.trial, machine.plan, self._records)
-            if not_possible is not None:
-                self._keep(machine, not_possible, folder)
-            elif machine.losses >= MOST_LOSSES:
-                why = f"its machine {machine.name} was lost {MOST_LOSSES} times in this trial"
-                self._keep(machine, not_run(machine.trial, "failed", why), folder)
-            elif not self._is_there(machine):
-                if not machine.given_up:
-                    return
-                record = not_run(machine.trial, "unavailable", f"machine {machine.name} was gone, and stayed away")
-                record.flags.append(HOST_LOST)
-                self._keep(machine, record, folder)
+            if machine.setting is None:
+                machine.setting, machine.losses = self._next(machine, folder), 0
+            if machine.setting is None:
+                self.progress.host(machine.name, "is done")
+                self._machines.remove(machine)
+                return
+            if machine.losses >= MOST_LOSSES:
+                why = f"its machine {machine.name} was lost {MOST_LOSSES} times in this setting"
+                self._close(machine, [not_run(trial, "failed", why) for trial in machine.setting.trials], folder)
+            elif self._is_there(machine):
+                self._start(machine, machine.setting)
+            elif machine.given_up:
+                self._close(machine, [_missed(machine.name, trial) for trial in machine.setting.trials], folder)
             else:
-                self._start(machine)
+                return
 
-    def _start(self, machine: _Machine) -> None:
-        assert machine.remote is not None and machine.trial is not None
-        self.progress.host(machine.name, name(machine.trial))
-        machine.overdue_s = time.monotonic() + lasting_s(machine.trial) + AROUND_S + _connecting_s(machine.trial)
+    def _next(self, machine: _Machine, folder: Path) -> Setting | None:
+        """The next setting of a machine, of which the trials that can't be run have their records; None at the end."""
+        for setting in machine.coming:
+            self.progress.setting_starts(setting.trials)
+            runnable = []
+            for trial in setting.trials:
+                impossible = unrunnable(trial, machine.plan, self._records)
+                if impossible is None:
+                    runnable.append(trial)
+                else:
+                    self._keep(machine, impossible, folder)
+            if runnable:
+                return setting._replace(trials=runnable)
+        return None
+
+    def _start(self, machine: _Machine, setting: Setting) -> None:
+        assert machine.remote is not None
+        self.progress.host(machine.name, _what(setting))
+        machine.overdue_s = time.monotonic() + patience_s(setting)
+        rates_hz = {trial.id: planned_hz(trial, self._records) for trial in setting.trials}
         try:
-            machine.answer = self.cluster.begin(
-                machine.remote, "run", machine.trial, planned_hz(machine.trial, self._records)
-            )
+            machine.answer = self.cluster.begin(machine.remote, "run", setting, rates_hz)
         except HostLostError:
             self._lose(machine, "was lost")
 
     def _take(self, machine: _Machine, folder: Path) -> None:
-        """Take the record of the trial under way, or notice that the machine is lost."""
+        """Take the records of the setting under way, or notice that the machine is lost."""
         assert machine.answer is not None and machine.remote is not None
         if machine.answer.done():
             answer, machine.answer = machine.answer, None
             try:
-                record: Record = answer_of(machine.name, answer).value
+                records: list[Record] = answer_of(machine.name, answer).value
             except HostLostError:
                 self._lose(machine, "was lost")
             else:
-                self._keep(machine, record, folder)
+                self._close(machine, records, folder)
         elif machine.remote.lost:
             machine.answer.cancel()
             self._lose(machine, "was lost")
@@ -240,15 +257,15 @@ class ManyMachines:
             self._lose(machine, "does not answer")
 
     def _lose(self, machine: _Machine, how: str) -> None:
-        """Have the trial under way wait for its machine."""
+        """Have the setting under way wait for its machine."""
         if machine.remote is not None:
             self.cluster.leave([machine.remote])
         machine.remote, machine.answer = None, None
         machine.losses += 1
-        self.progress.host(machine.name, f"{how}; its trials wait", trouble=True)
+        self.progress.host(machine.name, f"{how}; its setting waits", trouble=True)
 
     def _is_there(self, machine: _Machine) -> bool:
-        """Whether a machine can run a trial; one that was lost is made anew when its worker is back.
+        """Whether a machine can measure; one that was lost is made anew when its worker is back.
 
         Sets `given_up` where it has stayed away for too long.
         """
@@ -271,13 +288,32 @@ class ManyMachines:
         machine.given_up = time.monotonic() - machine.gone_since > SERVER_PATIENCE_S
         return False
 
+    def _close(self, machine: _Machine, records: Sequence[Record], folder: Path) -> None:
+        """Keep the records of the setting under way."""
+        for record in records:
+            self._keep(machine, record, folder)
+        machine.setting = None
+
     def _keep(self, machine: _Machine, record: Record, folder: Path) -> None:
         self._order += 1
         record.order, record.server_host = self._order, machine.name
         keep(folder, record)
         self._records[record.id] = outlined(record, self._rates)
-        self._outcome.add(self._records[record.id])
         if record.timing:
             self._outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
         self.progress.trial_ended(record)
-        machine.trial = None
+
+
+def _missed(machine: str, trial: Trial) -> Record:
+    """The record of a trial that waited for its machine in vain."""
+    record = not_run(trial, "unavailable", f"machine {machine} was gone, and stayed away")
+    record.flags.append(HOST_LOST)
+    return record
+
+
+def _what(setting: Setting) -> str:
+    """A setting in a few words."""
+    if setting.in_turns:
+        return together(setting.trials)
+    others = len(setting.trials) - 1
+    return name(setting.trials[0]) + (f", and {others} more after it" if others else "")

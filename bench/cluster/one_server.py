@@ -1,5 +1,8 @@
 """One server, many load hosts: the two roles of a trial, played on other machines, and what happens when one is lost.
 
+Trials are measured whole, one after another, for turns of milliseconds can't be told to several load hosts. Those of a
+setting follow each other in a round all the same, and are compared within it.
+
 A load host that is lost in mid-trial fails that trial, and the run goes on with the others. Without the server's host
 no trial can be run: they wait for it to come back. What a trial is, is in bench/trial.py; what runs on the workers, in
 hosts.py.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.cluster.connect import LOAD, SERVER, Cluster, Heard, HostLostError, Member, Remote
@@ -31,9 +34,10 @@ from bench.plan import Plan
 from bench.progress import Progress
 from bench.record import Load, Machine, Record, Trial
 from bench.record import LoadHost as AboutLoadHost
-from bench.run import WARMING_UP, Stage, not_run
+from bench.run import WARMING_UP, Stage
 from bench.server import LOOPBACK, READY_PATIENCE_S, ServerFailedError, stop_patience_s
-from bench.trial import Stopped, carry_out, connections_of
+from bench.settings import Setting
+from bench.trial import Stopped, carry_out, connections_of, not_run
 
 WORD_S = 10.0  # that the words to a host and back may take, beyond what it has to do
 START_S = READY_PATIENCE_S + 30.0 + WORD_S  # a server that is not ours has 30 s
@@ -41,6 +45,7 @@ SERVER_PATIENCE_S = 60.0  # that the server's host has to come back
 LOAD_PATIENCE_S = 10.0  # that a load host has to come back, once
 LOOK_S = 0.2
 MOST_LOSSES = 3  # of the server's host in one trial: then the trial is what kills it
+WHY_WHOLE = "the load of several hosts can't be switched within milliseconds"
 HOST_LOST = "host_lost"  # the flag of a trial that was not run since a host was gone: a resumed run runs it
 
 
@@ -68,7 +73,7 @@ class OneServer:
     @property
     def stage(self) -> Stage:
         """What bench.run.run_on takes."""
-        return Stage(self.begin, self.attempt, self.end)
+        return Stage(self.begin, self.measure, self.end)
 
     # --- the hosts
 
@@ -161,10 +166,17 @@ class OneServer:
             _pause()
         return [self._loads[name] for name in self._load_names if name in self._loads]
 
-    # --- a trial
+    # --- trials
+
+    def measure(self, setting: Setting, rates_hz: Mapping[str, float]) -> Iterator[Record]:
+        """Measure a setting's trials one after another. Raises BadInputError, Interrupted."""
+        for trial in setting.trials:
+            record = self.attempt(trial, rates_hz[trial.id])
+            record.whole = setting.whole
+            yield record
 
     def attempt(self, trial: Trial, planned_hz: float) -> Record:
-        """Run a trial, whatever becomes of it. Raises Interrupted."""
+        """Run a trial, whatever becomes of it. Raises BadInputError, Interrupted."""
         if trial.transport != "tcp" and self._apart:
             return not_run(trial, "unavailable", f"{trial.transport} does not reach load hosts on other machines")
         for _ in range(MOST_LOSSES):
@@ -187,8 +199,18 @@ class OneServer:
             return record
         return not_run(trial, "failed", f"the server's host was lost {MOST_LOSSES} times in this trial")
 
-    def _gone(self, trial: Trial, reason: str) -> Record:
-        record = not_run(trial, "unavailable", f"{reason}, and did not come back in time")
+    def _gone(self, trial: Trial, what: str) -> Record:
+        """The record of a trial that a host is missing for.
+
+        Raises BadInputError where there is a budget: it would buy thousands of such trials, which take no time.
+        """
+        reason = f"{what}, and did not come back in time"
+        if self._plan.budget_s:
+            raise BadInputError(
+                f"{reason[:1].upper()}{reason[1:]}. What there is of the run stays.",
+                "iobench sweep --resume RUN --scheduler ADDRESS, once it is there again",
+            )
+        record = not_run(trial, "unavailable", reason)
         record.flags.append(HOST_LOST)
         return record
 
@@ -197,6 +219,16 @@ class OneServer:
         about = self._cluster.about
         near = [one for one in hosts if about[one.name].place == about[self._server_name].place]
         return bool(near and record.machine and {*record.machine.load_cpus} & {*server.cpus})
+
+
+class WholeTrials(Plan):
+    """A plan whose trials are measured whole, one by one; what is missing of a setting is resumed trial by trial."""
+
+    def settings(self, trials: Sequence[Trial]) -> list[Setting]:
+        """Trials of this plan, in order, put together as they are measured, with the reason why they take no turns."""
+        return [
+            setting._replace(whole=WHY_WHOLE) if setting.in_turns else setting for setting in super().settings(trials)
+        ]
 
 
 def apart(cluster: Cluster, server: str, loads: Sequence[str]) -> list[str]:

@@ -26,6 +26,8 @@ class Choice(NamedTuple):
     slo: str | None
     python: str | None = None
     target: str | None = None
+    budget: str | None = None
+    within: str | None = None
 
 
 def choose_sweep(choice: Choice) -> Sweep:
@@ -42,6 +44,10 @@ def choose_sweep(choice: Choice) -> Sweep:
         chosen = sweeps.with_python(chosen, choice.python)
     if choice.strategies is not None:
         chosen = sweeps.with_strategies(chosen, choice.strategies)
+    if choice.budget is not None:
+        chosen = sweeps.with_budget(chosen, choice.budget)
+    if choice.within is not None:
+        chosen = sweeps.with_within(chosen, choice.within)
     return sweeps.with_slo(chosen, choice.slo) if choice.slo is not None else chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,26 @@ from bench.record import Run, read_run
 
 
 def report(run: str, results: Path, baseline: str = "", trials: Sequence[str] = ()) -> None:
-    """Write a run's report, with this baseline and these trials by themselves, and print its path."""
-    print(write_report(find_run(run, results), baseline, trials))
+    """Write a run's report, with this baseline and these trials by themselves; print the answer, then the path."""
+    folder = find_run(run, results)
+    written = write_report(folder, baseline, trials)
+    for line in the_answer(folder):
+        print(line)
+    print(written)
+
+
+def the_answer(folder: Path) -> list[str]:
+    """Give what a run decides, in lines for a terminal; none of a gate or of several runs put together."""
+    from bench import answer  # noqa: PLC0415 - pandas is slow to import
+    from bench.analyse import analyse  # noqa: PLC0415
+    from bench.gate.model import GATE_FILE  # noqa: PLC0415 - needed here alone
+
+    if (folder / GATE_FILE).is_file():
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report told them
+        run = read_run(folder)
+    return [] if run.manifest.compared else answer.terminal(analyse(run).comparisons)
 
 
 def write_report(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,16 +15,19 @@ from rich.console import Console
 from bench import interpreters
 from bench import run as runs
 from bench import sweep as sweeps
+from bench.budget import spent_s
 from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
-from bench.commands.folders import find_run, write_report
+from bench.commands.folders import find_run, the_answer, write_report
+from bench.commands.looking import look
 from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
 from bench.lock import sole_writer
-from bench.plan import Plan, expected_s, takes_s
+from bench.plan import START_S, Plan, expected_s, takes_s
 from bench.progress import Progress, duration, for_console, name
-from bench.record import Record, Run, Search, read_run
-from bench.say import complain, say
+from bench.record import Record, Run, Search, read_manifest, read_run
+from bench.say import WIDTH, complain, say
 from bench.sweep import Sweep
+from bench.words import counted
 
 MAX_GROUPS = 12
 
@@ -97,7 +101,7 @@ def _sweep_of(run: Run) -> Sweep:
     if run.manifest.compared:
         one = run.manifest.compared[0].run
         raise BadInputError(f"{run.folder} is a comparison of runs, and no run.", f"iobench sweep --resume {one}")
-    values = {key: value for key, value in run.manifest.sweep.items() if key not in ("name", "trials_planned")}
+    values = {key: value for key, value in run.manifest.sweep.items() if key not in ("name", "trials_planned", "looks")}
     try:
         return sweeps.from_values(str(run.manifest.sweep.get("name", "")), values, str(run.folder))
     except BadInputError as error:
@@ -132,9 +136,11 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
         notes.append(f"up to {threads} load threads share {len(layout.load)} of this machine's cores")
     if layout.shared:
         notes.append("server and load share one core here; every trial is flagged shared_core")
-    return run_and_tell(
-        planned, folder, done, notes, lambda progress: runs.run_trials(planned, folder, done, layout, progress)
-    )
+
+    def run(progress: Progress) -> runs.Outcome:
+        return runs.run_trials(planned, folder, done, layout, progress, look=lambda: look(folder))
+
+    return run_and_tell(planned, folder, done, notes, run)
 
 
 def run_and_tell(
@@ -156,22 +162,42 @@ def run_and_tell(
     for note in [*planned.notes, *unavailable_notes(planned), *notes]:
         complain(f"note: {note}")
     what, total = "searches" if planned.slo else "trials", len(planned.trials)
-    already = f"{total - len(left)} of {total} {what} are done, {len(left)} missing. " if done else ""
-    lasts = duration(expected_s(runnable, planned.slo) / machines)
-    complain(f"{already}{len(left)} {what} into {folder}, {lasts} or so.")
+    if planned.budget_s:
+        already = f"{len(done)} trials are done. " if done else ""
+        lasts = duration(max(0.0, planned.budget_s - spent_s(done)) + START_S)
+        complain(f"{already}Rounds into {folder} until all is decided, {lasts} at most.")
+    else:
+        already = f"{total - len(left)} of {total} {what} are done, {len(left)} missing. " if done else ""
+        lasts = duration(expected_s(runnable, planned.slo) / machines)
+        complain(f"{already}{len(left)} {what} into {folder}, {lasts} or so.")
     planned_s = {trial.id: takes_s(trial, planned.slo) for trial in runnable}
-    outcome = run(for_console(Console(stderr=True, highlight=False), left, planned_s, machines))
-    _sum_up(outcome, outcome.trials if planned.slo else len(planned.trials))
+    console = Console(stderr=True, highlight=False)
+    outcome = run(for_console(console, left, planned_s, machines, planned.budget_s))
+    _sum_up(outcome, outcome.trials if planned.slo or planned.budget_s else len(planned.trials))
     _tell_answers(outcome.searches)
     if outcome.interrupted:
         complain(f"Interrupted; what there is, is in {folder}. To go on:")
         print(f"  iobench sweep --resume {shlex.quote(str(folder))}{go_on}", file=sys.stderr)
     if outcome.trials:
         complain("Writing the report.")
-        print(write_report(folder), flush=True)
+        written = write_report(folder)
+        for line in [*the_answer(folder), *when_decided(folder)]:
+            print(line)
+        print(written, flush=True)
     if outcome.interrupted:
         return 128 + outcome.interrupted
     return 1 if outcome.failed else 0
+
+
+def when_decided(folder: Path) -> list[str]:
+    """Say what of a run with a budget was decided when; nothing where it had none."""
+    manifest = read_manifest(folder)
+    looks = [f"{one.decided} of {one.comparisons} after {duration(one.elapsed_s)}" for one in manifest.looks]
+    closed = sum(len(look.closed) for look in manifest.looks)
+    if not looks:
+        return []
+    text = f"Comparisons with the best that were decided on the way: {', '.join(looks)}"
+    return textwrap.wrap(text + (f"; {counted(closed, 'setting')} stopped early." if closed else "."), WIDTH)
 
 
 def _sum_up(outcome: runs.Outcome, planned: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench import capacity
+from bench import answer, capacity
 from bench.analyse import Analysis
 from bench.figures import (
     anatomy,
@@ -41,7 +41,6 @@ from bench.lab.experiment import Chart, read_findings
 from bench.load_curve import PANEL
 from bench.metrics import SETTING
 from bench.trust import noise
-from bench.verdicts import headlines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,8 +82,8 @@ class Drawn:
 
 def _leaders(metric: str) -> Callable[[Analysis, pd.DataFrame], str]:
     def message(analysis: Analysis, _: pd.DataFrame) -> str:
-        contests = [contest for contest in analysis.contests if contest.metric.name == metric]
-        said = " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in headlines(contests))
+        found = [one for one in analysis.comparisons if one.metric.name == metric]
+        said = " ".join(f"{asked} – {'; '.join(clauses)}." for asked, clauses in answer.headlines(found))
         return said or "No two strategies were measured under the same load."
 
     return message
@@ -99,18 +98,30 @@ PLATES = (
         "compared",
         "What became better and worse",
         "Left of the line is better, right of it worse. A bar is the exact 95 % interval of the ratio (Hodges and "
-        "Lehmann); red diamonds are worse beyond chance, hollow squares have no verdict. Cases with fewer than four "
-        "repeats have no interval and no row.",
+        "Lehmann), the grey zone what counts as equal; red diamonds are worse beyond chance, hollow squares are not "
+        "decided. Cases with fewer than four repeats have no interval and no row, nor have those of a bound.",
         compared.rows,
         compared.draw,
         lambda analysis, _: compared.message(analysis),
     ),
     Plate(
+        "ratios",
+        "Every strategy by the best",
+        "A row is a strategy, in tiers: a line lies between those that were shown to be worse than one above and the "
+        "tier above. A point says how many times the best is better, its bar the limits, within rounds, that hold for "
+        "all pairs of a panel together (95 %). = is equal, within the grey zone; ? is not decided. A hollow point is a "
+        "bound. Of many places those of the most connections are shown; `iobench report RUN --baseline NAME` compares "
+        "with one that you choose.",
+        ratios.rows(""),
+        ratios.draw,
+        lambda _, found: ratios.message(found),
+    ),
+    Plate(
         "throughput",
         "Throughput over connections",
-        "Higher is better. A point is the median of the repeats; its bar and the band are the distribution-free "
-        "interval of that median: of what confidence, and over how many repeats, the figure says. Hollow points are "
-        "not to be taken as they stand: where the client was the limit, a throughput is a lower bound.",
+        "Higher is better. A point is the median of the repeats. How far strategies lie apart, and how surely, is in "
+        "the figure above: a machine drifts, and they are compared within rounds. Hollow points are not to be taken as "
+        "they stand: where the client was the limit, a throughput is a lower bound.",
         throughput.rows,
         throughput.draw,
         _leaders("rate_hz"),
@@ -118,31 +129,18 @@ PLATES = (
     Plate(
         "heat",
         "Throughput at a glance",
-        "A row is a strategy, the best ones on top, a column a number of connections of one setting. The darker a "
-        "cell, the nearer to the best of its column, whose value is bold. A frame without colour is a value that is "
-        "not to be taken as it stands.",
+        "A row is a strategy, a column a number of connections of one setting, a value the median of the repeats. The "
+        "darker a cell, the nearer to the highest of its column, which is bold. A frame without colour is a value that "
+        "is not to be taken as it stands.",
         heat.rows,
         heat.draw,
         lambda _, found: heat.message(found),
     ),
     Plate(
-        "ratios",
-        "Every strategy by a baseline",
-        "To the right of the line is better. A point says by what factor a strategy is better than the baseline (in "
-        "CPU and latency: how many times less), its bar the exact 95 % interval (Hodges and Lehmann), the grey band "
-        "how far apart two equal strategies would come out, by the repeats of these two. Intervals are not corrected "
-        "for their number. Of many places those of the most connections are shown; `iobench report RUN --baseline "
-        "NAME` chooses another baseline.",
-        ratios.rows(""),
-        ratios.draw,
-        lambda _, found: ratios.message(found),
-    ),
-    Plate(
         "response",
         "Response time over connections",
         "Lower is better; both axes are logarithmic. A point is the percentile of the merged histogram of all "
-        "repeats; the band is the interval of the median of the repeats’ own percentiles: how far single runs lie "
-        "apart. An arrow up marks a lower bound.",
+        "repeats. An arrow up marks a lower bound.",
         response.rows,
         response.draw,
         lambda _, found: response.message(found),
@@ -165,9 +163,8 @@ PLATES = (
         "latency",
         "Latency by percentile",
         "Lower is better; both axes are logarithmic, and to the right each step is a tenfold rarer event. A line is "
-        "the sum of the histograms of all repeats, its band the range of the single ones. A line ends where there are "
-        "too few messages to tell a rarer percentile. Hollow markers are not to be taken as "
-        "they stand: the figure says why.",
+        "the sum of the histograms of all repeats. It ends where there are too few messages to tell a rarer "
+        "percentile. Hollow markers are not to be taken as they stand: the figure says why.",
         latency.rows,
         latency.draw,
         _leaders("p99_us"),
@@ -178,8 +175,8 @@ PLATES = (
     Plate(
         "cpu",
         "Server CPU per message",
-        "Shorter is better. Time in the interpreter and its libraries (user) and in the kernel (system); the thin line "
-        "runs from the smallest to the largest sum of the repeats. Hollow bars: it drifted within the window.",
+        "Shorter is better. Time in the interpreter and its libraries (user) and in the kernel (system), medians of "
+        "the repeats. Hollow bars: it drifted within the window.",
         cpu.rows,
         cpu.draw,
         _leaders("cpu_us"),
@@ -190,7 +187,7 @@ PLATES = (
         "Context switches per message, in the sweep",
         "Shorter is better. Counted by the kernel over the measured windows. A voluntary switch is a sleep, which a "
         "wake-up ends: one wake-up may find many messages. An involuntary one is the CPU taken away while there was "
-        "work to do. The thin line runs from the smallest to the largest sum of the repeats.",
+        "work to do. Medians of the repeats.",
         switches.rows,
         switches.draw,
         lambda _, found: switches.message(found),
@@ -267,6 +264,12 @@ PLATES = (
 )
 
 
+BY_BASELINE = (
+    "Right of the line is better. A row is a strategy, in tiers: a line lies between those that were shown to be worse "
+    "than one above and the tier above. A point says how many times as good as the baseline it is (in CPU and latency: "
+    "how many times less), its bar the limits, within rounds, that hold for all pairs of a panel together (95 %). = is "
+    "equal, within the grey zone; ? is not decided. A hollow point is a bound."
+)
 ANATOMY = Plate(
     "anatomy",
     "System calls of one echo",
@@ -280,8 +283,13 @@ ANATOMY = Plate(
 def _as_wanted(chosen: Chosen) -> Iterator[Plate]:
     """The plates with another baseline, and after those of all trials that of the chosen ones."""
     for plate in PLATES:
-        if plate.name == "ratios":
-            yield replace(plate, rows=ratios.rows(chosen.baseline))
+        if plate.name == "ratios" and chosen.baseline:
+            yield replace(
+                plate,
+                title=f"Every strategy by {chosen.baseline}",
+                how_to_read=BY_BASELINE,
+                rows=ratios.rows(chosen.baseline),
+            )
         else:
             yield plate
         if plate.name == "intervals":

@@ -11,7 +11,6 @@ import pandas as pd
 
 from bench.figures import cases, points
 from bench.figures.style import (
-    INK,
     PAPER,
     QUIET,
     columns_for,
@@ -79,7 +78,7 @@ def _ranked(known: pd.DataFrame) -> list[str]:
 def _bars(axes: Axes, totals: pd.DataFrame, names: Sequence[str], kind: Kind) -> None:
     row = {name: place for place, name in enumerate(names)}
     absent, totals = totals[totals["value"].isna()], totals[totals["value"].notna()]
-    widest = max(float(totals["max"].max()), 1e-9)
+    widest = max(float(totals["value"].max()), 1e-9)
     rows, left = totals["strategy"].map(row), totals["value"] * 0
     for part in kind.parts:
         width = totals[part.column].fillna(0)
@@ -88,10 +87,7 @@ def _bars(axes: Axes, totals: pd.DataFrame, names: Sequence[str], kind: Kind) ->
     unsplit = totals[kind.parts[0].column].isna()
     _mark_all(axes.barh(rows[unsplit], totals["value"][unsplit], 0.68, color=QUIET), totals[unsplit], kind)
     for total, y, length in zip(dicts(totals), rows, left, strict=True):
-        if total["n"] > 1:
-            (spread,) = axes.plot([total["min"], total["max"]], [y, y], color=INK, lw=1.3, marker="|", ms=6)
-            mark(spread, total["strategy"])
-        end = max(length, total["max"])
+        end = max(length, total["value"])
         mark(axes.text(end + widest * 0.025, y, digits(total["value"]), va="center", fontsize=8.5), total["strategy"])
     said = dict(zip(absent["strategy"], absent["doubts"], strict=True))
     there = set(totals["strategy"])

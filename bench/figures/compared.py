@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.analyse import Analysis
-from bench.compare import BETTER, SAME, WORSE, Effect, case_titles, effects, labels_of, summaries
+from bench.compare import BETTER, EQUAL, WORSE, Effect, case_titles, effects, labels_of, summaries
+from bench.comparisons import WITHIN
 from bench.figures import forest
 from bench.figures.style import Look
 from bench.stats import Interval
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST = 60  # effects; of more, those that differ most
 COLUMNS = ["group", "label", "ratio", "low", "high", "noise", "limit", "verdict"]
-JUDGED = {WORSE: "regressed", BETTER: "ok", SAME: "ok"}
+JUDGED = {WORSE: "regressed", BETTER: "ok", EQUAL: "ok"}
 
 
 def rows(analysis: Analysis) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def rows(analysis: Analysis) -> pd.DataFrame:
             "ratio": ratio.estimate,
             "low": ratio.low,
             "high": ratio.high,
-            "noise": math.nan,
+            "noise": 1 + WITHIN,
             "limit": math.nan,
             "verdict": JUDGED.get(effect.verdict, "inconclusive"),
         }
@@ -52,9 +53,9 @@ def rows(analysis: Analysis) -> pd.DataFrame:
 
 
 def _worse(effect: Effect) -> Interval | None:
-    """The ratio turned so that above 1 is worse; None where there is no interval."""
+    """The ratio turned so that above 1 is worse; None where there is no interval, or only a bound."""
     ratio = effect.ratio
-    if ratio is None or ratio.low == 0:
+    if ratio is None or ratio.low == 0 or math.isinf(ratio.high):
         return None
     if not effect.metric.higher_is_better:
         return ratio

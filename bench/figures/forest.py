@@ -23,9 +23,9 @@ MARKERS = {"regressed": "D", "ok": "o", "inconclusive": "s", "too noisy": "s", "
 def draw(effects: pd.DataFrame, what: str = "head by base") -> Figure:
     """Draw a forest plot of `what`.
 
-    A row for each effect: `group` (a heading), `label`, `ratio` with `low` and `high` (95 %), `noise` (the ratio that
-    could have been found; NaN for none), `limit` (the ratio allowed; NaN for none), `verdict` ("" where none is given).
-    Above 1 is worse: a ratio of throughputs has been turned round.
+    A row for each effect: `group` (a heading), `label`, `ratio` with `low` and `high` (95 %), `noise` (the ratio up to
+    which it is shaded: what could have been found, or counts as equal; NaN for none), `limit` (the ratio allowed; NaN
+    for none), `verdict` ("" where none is given). Above 1 is worse: a ratio of throughputs has been turned round.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 TICKS = ((2, "50"), (10, "90"), (100, "99"), (1_000, "99.9"), (10_000, "99.99"), (100_000, "99.999"))
 SERVICE_DASHES = (0, (1, 1.6))
-MOST_BANDS = 12  # more of them hide each other
 
 
 def rows(analysis: Analysis) -> pd.DataFrame:
@@ -47,8 +46,10 @@ def rows(analysis: Analysis) -> pd.DataFrame:
 
 
 def draw(curves: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
-    """Draw the merged histogram of each case, and the range of its trials' own;
-    where sends were planned, beside it the service time. Takes what `rows` picks."""
+    """Draw the merged histogram of each case; where sends were planned, beside it the service time.
+
+    Takes what `rows` picks.
+    """
     found = split(curves, GROUP)
     names = sorted(curves["strategy"].unique())
     height_in = min(5.0, max(3.5, 0.12 * len(names)))
@@ -75,7 +76,6 @@ def _service_handle() -> Artist:
 def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: str) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
 
-    bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, curve in rows[rows["of"] == "service"].groupby("strategy"):
         x = 1 / (1 - curve["p"])
         (line,) = axes.plot(x, curve["value_us"], color=looks[str(name)].color, ls=SERVICE_DASHES, lw=1)
@@ -84,8 +84,6 @@ def _curves(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], where: st
         look = looks[str(name)]
         x = 1 / (1 - curve["p"])
         hollow = (curve["doubts"] != "") | curve["lower_bound"].astype(bool)
-        if bands:
-            mark(axes.fill_between(x, curve["min_us"], curve["max_us"], color=look.color, alpha=0.13, lw=0), str(name))
         (line,) = axes.plot(x, curve["value_us"], color=look.color, ls=look.dashes, lw=1.5)
         mark(line, str(name))
         marked = x.round(3).isin([place for place, _ in TICKS])

@@ -42,24 +42,6 @@ def spread(metric: Metric, low: float, high: float, trials: int) -> str:
     return f" ({written(metric, low)} to {written(metric, high)} in {counted(trials, 'trial')})"
 
 
-def repeated(n: Iterable[int], confidence: Iterable[float]) -> str:
-    """Say of which confidence the intervals of medians are, and over how many repeats; nothing where there are none."""
-    found = [(trials, level) for trials, level in zip(n, confidence, strict=True) if trials > 1]
-    if not found:
-        return ""
-    fewest, most = min(found)[0], max(found)[0]
-    repeats = counted(most, "repeat") if fewest == most else f"{fewest:,} to {most:,} repeats"
-    return f"{100 * min(level for _, level in found):.3g} % interval of the median of {repeats}"
-
-
-def interval(metric: Metric, row: Mapping[Any, Any]) -> str:
-    """Say the interval of a median over repeats: of a row with `low`, `high`, `confidence`, `n`."""
-    if row["n"] < 2 or math.isnan(row["low"]):
-        return ""
-    low, high = value_text(metric, row["low"]), value_text(metric, row["high"])
-    return f"{100 * row['confidence']:.3g} % interval of the median: {low} to {high}"
-
-
 def doubts(row: Mapping[Any, Any], but: str = "") -> str:
     """Say why a case has no value, or why its value is not to be taken as it stands, `but` for what is told already."""
     if row["doubts"] in ABSENT:

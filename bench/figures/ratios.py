@@ -1,278 +1,320 @@
-"""Every strategy by one of them, the baseline: a forest plot for each metric and place, with intervals and noise."""
+"""Every strategy by the best one, or by one that somebody chose: a panel for each metric and place, in tiers."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from bench import answer
 from bench.analyse import Analysis
-from bench.figures import cases, points
+from bench.comparisons import Comparison, Standing
+from bench.figures import points
 from bench.figures.style import (
-    INK,
     LINE,
     PAPER,
     QUIET,
     Look,
     explain,
     mark,
+    name_each_row,
     name_panel,
-    name_rows,
     panels,
     shorten,
 )
-from bench.metrics import CONTESTED, CPU, GROUP, RATE, SETTING, Metric
-from bench.rows import by_key, dicts
-from bench.stats import Interval, equal_within, hodges_lehmann_ratio
-from bench.words import digits, percent, quoted, split, title, values_text
+from bench.metrics import CONTESTED, CPU, Metric
+from bench.rows import dicts
+from bench.words import digits, exact_percent, joined, quoted, title
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What most people would write without a library; a run without it is told by the strategy measured in the most places.
-USUAL_BASELINE = "thread_per_connection"
 MOST_PLACES = 6
-MOST_ROWS = 60  # of one metric
-FURTHEST = 20.0  # beyond it an effect is drawn at the edge, with an arrow
+MOST_ROWS = 80  # of one metric
+FURTHEST = 20.0  # beyond it a ratio is drawn at the edge, with an arrow
+LONGEST = 22  # of a name: each panel has its own
+WRITTEN = 0.34  # of a panel's width, for what stands at its right end
 # The most ticks that a panel has room for, by how many times the right end of x is the left one.
 TICKS = (
-    (5.0, (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)),
-    (1.8, (0.33, 0.5, 0.7, 1, 1.5, 2, 3)),
-    (0.0, (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3)),
+    (3.0, (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)),
+    (1.6, (0.5, 0.7, 1, 1.4, 2)),
+    (0.0, (0.8, 0.9, 1, 1.1, 1.25)),
 )
 COLUMNS = [
-    *GROUP,
-    *("metric", "strategy", "baseline", "ratio", "low", "high", "noise", "values", "base_values", "doubts"),
-    *("reason", "ids"),
+    *("place", "where", "metric", "name", "strategy", "tier", "reference", "chosen", "outcome"),
+    *("ratio", "low", "high", "within", "value", "bounds", "said", "ids"),
 ]
 
 Key = tuple[Any, ...]
 
 
-def usual_baseline(analysis: Analysis) -> str:
-    """Give the baseline where none is chosen: USUAL_BASELINE where it was measured in as many places as any other.
-
-    Otherwise the first by name of those measured in the most places. "" where nothing was measured.
-    """
-    places = Counter(key[-1] for metric in CONTESTED for key in _values(analysis, metric))
-    most = [name for name in sorted(places) if places[name] == max(places.values())]
-    return USUAL_BASELINE if USUAL_BASELINE in most else most[0] if most else ""
-
-
 def rows(baseline: str) -> Callable[[Analysis], pd.DataFrame]:
-    """Return what compares each strategy with this baseline ("": the usual one), in a row for each metric and place.
+    """Return what compares the strategies of each setting with the best one, or with this baseline, by each metric.
 
-    `ratio` says by what factor the strategy is better (Hodges and Lehmann), `low` and `high` are its exact 95 %
-    interval, `noise` the factor within which two that are equal would come out (equal_within), `values` and
-    `base_values` the medians compared. A strategy without a value in a place has a row with NaN. At most MOST_PLACES
-    places, those of the most connections first, and only those where the baseline was measured.
+    A row for each strategy, setting and metric, in order of the tiers. `reference` is what it is compared with, whose
+    own row has the outcome ""; `chosen` whether that is the baseline. `ratio` with `low` and `high` says by what factor
+    the best is better than the strategy; of a baseline the other way round, by what factor the strategy is better. The
+    outcome is "better" (the strategy is), "worse", "equal" or "undecided". `bounds` are the flags that make it a bound.
+    At most MOST_PLACES settings, those of the most connections first, and those alone where the baseline was measured.
     """
 
     def pick(analysis: Analysis) -> pd.DataFrame:
-        base = baseline or usual_baseline(analysis)
-        found: list[dict[str, Any]] = []
-        about = _about(analysis)
-        strategies = sorted({key[-1] for key in about} - {base})
-        for metric in CONTESTED:
-            values = _values(analysis, metric)
-            for place in sorted(key[:-1] for key in values if key[-1] == base):
-                where = dict(zip(GROUP, place, strict=True)) | {"metric": metric.name, "baseline": base}
-                for name in strategies:
-                    told = about.get((*place, name), {"doubts": "", "reason": "", "ids": ""})
-                    effect = _effect(metric, values.get((*place, name), []), values[*place, base])
-                    found.append(where | {"strategy": name} | told | effect)
-        table = pd.DataFrame(found, columns=COLUMNS)
-        if table.empty:
-            return table
-        return _kept(table[table.groupby(list(GROUP))["ratio"].transform("count") > 0])
+        found = [
+            (comparison, reference)
+            for comparison in analysis.comparisons
+            if len(comparison.ranking) > 1 and (reference := _reference(comparison, baseline)) is not None
+        ]
+        places = _places([comparison for comparison, _ in found])
+        kept = _kept(places, max((len(comparison.ranking) for comparison, _ in found), default=1))
+        groups = [comparison.group for comparison, _ in found]
+        ids = _ids(analysis)
+        table = [
+            row
+            for (comparison, reference), place in zip(found, places, strict=True)
+            if place in kept
+            for row in _rows(comparison, reference, kept.index(place), groups, ids, chosen=bool(baseline))
+        ]
+        return pd.DataFrame(table, columns=COLUMNS)
 
     return pick
 
 
-def _values(analysis: Analysis, metric: Metric) -> dict[Key, list[float]]:
-    """The trials' values by place and strategy: of no search, and at no rate that is each strategy's own."""
-    trials = analysis.trials
-    wanted = (trials[metric.name] > 0) & (trials["slo"] == "") & (trials["load_fraction"] == 0)
-    if metric is RATE:
-        wanted &= ~trials["planned"].astype(bool)
-    return by_key(trials[wanted], [*GROUP, "strategy"], metric.name)
+def _reference(comparison: Comparison, baseline: str) -> Standing | None:
+    """The best one, or that of the baseline's which has the best value; None where that was not measured."""
+    if not baseline:
+        return comparison.best
+    return next((one for one in comparison.ranking if one.strategy == baseline), None)
 
 
-def _about(analysis: Analysis) -> dict[Key, dict[str, Any]]:
-    """Doubts, reason and trials of each case, by place and strategy."""
-    found = cases.measured(analysis, *(metric.name for metric in CONTESTED))
+class Place(NamedTuple):
+    """Where panels stand: a setting without its connections, these, and the run where several were put together."""
+
+    setting: Key
+    connections: int
+    run: int
+
+
+def _places(comparisons: Sequence[Comparison]) -> list[Place]:
+    """Give each comparison its place: by each metric a setting comes once, or once for each run."""
+    seen: Counter[Key] = Counter()
+    places = []
+    for comparison in comparisons:
+        setting = tuple(value for name, value in comparison.group.items() if name != "connections")
+        key = (comparison.metric.name, setting, comparison.group["connections"])
+        places.append(Place(setting, comparison.group["connections"], seen[key]))
+        seen[key] += 1
+    return places
+
+
+def _kept(places: Sequence[Place], names: int) -> list[Place]:
+    """The places that there is room for, in order; of each setting those of the most connections are kept first."""
+    there = list(dict.fromkeys(places))
+    room = max(1, min(MOST_PLACES, MOST_ROWS // names))
+    crowded = {
+        one: sum(other.setting == one.setting and other.connections > one.connections for other in there)
+        for one in there
+    }
+    return sorted(sorted(there, key=crowded.__getitem__)[:room], key=there.index)  # stable
+
+
+def _ids(analysis: Analysis) -> dict[Key, str]:
+    """The ids of the good trials, by setting, strategy and interpreter."""
+    names = next((list(one.group) for one in analysis.comparisons), [])
     return {
-        (*(row[name] for name in GROUP), row["strategy"]): {name: row[name] for name in ("doubts", "reason", "ids")}
-        for row in dicts(found[found["load_fraction"] == 0])
+        (*(case[name] for name in names), case["strategy"], case["python"]): case["ids"]
+        for case in dicts(analysis.cases)
     }
 
 
-def _effect(metric: Metric, own: list[float], base: list[float]) -> dict[str, Any]:
-    if not own:
-        return dict.fromkeys(("ratio", "low", "high", "noise", "values", "base_values"), math.nan)
-    better = (own, base) if metric.higher_is_better else (base, own)
-    effect = hodges_lehmann_ratio(*better)
-    return {
-        "ratio": effect.estimate,
-        "low": effect.low,
-        "high": effect.high,
-        "noise": equal_within(own, base),
-        "values": median(own),
-        "base_values": median(base),
-    }
+def _rows(
+    comparison: Comparison,
+    reference: Standing,
+    place: int,
+    groups: Sequence[Mapping[str, Any]],
+    ids: Mapping[Key, str],
+    *,
+    chosen: bool,
+) -> Iterator[dict[str, Any]]:
+    where = title(comparison.group, groups, otherwise=("connections",))
+    for one in (it for tier in comparison.tiers for it in tier):
+        yield {
+            "place": place,
+            "where": where,
+            "metric": comparison.metric.name,
+            "name": one.name,
+            "strategy": one.strategy,
+            "tier": one.tier,
+            "reference": reference.name,
+            "chosen": chosen,
+            "within": comparison.within,
+            "value": answer.value_of(comparison.metric, one),
+            "bounds": _bounds(comparison.metric, one),
+            "ids": ids.get((*comparison.group.values(), one.strategy, one.python), ""),
+            **_by(comparison, one, reference, chosen=chosen),
+        }
 
 
-def _kept(table: pd.DataFrame) -> pd.DataFrame:
-    """The places that there is room for: of each setting that of the most connections, then that of the next fewer."""
-    if table.empty:
-        return table
-    places = table[list(GROUP)].drop_duplicates()
-    rank = places.groupby(list(SETTING))["connections"].rank(ascending=False)
-    room = max(1, min(MOST_PLACES, MOST_ROWS // table["strategy"].nunique()))
-    kept = places.loc[rank.sort_values(kind="stable").index[:room]]
-    return table.merge(kept, on=list(GROUP))
+def _by(comparison: Comparison, one: Standing, reference: Standing, *, chosen: bool) -> dict[str, Any]:
+    """How one came out against the reference."""
+    if one.name == reference.name:
+        return {"outcome": "", "ratio": 1.0, "low": 1.0, "high": 1.0, "said": ""}
+    pair = comparison.pair(one.name, reference.name)
+    _, outcome = answer.seen_from(pair, one.name)
+    better = one.name if chosen else reference.name
+    ratio, _ = answer.seen_from(pair, better)
+    other = reference.name if chosen else one.name
+    said = f"{better} by {other}: {answer.in_words(comparison, pair, better)}"
+    return {"outcome": outcome, "ratio": ratio.estimate, "low": ratio.low, "high": ratio.high, "said": said}
+
+
+def _bounds(metric: Metric, one: Standing) -> str:
+    flags = ["client_bound"] if one.client_bound and metric is not CPU else []
+    return ", ".join([*flags, *(["censored"] if one.lower_bound else [])])
+
+
+# --- in words
 
 
 def message(found: pd.DataFrame) -> str:
-    """Say by each metric how many comparisons with the baseline came out how, and which is the best.
-
-    Takes what `rows` picks.
-    """
-    found = found[found["ratio"].notna()]
+    """Say by each metric how many comparisons came out how. Takes what `rows` picks."""
+    found = found[found["outcome"] != ""]
     if found.empty:
         return "There is no strategy to compare the others with."
-    base = quoted(found["baseline"].iloc[0])
-    return f"By {base}, {'; '.join(_summed_up(found, metric) for metric in _metrics(found))}."
+    reference = quoted(found["reference"].iloc[0]) if found["chosen"].iloc[0] else "the best of each panel"
+    told = [f"{metric.title}: {_summed_up(found[found['metric'] == metric.name])}" for metric in _metrics(found)]
+    return f"By {reference}, {'; '.join(told)}."
 
 
-def _summed_up(found: pd.DataFrame, metric: Metric) -> str:
-    own = found[found["metric"] == metric.name]
-    better, worse = int((own["low"] > 1).sum()), int((own["high"] < 1).sum())
-    few = int((own["low"] == 0).sum())
-    numbers = {
-        "better": better,
-        "worse": worse,
-        "not told apart": len(own) - better - worse - few,
-        "with too few repeats to tell": few,
+def _summed_up(own: pd.DataFrame) -> str:
+    words = {
+        "better": "better",
+        "worse": "worse",
+        "equal": f"equal within {exact_percent(own['within'].max())}",
+        "undecided": "not decided",
     }
-    parts = [f"{number:,} {text}" for text, number in numbers.items() if number]
-    best = own.sort_values("ratio", kind="stable").iloc[-1]
-    by = f" (at best {quoted(best['strategy'])}, {digits(best['ratio'])} times as good)" if best["ratio"] > 1 else ""
-    return f"{metric.title}: {', '.join(parts)}{by}"
+    numbers = {text: int((own["outcome"] == outcome).sum()) for outcome, text in words.items()}
+    return joined([f"{number:,} {text}" for text, number in numbers.items() if number])
 
 
 def _metrics(found: pd.DataFrame) -> list[Metric]:
-    there = set(found[found["ratio"].notna()]["metric"])
+    there = set(found["metric"])
     return [metric for metric in CONTESTED if metric.name in there]
 
 
-def draw(found: pd.DataFrame, _: Mapping[str, Look]) -> Figure:
-    """Draw a row of panels for each place, a column for each metric. Takes what `rows` picks."""
+# --- the figure
+
+
+def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    """Draw a row of panels for each setting, a column for each metric. Takes what `rows` picks."""
     from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
     from matplotlib.patches import Patch  # noqa: PLC0415
 
-    metrics, places = _metrics(found), split(found, GROUP)
-    first = found[found["metric"] == metrics[0].name].groupby("strategy")["ratio"].median()
-    names = list(found.groupby("strategy")["ratio"].median().index)
-    names.sort(key=lambda name: (-first.get(name, math.nan) if first.get(name) == first.get(name) else math.inf, name))
-    figure, axes = panels(len(metrics) * len(places), len(metrics), 0.235 * len(names) + 0.85, one_scale=False)
+    metrics, places = _metrics(found), sorted(found["place"].unique())
+    most = int(found.groupby(["place", "metric"]).size().max())
+    figure, axes = panels(len(metrics) * len(places), len(metrics), 0.225 * most + 0.8, one_scale=False)
     reaches = {metric.name: _reach(found[found["metric"] == metric.name]) for metric in metrics}
-    told = set()
-    for at, (place, own) in enumerate(places):
-        where = title(place, [other for other, _ in places], otherwise=("connections",))
-        for panel, metric in zip(axes[at * len(metrics) :], metrics, strict=False):
-            shown = own[own["metric"] == metric.name]
-            told |= _panel(panel, shown.assign(where=where), names, metric, reaches[metric.name])
-            name_panel(panel, f"{metric.title.removeprefix('server ')}, {where}")
-    base = shorten(str(found["baseline"].iloc[0]), 24)
+    free = iter(axes)
+    for place in places:
+        for metric in metrics:
+            panel, own = next(free), found[(found["place"] == place) & (found["metric"] == metric.name)]
+            if own.empty:
+                panel.set_axis_off()
+                continue
+            _panel(panel, own, looks, reaches[metric.name], most)
+            name_panel(panel, f"{metric.title.removeprefix('server ')}, {own['where'].iloc[0]}", loc="right")
+    chosen, reference = bool(found["chosen"].iloc[0]), shorten(str(found["reference"].iloc[0]), 24)
     for panel in axes[-len(metrics) :]:
-        panel.set_xlabel(f"times as good as {base}")
-    drawn: dict[str, Artist] = {}
-    if (found["low"] > 0).any():
-        drawn["95 % interval of the factor"] = Line2D([], [], color=INK, lw=1.6)
-    if found["noise"].notna().any():
-        drawn["noise: two equal ones would come out within (95 %)"] = Patch(fc=LINE, lw=0)
-    explain(figure, told, drawn=drawn)
+        panel.set_xlabel(f"times as good as {reference}" if chosen else "times the best is better")
+    within = exact_percent(float(found["within"].max()))
+    flags = {flag for flags in found["bounds"] for flag in flags.split(", ")}
+    sure = ((found["low"] > 0) & (found["outcome"] != "")).any()
+    interval = {"limits that hold for a panel together (95 %)": Line2D([], [], color=QUIET, lw=1.6)} if sure else {}
+    explain(figure, flags, drawn=interval | {f"equal: within {within}": Patch(fc=LINE, lw=0)})
     return figure
 
 
-def _reach(found: pd.DataFrame) -> tuple[float, float]:
-    """How far x goes: as far as the effects, and a little of their intervals, within FURTHEST."""
-    low = min(0.95, float(found["ratio"].min()) / 1.15)
-    high = max(1.05, float(found["ratio"].max()) * 1.15)
-    return max(low, 1 / FURTHEST), min(high, FURTHEST)
+class Reach(NamedTuple):
+    """How far x goes: from `left` to `cut` what is measured is drawn, from there to `right` stands what is written."""
+
+    left: float
+    cut: float
+    right: float
 
 
-def _panel(axes: Axes, found: pd.DataFrame, names: list[str], metric: Metric, reach: tuple[float, float]) -> set[str]:
-    """Draw one forest; give the reasons for what is hollow in it."""
+def _reach(found: pd.DataFrame) -> Reach:
+    """Go as far as all ratios, and as their limits as long as these are no more than twice as far, within FURTHEST."""
+    within = 1 + float(found["within"].max())
+    smallest, largest = float(found["ratio"].min()), float(found["ratio"].max())
+    known = found[(found["low"] > 0) & (found["high"] < math.inf)]
+    low = min(smallest, max(float(known["low"].min()), smallest / 2))
+    high = max(largest, min(float(known["high"].max()), largest * 2))
+    left = max(min(low, 1 / within) / 1.04, 1 / FURTHEST)
+    cut = min(max(high, within**2) * 1.04, FURTHEST)
+    return Reach(left, cut, cut * (cut / left) ** (WRITTEN / (1 - WRITTEN)))
+
+
+def _panel(axes: Axes, found: pd.DataFrame, looks: Mapping[str, Look], reach: Reach, most: int) -> None:
     axes.set_xscale("log")
-    axes.set_xlim(*reach)
+    axes.set_xlim(reach.left, reach.right)
+    within = 1 + float(found["within"].max())
+    axes.axvspan(1 / within, within, color=LINE, lw=0)
     axes.axvline(1, color=QUIET, lw=1)
-    there = {row["strategy"]: row for row in dicts(found)}
-    told: set[str] = set()
-    for y, name in enumerate(names):
-        row = there.get(name)
-        if row is None or math.isnan(row["ratio"]):
-            text = (row["doubts"] if row else "") or ("not measured" if there else "–")
-            written = axes.text(0.02, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
-            written.set_color(QUIET)
-            mark(written, name)
-        else:
-            told |= _drawn(axes, y, row, metric)
-    name_rows(axes, names)
+    told = dicts(found)
+    for y, row in enumerate(told):
+        _drawn(axes, y, row, looks[row["strategy"]], reach)
+        if y and row["tier"] != told[y - 1]["tier"]:
+            axes.axhline(y - 0.5, color=QUIET, lw=0.8, ls=(0, (1, 2)))
+    name_each_row(axes, [(row["name"], row["strategy"]) for row in told], most, LONGEST)
     _factors(axes, reach)
-    return told
 
 
-def _drawn(axes: Axes, y: float, row: Mapping[Any, Any], metric: Metric) -> set[str]:
+def _drawn(axes: Axes, y: int, row: Mapping[Any, Any], look: Look, reach: Reach) -> None:
     from matplotlib.lines import Line2D  # noqa: PLC0415
-    from matplotlib.patches import Rectangle  # noqa: PLC0415
 
-    left, right = axes.get_xlim()
-    sure = math.isfinite(row["high"]) and row["low"] > 0
-    reasons = {flag for flag in row["doubts"].split(", ") if flag and metric is not CPU}
-    reasons |= set() if sure else {"few_repeats"}
-    if not math.isnan(row["noise"]):
-        low, high = max(left, 1 / row["noise"]), min(right, row["noise"])
-        noise = axes.add_patch(Rectangle((low, y - 0.39), high - low, 0.78, color=LINE, lw=0))
-        mark(noise, row["strategy"])
-    if sure:
-        ends = [min(max(end, left), right) for end in (row["low"], row["high"])]
-        interval = axes.add_line(Line2D(ends, [y, y], color=INK, lw=1.6, solid_capstyle="butt"))
-        mark(interval, row["strategy"])
-    at = min(max(row["ratio"], left), right)
-    marker = "o" if at == row["ratio"] else "<" if at == left else ">"
-    face = PAPER if reasons else INK
-    effect = axes.add_line(Line2D([at], [y], marker=marker, color=INK, mfc=face, ms=5, mew=1.2, clip_on=False))
-    mark(effect, row["strategy"], [_says(row, metric)])
-    return reasons
+    def drawn(x: list[float], **style: Any) -> Line2D:
+        return axes.add_line(Line2D(x, [y] * len(x), color=look.color, **style))
+
+    ends = [min(max(end, reach.left), reach.cut) for end in (row["low"], row["high"])]
+    if row["outcome"] and (row["low"] > 0 or math.isfinite(row["high"])):
+        mark(drawn(ends, lw=1.6, solid_capstyle="butt"), row["strategy"])
+        for end, limit, arrow in zip(ends, (row["low"], row["high"]), "<>", strict=True):
+            if end != limit:
+                mark(drawn([end], marker=arrow, ms=4, lw=0), row["strategy"])
+    at = min(max(row["ratio"], reach.left), reach.cut)
+    marker = look.marker if at == row["ratio"] else "<" if at == reach.left else ">"
+    point = drawn([at], marker=marker, mfc=PAPER if row["bounds"] else look.color, ms=5.5, mew=1.2, clip_on=False)
+    mark(point, row["strategy"], [_says(row)])
+    style: dict[str, Any] = {"ha": "right", "va": "center_baseline", "fontsize": 8}
+    written = axes.text(0.99, y, _written(row), transform=axes.get_yaxis_transform(), **style)
+    written.set_in_layout(False)  # it lies within the axes
+    mark(written, row["strategy"])
 
 
-def _says(row: Mapping[Any, Any], metric: Metric) -> str:
-    effect = Interval(row["ratio"], row["low"], row["high"], 0.95)
-    sure = f"(95 % interval {digits(effect.low)} to {digits(effect.high)})" if math.isfinite(effect.high) else ""
-    medians = values_text(metric, [row["values"], row["base_values"]]).replace(" and ", ", the baseline ")
+def _written(row: Mapping[Any, Any]) -> str:
+    """How many times one is better, "=" or "?"; the value of the one that the others are compared with."""
+    if not row["outcome"]:
+        return str(row["value"]).replace(" messages/s", "/s").replace("at least", "≥").replace("at most", "≤")
+    return {"equal": "=", "undecided": "?"}.get(row["outcome"], f"{digits(row['ratio'])}×")
+
+
+def _says(row: Mapping[Any, Any]) -> str:
     return points.lines(
-        points.place(row["strategy"], row["where"]),
-        f"{metric.title}: {digits(effect.estimate)} times as good as {row['baseline']} {sure}".rstrip(),
-        medians,
-        "" if math.isnan(row["noise"]) else f"two equal ones would come out within {percent(row['noise'] - 1)}",
-        "" if sure else "too few repeats for an interval",
-        points.doubts(row),
+        points.place(row["name"], row["where"]),
+        f"{row['value']}, in tier {row['tier']}",
+        row["said"],
+        points.doubts({"doubts": row["bounds"], "reason": ""}),
         points.trials(row["ids"]),
     )
 
 
-def _factors(axes: Axes, reach: tuple[float, float]) -> None:
+def _factors(axes: Axes, reach: Reach) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
 
-    ticks = next(ticks for least, ticks in TICKS if reach[1] / reach[0] > least)
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if reach[0] <= tick <= reach[1]]))
+    ticks = next(ticks for least, ticks in TICKS if reach.cut / reach.left > least)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if reach.left <= tick <= reach.cut]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")

@@ -1,4 +1,4 @@
-"""Response time over connections: the median and p99, a line a strategy, with intervals over the repeats."""
+"""Response time over connections: the median and p99, a line a strategy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analyse import Analysis, repeat_intervals
+from bench.analyse import Analysis
 from bench.figures import cases, points
 from bench.figures.style import (
     UNMEASURED,
     Look,
     absent,
-    band_handle,
     count_axis,
     duration_axis,
     explain,
@@ -27,8 +26,7 @@ from bench.figures.style import (
     rising,
     scatter,
 )
-from bench.figures.throughput import MOST_BANDS
-from bench.metrics import CASE, LATENCY, SETTING, Metric
+from bench.metrics import LATENCY, SETTING, Metric
 from bench.rows import dicts
 from bench.words import counted, duration_text, quoted, split, title
 
@@ -41,7 +39,7 @@ CENSORED = "censored"
 
 
 def rows(analysis: Analysis) -> pd.DataFrame:
-    """Pick p50 and p99 of each case; `low` and `high` become the interval of the median of the trials' own percentiles.
+    """Pick p50 and p99 of each case, of the sum of its trials' histograms.
 
     Nothing where all was measured at one number of connections. Where rates were offered, the figure of latency over
     load shows them.
@@ -51,12 +49,9 @@ def rows(analysis: Analysis) -> pd.DataFrame:
     known = found[found["value"].notna()]
     if known["connections"].nunique() < 2:
         return found[:0]
-    intervals = repeat_intervals(analysis.trials, names)
-    told = [{**row, **intervals.get((*(row[name] for name in CASE), row["metric"]), {})} for row in dicts(found)]
-    table = pd.DataFrame(told, columns=found.columns)
-    others = cases.without(table["doubts"], CENSORED)  # a percentile below the unfinished messages is as it is
-    bounds = [CENSORED if bound else "" for bound in table["lower_bound"]]
-    return table.assign(doubts=[", ".join(filter(None, both)) for both in zip(others, bounds, strict=True)])
+    others = cases.without(found["doubts"], CENSORED)  # a percentile below the unfinished messages is as it is
+    bounds = [CENSORED if bound else "" for bound in found["lower_bound"]]
+    return found.assign(doubts=[", ".join(filter(None, both)) for both in zip(others, bounds, strict=True)])
 
 
 def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
@@ -82,21 +77,14 @@ def draw(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
             count_axis(panel, counts, "connections")
     duration_axis(axes[0], known["value"])
     axes[0].set_ylabel("latency")
-    interval = points.repeated(known["n"], known["confidence"])
-    band = f"{interval} (of their own percentiles)"
-    with_band = interval and len(names) <= MOST_BANDS
-    explain(figure, cases.reasons(found), drawn={band: band_handle()} if with_band else None)
+    explain(figure, cases.reasons(found))
     legend(figure, names, looks)
     return figure
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], metric: Metric) -> None:
-    bands = rows["strategy"].nunique() <= MOST_BANDS
     for name, line in rows.sort_values("connections").groupby("strategy"):
         look = looks.get(str(name), UNMEASURED)
-        if bands and (line["n"] > 1).any():
-            low, high = line["low"].fillna(line["value"]), line["high"].fillna(line["value"])
-            mark(axes.fill_between(line["connections"], low, high, color=look.color, alpha=0.15, lw=0), str(name))
         (drawn,) = axes.plot(line["connections"], line["value"], color=look.color, ls=look.dashes, lw=1.6)
         mark(drawn, str(name))
         known = line[line["value"].notna()]
@@ -112,7 +100,6 @@ def _says(point: Mapping[Any, Any], metric: Metric) -> str:
     return points.lines(
         points.place(point["strategy"], counted(point["connections"], "connection"), point["where"]),
         points.estimated(metric, point) if known else "",
-        points.interval(metric, point),
         points.doubts(point),
         points.trials(point["ids"]),
     )

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.figures.marks import put_back, set_apart
 from bench.words import duration_text
@@ -72,7 +72,6 @@ HOLLOW = {
     "censored": "messages were unfinished, a lower bound",
     "shared_core": "server and load shared a core",
     "too_few": "too few messages for p99",
-    "few_repeats": "too few repeats for an interval",
 }
 # What has no value, and is drawn where no value can be -> the sign in its hollow marker.
 ABSENT = {"failed": "x", "unavailable": "_"}
@@ -154,13 +153,13 @@ def panels(
     return figure, axes[:count]
 
 
-def name_panel(axes: Axes, text: str) -> None:
-    """Write the panel's title, in as many lines as its width takes."""
+def name_panel(axes: Axes, text: str, loc: Literal["right"] | None = None) -> None:
+    """Write the panel's title, in as many lines as its width takes; at the right where it has names at its left."""
     from textwrap import fill  # noqa: PLC0415
 
     grid = axes.get_subplotspec()
     columns = grid.get_gridspec().ncols if grid else 1
-    axes.set_title(fill(text, int(WIDTH_IN * 11.5 / columns) - 2))
+    axes.set_title(fill(text, int(WIDTH_IN * 11.5 / columns) - 2), loc=loc)
 
 
 def columns_for(counts: int) -> int:
@@ -293,6 +292,19 @@ def name_rows(axes: Axes, names: Sequence[str], whose: Mapping[str, str] | None 
         axes.set_yticks(range(len(unnamed)), unnamed)
 
 
+def name_each_row(axes: Axes, rows: Sequence[tuple[str, str]], most: int, longest: int) -> None:
+    """Let y have rows of its own, the first on top, with their names beside them: (name, its strategy).
+
+    `most`: how many the fullest panel of the figure has, so that rows are as high in all of them.
+    """
+    axes.set_ylim(most - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0, labelsize=8.5)
+    axes.set_yticks(range(len(rows)), [shorten(name, longest) for name, _ in rows])
+    for text, (_, strategy) in zip(axes.get_yticklabels(), rows, strict=True):
+        label(text, strategy)
+
+
 def absent(axes: Axes, x: float, look: Look, *, strategy: str, why: str, says: str, place: int = 0) -> None:
     """Draw at the foot of the axes what has no value: a hollow marker with the sign of ABSENT in it.
 
@@ -338,13 +350,6 @@ def explain(
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=columns, frameon=False, fontsize=8.5
     )
-
-
-def band_handle() -> Artist:
-    """Show how a band looks, in no strategy's colour."""
-    from matplotlib.patches import Patch  # noqa: PLC0415
-
-    return Patch(fc=QUIET, alpha=0.25, lw=0)
 
 
 def spread_out(wanted: Sequence[float], step: float) -> list[float]:

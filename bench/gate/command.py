@@ -16,13 +16,12 @@ from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.gate import decide, show
 from bench.gate.decide import Settings
+from bench.gate.measure import rigged
 from bench.gate.model import CALLS, CPU, GATE_FILE, MEMORY, P50, P99, THROUGHPUT, Case, Gate
 from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import SERVER, Asked, Source, find_tree, sources
 from bench.gate.stored import compare_runs, is_run
-from bench.gate.turns import Rig
 from bench.load import LoadFailedError
-from bench.processes import Guard, pinned
 from bench.run import make_folder
 from bench.say import complain
 from bench.sweep import Sweep
@@ -169,10 +168,9 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
         most_s = 2 * budget_s * len(cases)
         complain(f"{len(cases)} cases, {budget_s:g} s each at most, twice that for what would fail: {most_s:,.0f} s.")
         progress = Progress()
-        rig = Rig(Guard(), layout)
         signum = 0
         try:
-            with pinned(layout.harness):
+            with rigged(layout) as rig:
                 setting = Setting(rig, sides, settings, budget_s, random.Random(options.seed), progress, complain)
                 compare(setting, cases, count=options.count)
         except Interrupted as interruption:
@@ -180,9 +178,6 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
             found.notes.append("The gate was interrupted: there is no verdict.")
         except LoadFailedError as error:
             raise BadInputError(f"The load generator can't be started: {error}.", "iobench load --help") from None
-        finally:
-            rig.end()
-            rig.guard.close()
     found.pairs, found.calls, found.results = progress.pairs, progress.calls, progress.results
     found.notes += progress.notes
     found.verdict = "inconclusive" if signum else decide.overall(found.results, cases)

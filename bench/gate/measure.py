@@ -1,41 +1,80 @@
 """Measure one pair: a fresh server process of base and one of head, the same load on each, in turns.
 
 From process to process throughput varies by far more than within one, so the process is the unit. And a shared machine
-is faster at one moment than at the next: so both processes are there together and take many short turns, A B B A, of
-which all that lasts longer than a turn or two meets both alike. The one whose turn it isn't is stopped: a server that
-polls would take the other's CPU. What was disturbed even so is told by the kernel's own accounts.
+is faster at one moment than at the next: so both processes are there together and take turns, A B B A, of which all
+that lasts longer than a turn or two meets both alike. What a turn is, how long, and which of them count, is decided in
+bench/turns.py, as for a sweep; what follows from pairs, in decide.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from bench import validity
+from bench.disturbance import stolen, waited_for_others
 from bench.gate.model import CPU, MEMORY, P50, P99, THROUGHPUT, Case, Pair, Sample
 from bench.gate.sides import Source
-from bench.gate.turns import Contestant, Rig, drive, enter, leave, take_turns, total
 from bench.histograms import decode, quantiles_us
-from bench.probes.machine import TICK_NS
-from bench.record import Load, Machine, Server, Trial
-from bench.trial import NOTHING_COMPLETED
+from bench.host import CpuLayout
+from bench.load import LoadFailedError, LoadWorker
+from bench.load_pool import LoadPool
+from bench.observation import Seen
+from bench.processes import Ending, Guard, pinned
+from bench.record import Load, Trial
+from bench.rounds import FEWEST_CLEAN
+from bench.trial import NOTHING_COMPLETED, connections_of, describe_server, load_faults, server_faults
+from bench.turns import Side, close_load, enter, leave, length, open_load, shortest_s, take_turn
 
-# A turn is as short as the opening of connections before it lets it be worth while; in all, either side has
-# of a second at full load, enough for a thousand messages of the slowest strategies.
-WARM_UP_S = 0.02
-TURN_S = 0.015
-FULL_LOAD_S = 0.18
-FIXED_RATE_TURN_S = 0.05
-FIXED_RATE_S = 0.2
-CONNECTION_S = 0.00025  # a turn is longer by this for each connection: each must have its share of messages in it
+WARM_UP_S = 0.05  # before the first window of a load: a new process is slower at first
+FULL_LOAD_S = 0.2  # in all, of either side: a thousand messages of the slowest strategies
+FIXED_RATE_S = 0.4
 # Of what base can do. A queue that a standstill of the machine leaves behind is gone the sooner the less is offered: at
 # half load twice as many messages suffer as come meanwhile.
 OFFERED_SHARE = 0.25
-MOST_WAIT = 0.10
-MOST_STEAL = 0.01
 FEWEST_CONNECTIONS = 8  # for memory per connection: below, a page more or less is all that would be seen
+
+
+class Rig(NamedTuple):
+    """What pairs are measured with."""
+
+    guard: Guard
+    layout: CpuLayout
+    pool: LoadPool
+
+
+@contextmanager
+def rigged(layout: CpuLayout) -> Iterator[Rig]:
+    """A rig on these CPUs; nothing that it started is left when the context ends."""
+    guard = Guard()
+    pool = LoadPool(guard, layout.load)
+    try:
+        with pinned(layout.harness):
+            yield Rig(guard, layout, pool)
+    finally:
+        pool.end()
+        guard.close()
+
+
+class Stage(NamedTuple):
+    """What one side saw of one load: those of its turns that count, together. `disturbed`: why they are too few."""
+
+    load: Load
+    seen: Seen
+    disturbed: str
+
+
+@dataclass
+class Contestant:
+    """One side of a pair, and its stages so far: at full load, then perhaps at a fixed rate."""
+
+    source: Source
+    side: Side
+    stages: list[Stage] = field(default_factory=list)
 
 
 def measure_pair(
@@ -53,129 +92,140 @@ def measure_pair(
 
     Raises Interrupted; all else that goes wrong is in the pair.
     """
-    sides: list[Contestant] = []
+    both = [_contestant(rig, case.trial, source) for source in ((base, head) if first == "base" else (head, base))]
     try:
-        for source in (base, head) if first == "base" else (head, base):
-            sides.append(enter(rig, case.trial, source))
-        _measure(rig, case.trial, sides, offered_hz)
+        _measure(rig, case.trial, both, offered_hz)
     finally:
-        for one in sides:
-            leave(one)
-    by_role = {one.source.side.role: _sample(case.trial, one) for one in sides}
-    pair = Pair(
+        endings = [leave(one.side, connections_of(case.trial)) for one in both]
+    samples = {
+        one.source.side.role: _sample(case.trial, one, ending) for one, ending in zip(both, endings, strict=True)
+    }
+    return Pair(
         case=case.name,
         round=number,
         attempt=attempt,
         first=first,
         offered_hz=offered_hz,
-        base=by_role["base"],
-        head=by_role["head"],
+        base=samples["base"],
+        head=samples["head"],
+        disturbed=next((stage.disturbed for one in both for stage in one.stages if stage.disturbed), ""),
     )
-    pair.disturbed = disturbance(pair)
-    return pair
 
 
-def disturbance(pair: Pair) -> str:
-    """Why a pair doesn't count; "" where it does."""
-    wait = max(pair.base.wait, pair.head.wait)
-    steal = max(pair.base.steal, pair.head.steal)
-    if wait > MOST_WAIT:
-        return f"others had a CPU that was waited for during {100 * wait:.0f} % of a window"
-    if steal > MOST_STEAL:
-        return f"the hypervisor took {100 * steal:.0f} % of a window"
-    return ""
+def _contestant(rig: Rig, trial: Trial, source: Source) -> Contestant:
+    return Contestant(source, Side(trial, lambda: source.start(trial, rig.layout.server, rig.guard)))
 
 
-def _measure(rig: Rig, trial: Trial, sides: Sequence[Contestant], offered_hz: float) -> None:
+def _measure(rig: Rig, trial: Trial, both: Sequence[Contestant], offered_hz: float) -> None:
     """Let both sides have their turns at full load and, with `offered_hz`, at that rate. Raises Interrupted."""
-    at_full_load = _turn(trial, TURN_S)
-    at_rate = msgspec.structs.replace(_turn(trial, FIXED_RATE_TURN_S), workload="open", arrivals="constant", depth=1)
-
-    def full(one: Contestant) -> None:
-        one.full += drive(rig, one, at_full_load, 0.0)
-
-    def fixed(one: Contestant) -> None:
-        one.fixed += drive(rig, one, at_rate, offered_hz)
-
-    take_turns(sides, turns(FULL_LOAD_S, at_full_load.duration_s), full)
+    try:
+        worker = rig.pool.worker()
+    except LoadFailedError as error:
+        for one in both:
+            one.side.faults.append(f"the load generator could not be started again: {error}")
+        return
+    for one in both:
+        enter(one.side)
+        if one.side.server is not None:
+            server = one.side.server
+            one.source.side.interpreter = f"{server.implementation} {server.version}".strip()
+    _put_on(both, worker, trial, FULL_LOAD_S)
     if offered_hz:
-        take_turns(sides, turns(FIXED_RATE_S, at_rate.duration_s), fixed)
+        at_rate = msgspec.structs.replace(
+            trial, workload="open", arrivals="constant", depth=1, planned_hz=offered_hz, duration_s=FIXED_RATE_S
+        )
+        _put_on(both, worker, at_rate, FIXED_RATE_S)
 
 
-def _turn(trial: Trial, turn_s: float) -> Trial:
-    """A turn at that point."""
-    lasting_s = max(turn_s, CONNECTION_S * trial.connections)
-    return msgspec.structs.replace(trial, warmup_s=WARM_UP_S, duration_s=lasting_s)
+def _put_on(both: Sequence[Contestant], worker: LoadWorker, trial: Trial, in_all_s: float) -> None:
+    """Put one load on both sides, in turns, A B B A; each then has a stage more, or a fault. Raises Interrupted."""
+    on = [one for one in both if one.side.fit]
+    for one in on:
+        open_load(one.side, worker, trial.planned_hz, trial)
+    turn = length(trial, max(in_all_s, 2 * shortest_s(trial)), even=True)
+    first = turn._replace(warmup_s=max(turn.warmup_s, trial.warmup_s))
+    for number in range(turn.turns):
+        for one in on if number % 2 == 0 else reversed(on):
+            if one.side.fit:
+                take_turn(one.side, worker, turn if number else first)
+    for one in on:
+        close_load(one.side)
+        _note(one, trial)
 
 
-def turns(in_all_s: float, turn_s: float) -> int:
-    """How many turns of a length each side has: an even number, so that neither is always the second."""
-    return max(2, 2 * round(in_all_s / turn_s / 2))
+def _note(one: Contestant, trial: Trial) -> None:
+    """Add what came of a load to a side's stages, and what was wrong with it to its faults."""
+    side = one.side
+    if side.measured is None or side.server is None:
+        return
+    stage = Stage(side.measured.load, side.seen, _disturbed(one))
+    faults = load_faults(trial, side.measured, side.server.refused, "")
+    if one.stages or stage.disturbed:  # at a fixed rate a turn may have no message, and a server may be left no CPU
+        faults = [fault for fault in faults if fault != NOTHING_COMPLETED]
+    if "cpu_ns" not in side.seen.metrics:
+        faults.append(side.seen.missing.get("cpu_ns", "the server's CPU time can't be read"))
+    side.faults += faults
+    one.stages.append(stage)
 
 
-def _sample(trial: Trial, one: Contestant) -> Sample:
-    """What one side came to."""
-    faults = list(dict.fromkeys(one.faults))
-    if not faults and not sum(window.load.completed for window in one.full):
-        faults.append(NOTHING_COMPLETED)
+def _disturbed(one: Contestant) -> str:
+    """Why too few of a side's turns count; "" where at least half of them do."""
+    reasons = [turn.disturbed for turn in one.side.taken if turn.disturbed]
+    turns = len(one.side.taken)
+    if turns - len(reasons) >= FEWEST_CLEAN * turns:
+        return ""
+    return f"{len(reasons)} of {turns} turns of {one.source.side.role}: {reasons[0]}"
+
+
+def _sample(trial: Trial, one: Contestant, ending: Ending | None) -> Sample:
+    """What one side came to, now that its server has ended, if it was ever started."""
+    side, server = one.side, one.side.server
+    if server is None or ending is None:
+        return Sample(metrics={}, failed="; ".join(side.faults))
+    faults = server_faults(server, ending, side.died, connections_of(trial)) + ([] if side.died else side.faults)
     if faults:
-        return Sample(metrics={}, failed="; ".join(faults))
-    full = total(one.full)
-    fixed = total(one.fixed) if one.fixed else None
-    load, server = full.load, full.server
+        return Sample(metrics={}, failed="; ".join(dict.fromkeys(faults)))
+    full, *fixed = one.stages
+    limit = validity.bottleneck(full.load, describe_server(server, full.seen, ending), full.seen.machine)
+    sample = Sample(
+        metrics=_at_full_load(trial, full, side.at_start_bytes),
+        wait=max(_wait(stage, server.cpus) for stage in one.stages),
+        steal=max(_steal(stage) for stage in one.stages),
+        client_bound=limit == "client",
+    )
+    for stage in fixed:
+        _add_response_times(sample, stage.load)
+    return sample
+
+
+def _at_full_load(trial: Trial, stage: Stage, at_start_bytes: float) -> dict[str, float]:
+    """Throughput, CPU time and memory; nothing where there was no message, or none of memory that tells anything."""
+    load, seen = stage.load, stage.seen
+    if not load.completed:
+        return {}
     rate_hz = load.completed / ((load.closed_ns - load.opened_ns) / 1e9)
-    probed_s = (server.closed_ns - server.opened_ns) / 1e9
-    metrics = {
-        THROUGHPUT.name: rate_hz,
-        CPU.name: server.metrics["cpu_ns"] / probed_s / rate_hz / 1e3,
-    }
-    if trial.connections >= FEWEST_CONNECTIONS and one.at_start_bytes and "rss_bytes" in server.metrics:
-        metrics[MEMORY.name] = (server.metrics["rss_bytes"] - one.at_start_bytes) / trial.connections
-    hist = decode(fixed.load.response_hdr) if fixed else None
+    probed_s = (seen.closed_ns - seen.opened_ns) / 1e9
+    metrics = {THROUGHPUT.name: rate_hz, CPU.name: seen.metrics["cpu_ns"] / probed_s / rate_hz / 1e3}
+    if trial.connections >= FEWEST_CONNECTIONS and at_start_bytes and "rss_bytes" in seen.metrics:
+        metrics[MEMORY.name] = (seen.metrics["rss_bytes"] - at_start_bytes) / trial.connections
+    return metrics
+
+
+def _add_response_times(sample: Sample, load: Load) -> None:
+    hist = decode(load.response_hdr)
     if hist is not None:
-        metrics[P50.name], metrics[P99.name] = quantiles_us(hist, (0.5, 0.99)).tolist()
-    stages = [full, *([fixed] if fixed else [])]
-    return Sample(
-        metrics=metrics,
-        response_hdr=fixed.load.response_hdr if fixed and hist is not None else "",
-        wait=max(waited_for_others(stage.load, stage.server, stage.machine) for stage in stages),
-        steal=max(stolen(stage.server, stage.machine) for stage in stages),
-        client_bound=validity.bottleneck(load, server, full.machine) == "client",
-    )
+        sample.metrics[P50.name], sample.metrics[P99.name] = quantiles_us(hist, (0.5, 0.99)).tolist()
+        sample.response_hdr = load.response_hdr
 
 
-def waited_for_others(load: Load, server: Server, machine: Machine | None) -> float:
-    """The share of the window for which server or load, whichever is worse, waited for a CPU that somebody else had.
-
-    Threads of one server wait for each other, too, and that is the strategy's own affair: the wait for others is at
-    most what the busiest thread ran or waited, less all that ran of the server; with one thread that is its wait. Nor
-    can it be longer than others ran: than the CPUs were neither idle, nor stolen, nor ours. The load also waits while
-    the harness reads its counters, on the CPU that they may have to share; either side waits for that in each turn.
-    """
-    if machine is None:
+def _wait(stage: Stage, server_cpus: Sequence[int]) -> float:
+    load, seen = stage.load, stage.seen
+    if seen.machine is None:
         return 0.0
-    window_ns = max(1, server.closed_ns - server.opened_ns)
-    server_ns, load_ns = server.metrics["cpu_ns"], float(load.cpu_user_ns + load.cpu_system_ns)
-    both = bool({*server.cpus} & {*machine.load_cpus})
-
-    def share(cpus: Sequence[int], idle_ns: float, steal_ns: float, own_ns: float, waited_ns: float) -> float:
-        others_ns = max(1, len(cpus)) * window_ns - idle_ns - steal_ns - own_ns
-        return max(0.0, min(others_ns, waited_ns)) / window_ns
-
-    waited_ns = server.metrics.get("thread_demand_ns", 0.0) - server_ns
-    ours, theirs = server_ns + both * load_ns, load_ns + both * server_ns + machine.harness_ns
-    return max(
-        share(server.cpus, machine.server_idle_ns, machine.server_steal_ns, ours, waited_ns),
-        share(machine.load_cpus, machine.load_idle_ns, machine.load_steal_ns, theirs, machine.load_wait_ns or 0.0),
-    )
+    load_ns = load.cpu_user_ns + load.cpu_system_ns
+    return waited_for_others(seen.closed_ns - seen.opened_ns, server_cpus, seen.metrics, load_ns, seen.machine)
 
 
-def stolen(server: Server, machine: Machine | None) -> float:
-    """The share of the window that the hypervisor took from the CPUs of either side, as far as the kernel knows.
-
-    It tells that in whole ticks (proc_stat(5)), of 10 ms as a rule: one of them may have been nearly full long before.
-    """
-    if machine is None:
-        return 0.0
-    taken_ns = max(machine.server_steal_ns, machine.load_steal_ns) - TICK_NS
-    return max(0.0, taken_ns) / max(1, server.closed_ns - server.opened_ns)
+def _steal(stage: Stage) -> float:
+    seen = stage.seen
+    return stolen(seen.closed_ns - seen.opened_ns, seen.machine) if seen.machine else 0.0

@@ -1,7 +1,7 @@
 """What a gate measures and concludes, as it is written into gate.json.
 
 A case is a strategy (or a foreign server) at one point: transport, connections, message size. A pair is one fresh
-server process of base and one of head, measured one right after the other by the same load generator. All ratios are
+server process of base and one of head, which take turns under the same load generator. All ratios are
 "worse": above 1 head is worse than base, whatever the metric. Nothing is measured or computed here.
 """
 
@@ -59,7 +59,7 @@ class Sample(msgspec.Struct, kw_only=True):
 
     `metrics` is by name of Metric; of the timed ones those that could be measured. `response_hdr` is the histogram of
     response times at the fixed rate (HdrHistogram V2, compressed, base64; ns). The shares are of the wall time of the
-    measured windows: `wait` is run-queue wait that others caused, of server or load, whichever waited longer; `steal`
+    turns that count: `wait` is run-queue wait that others caused, of server or load, whichever waited longer; `steal`
     what the hypervisor took.
     """
 
@@ -72,7 +72,7 @@ class Sample(msgspec.Struct, kw_only=True):
 
 
 class Pair(msgspec.Struct, kw_only=True):
-    """Base and head, one right after the other. A pair that was disturbed or failed is kept and not counted."""
+    """Base and head, in turns. A pair that was disturbed or failed is kept and not counted."""
 
     case: str
     round: Count  # from 1, in each attempt
@@ -81,7 +81,7 @@ class Pair(msgspec.Struct, kw_only=True):
     base: Sample
     head: Sample
     offered_hz: Amount = 0.0  # the fixed rate of the response times
-    disturbed: str = ""  # why the pair was dropped, such as "run-queue wait 14 % of the window"; "" where it is clean
+    disturbed: str = ""  # why the pair was dropped, such as "5 of 8 turns of head: ..."; "" where it is clean
 
     @property
     def failed(self) -> bool:

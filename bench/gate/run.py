@@ -16,10 +16,9 @@ import msgspec
 
 from bench.gate import decide
 from bench.gate.decide import Settings
-from bench.gate.measure import FULL_LOAD_S, OFFERED_SHARE, WARM_UP_S, measure_pair
+from bench.gate.measure import FULL_LOAD_S, OFFERED_SHARE, WARM_UP_S, Rig, measure_pair
 from bench.gate.model import THROUGHPUT, CallCount, CallPair, Case, Pair, Result
 from bench.gate.sides import Source
-from bench.gate.turns import Rig
 from bench.load import LoadFailedError
 from bench.plan import make_plan
 from bench.probes.calls import CountingError
@@ -93,7 +92,7 @@ def compare(setting: Setting, cases: Sequence[Case], *, count: bool) -> None:
 
     Raises Interrupted, and LoadFailedError where the load generator can't be started.
     """
-    setting.rig.worker()
+    setting.rig.pool.worker()
     first = _count(setting, cases, attempt=1) if count else []
     try:
         first += _attempt(setting, cases, attempt=1)

@@ -13,15 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.histograms import decode
+from bench.quantile_resampling import Counts, counts_of, draws, merged_quantiles
 
 Floats = NDArray[np.float64]
 
 INTERVAL = 0.95
 POWER = 0.9  # with which an effect counts as detectable
 EFFICIENCY = 3 / math.pi  # of the signed-rank test beside the t-test where noise is normal (Hollander et al., 3.11)
-RESAMPLES = 1000
-SEED = 1  # of the resampling: the same pairs give the same limits
 
 
 class Effect(NamedTuple):
@@ -120,76 +118,19 @@ def quantile_effect(
     """
     from scipy.stats import t  # noqa: PLC0415 - slow to import
 
-    sides = [_counts(texts) for texts in (base, head)]
+    sides = [counts_of(texts) for texts in (base, head)]
     n = len(base)
     ratio = _log_ratio(sides, np.ones((1, n)), quantile)[0]
-    drawn = (
-        np.random.default_rng(SEED).multinomial(n, [1 / n] * n, size=RESAMPLES).astype(np.float64)
-    )  # for a product by BLAS
-    error = float(_log_ratio(sides, drawn, quantile).std(ddof=1)) * math.sqrt(n / max(1, n - 1))
+    error = float(_log_ratio(sides, draws(n), quantile).std(ddof=1)) * math.sqrt(n / max(1, n - 1))
     reach, one_sided = (float(t.ppf(level, max(1, n - 1))) * error for level in ((1 + INTERVAL) / 2, confidence))
     limits = (math.exp(ratio - reach), math.exp(ratio + reach), math.exp(ratio + one_sided))
     return Effect(math.exp(ratio), *limits, signed_rank_p(log_ratios), error)
 
 
-class _Recorded(NamedTuple):
-    """What a histogram holds: the buckets that have a count, in order, counts, and values (ns) that they stand for."""
-
-    buckets: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    values: Floats
-
-
-@lru_cache(maxsize=4096)  # a gate looks at the same histograms three times, a replay of one a thousand times
-def _recorded(text: str) -> _Recorded:
-    hist = decode(text)
-    if hist is None:
-        raise ValueError("a histogram is missing or can't be read")
-    counts = np.ctypeslib.as_array(hist.counts)
-    buckets = np.flatnonzero(counts)
-    values = [float(hist.get_highest_equivalent_value(hist.get_value_from_index(int(index)))) for index in buckets]
-    return _Recorded(buckets, counts[buckets].astype(np.int64), np.array(values))
-
-
-class _Counts(NamedTuple):
-    """Counts of several histograms: a row each, and the value (ns) that each column stands for."""
-
-    rows: Floats
-    values: Floats
-
-
-def _counts(texts: Sequence[str]) -> _Counts:
-    found = [_recorded(text) for text in texts]
-    buckets, first = np.unique(np.concatenate([one.buckets for one in found]), return_index=True)
-    rows = np.zeros((len(found), len(buckets)))
-    for row, one in zip(rows, found, strict=True):
-        row[np.searchsorted(buckets, one.buckets)] = one.counts
-    return _Counts(rows, np.concatenate([one.values for one in found])[first])
-
-
-def _log_ratio(sides: Sequence[_Counts], weights: Floats, quantile: float) -> Floats:
+def _log_ratio(sides: Sequence[Counts], weights: Floats, quantile: float) -> Floats:
     """Give for each row of weights the logarithm of head's merged quantile by base's."""
-    logs = [np.log(_merged_quantiles(counts, weights, quantile)) for counts in sides]
+    logs = [np.log(merged_quantiles(counts, weights, quantile)) for counts in sides]
     return np.asarray(logs[1] - logs[0], dtype=np.float64)
-
-
-def _merged_quantiles(counts: _Counts, weights: Floats, quantile: float) -> Floats:
-    """Give for each row of weights the quantile of the histograms merged with them.
-
-    It lies between the smallest and the largest quantile of the single ones: what is below needs no more than a sum.
-    """
-    each = np.cumsum(counts.rows, axis=1)
-    places = (each < _ranks(each[:, -1], quantile)[:, None]).sum(axis=1)
-    first, last = int(places.min()), int(places.max())
-    below = each[:, first - 1] if first else np.zeros(len(each))
-    reached = (weights @ below)[:, None] + np.cumsum(weights @ counts.rows[:, first : last + 1], axis=1)
-    ranks = _ranks(weights @ each[:, -1], quantile)
-    found: Floats = counts.values[first + np.minimum((reached < ranks[:, None]).sum(axis=1), last - first)]
-    return found
-
-
-def _ranks(totals: Floats, quantile: float) -> Floats:
-    return np.asarray(np.maximum(1, np.ceil(quantile * totals - 1e-6)), dtype=np.float64)
 
 
 def unpaired_effect(base: Sequence[float], head: Sequence[float], confidence: float) -> Effect:

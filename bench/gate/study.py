@@ -31,12 +31,11 @@ import msgspec
 from bench import host
 from bench.gate import decide
 from bench.gate.decide import Settings
-from bench.gate.measure import FULL_LOAD_S, WARM_UP_S, measure_pair
+from bench.gate.measure import FULL_LOAD_S, WARM_UP_S, Rig, measure_pair, rigged
 from bench.gate.model import CPU, THROUGHPUT, TIMED, CallCount, CallPair, Case, Pair, Result
 from bench.gate.run import Progress, Setting, compare
 from bench.gate.sides import Asked, Source, sources
-from bench.gate.turns import Rig
-from bench.processes import HOME, Guard, pinned
+from bench.processes import HOME
 from bench.record import Trial
 from bench.why.count import benched, count_calls
 from bench.words import case_title
@@ -143,10 +142,12 @@ def _slowed(stack: ExitStack, slow: Slowdown, turns: int) -> Source:
 
 
 def _some(rig: Rig, case: Case, base: Source, head: Source, count: int = SOME) -> list[Pair]:
-    return [
+    """So many pairs, but for those of which a side failed or was left no CPU."""
+    pairs = [
         measure_pair(rig, case, base, head, first="base" if number % 2 else "head", offered_hz=0.0, number=0, attempt=1)
         for number in range(count)
     ]
+    return [pair for pair in pairs if pair.base.metrics and pair.head.metrics]
 
 
 # --- recording
@@ -154,14 +155,10 @@ def _some(rig: Rig, case: Case, base: Source, head: Source, count: int = SOME) -
 
 def record(path: Path, minutes: float, *, slowed: bool = True) -> None:
     """Append pairs, the kinds in turn and mixed, so that whatever the machine does meets all of them alike."""
-    layout = host.choose_cpus()
-    rig = Rig(Guard(), layout)
     rng = random.Random()
     cases = {strategy: a_case(strategy) for strategy in EQUAL}
     with ExitStack() as stack:
-        stack.callback(rig.guard.close)
-        stack.callback(rig.end)
-        stack.enter_context(pinned(layout.harness))
+        rig = stack.enter_context(rigged(host.choose_cpus()))
         ours, same = stack.enter_context(sources(Asked(), Asked(), HOME))
         pilots = {name: _cost(rig, case, ours, same) for name, case in cases.items()}
         equal: list[tuple[str, Case, Source]] = [(f"A/A {name}", case, same) for name, case in cases.items()]
@@ -374,21 +371,18 @@ def hog(tries: int) -> None:
     verdicts: list[str] = []
     for number in range(tries):
         core = (layout.server, layout.load)[number % 2][:1]
-        rig = Rig(Guard(), layout)
         progress = Progress()
         case = a_case(EQUAL[number // 2 % 2])
         busy = f"import os, time\nos.sched_setaffinity(0, {core!r})\nend = time.monotonic() + 10"
         busy += "\nwhile time.monotonic() < end: pass"
         process = subprocess.Popen([sys.executable, "-c", busy])
         try:
-            with pinned(layout.harness), sources(Asked(), Asked(), HOME) as sides:
+            with rigged(layout) as rig, sources(Asked(), Asked(), HOME) as sides:
                 setting = Setting(rig, sides, USUAL, 20, random.Random(number), progress, lambda text: None)
                 compare(setting, [case], count=False)
         finally:
             process.kill()
             process.wait()
-            rig.end()
-            rig.guard.close()
         verdicts.append(decide.overall(progress.results, [case]))
         dropped = sum(bool(pair.disturbed) for pair in progress.pairs)
         print(

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from bench import host, interpreters
-from bench.load import LoadFailedError, LoadWorker, Watch, end_worker, measure_job, start_worker
+from bench.load import LoadFailedError, Watch, measure_job
+from bench.load_pool import LoadPool
 from bench.probes.calls import CallCounter, CountingError, Tally, choose
 from bench.probes.perf import PerfStat
 from bench.probes.process import ProcessProbe, process_cpu_ns, with_children
@@ -70,7 +71,7 @@ class Bench(NamedTuple):
 
     guard: Guard
     cpus: list[int]  # of server and load
-    worker: LoadWorker
+    pool: LoadPool
     counter: CallCounter | None
     unavailable: dict[str, str]  # provider -> why it can't count here
 
@@ -133,17 +134,15 @@ def benched(worker_command: Sequence[str] = (), counters: Sequence[CallCounter] 
     """
     layout = host.choose_cpus()
     guard = Guard()
-    worker = None
+    pool = LoadPool(guard, layout.server, worker_command)
     try:
         if counters is None:
             counters = (PerfStat(guard, layout.harness), Strace(guard, layout.harness))
         chosen = choose(counters)
-        worker = start_worker(layout.server, guard, worker_command)
-        in_batches([worker.child.pid])
-        yield Bench(guard, layout.server, worker, chosen.counter, chosen.unavailable)
+        pool.worker()
+        yield Bench(guard, layout.server, pool, chosen.counter, chosen.unavailable)
     finally:
-        if worker:
-            end_worker(worker)
+        pool.end()
         guard.close()
 
 
@@ -168,7 +167,7 @@ def _count_point(bench: Bench, start: Callable[[], RunningServer], burst: int, p
         except (ServerFailedError, interpreters.BrokenError) as error:
             return Point(burst=burst, reason=str(error))
         try:
-            in_batches([server.pid])
+            in_batches([server.pid, bench.pool.worker().child.pid])
             warm_up = _drive(bench, server, burst, max(FEWEST_ROUNDS, WARM_UP_MESSAGES // burst))
             if not share and bench.counter:
                 _tally(bench, bench.counter, server, burst, FEWEST_ROUNDS)  # so that it knows what to look for
@@ -226,7 +225,7 @@ def count_calls(
         raise CountingError("; ".join(bench.unavailable.values()))
     server = start()
     try:
-        in_batches([server.pid])
+        in_batches([server.pid, bench.pool.worker().child.pid])
         warm_up = _drive(bench, server, burst, max(FEWEST_ROUNDS, WARM_UP_MESSAGES // burst))
         if learn:
             bench.counter.look_again()
@@ -323,14 +322,10 @@ def _drive(
         "timeout_s": JOB_S,
         "seed": 1,
     }
-    load = measure_job(bench.worker, job, server, Watch(_nothing, opened, closed, _nothing)).load
+    load = measure_job(bench.pool.worker(), job, server, Watch(opened=opened, closed=closed)).load
     if load.completed != rounds * burst:
         raise LoadFailedError(f"{load.completed:,} of {rounds * burst:,} messages were echoed in {JOB_S:g} s", False)
     return load
-
-
-def _nothing() -> None:
-    pass
 
 
 def settle(pid: int) -> None:

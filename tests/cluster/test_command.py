@@ -11,16 +11,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
+import msgspec
 import psutil
 import pytest
+from company import BOTH
 from dask.distributed import Client
 from test_cli import assert_is_bad_input, begun, environment, iobench, the_run
 
 from bench.cluster import connect
-from bench.cluster.command import gather
+from bench.cluster.command import gather, without_budget
 from bench.cluster.connect import Cluster, Member, local_cluster, one_server, open_cluster
+from bench.commands.choice import Choice
 from bench.errors import BadInputError
+from bench.plan import FEWEST_ROUNDS
 from bench.record import TRIALS_FILE, read_run
+from bench.sweep import Sweep
 
 SWEEP = """
 description = "two strategies, in a moment"
@@ -51,6 +56,13 @@ def address() -> Iterator[str]:
         yield found
 
 
+@pytest.fixture
+def machines() -> Iterator[str]:
+    """Two workers that have server and load both at home."""
+    with local_cluster({"m1": BOTH, "m2": BOTH}) as found:
+        yield found
+
+
 def test_a_sweep_on_a_cluster_of_this_machine_ends_in_a_report_that_names_the_hosts(here: Path) -> None:
     result = iobench("sweep", "tiny.toml", "--scheduler", "local:3", cwd=here)
     assert "note: the server runs on server, the load on load-1, load-2" in " ".join(result.stderr.split())
@@ -73,6 +85,34 @@ def test_a_sweep_on_a_cluster_of_this_machine_ends_in_a_report_that_names_the_ho
     assert result.returncode == (1 if any(record.status == "failed" for record in run.records) else 0)
     report = Path(here, result.stdout.strip().splitlines()[-1])
     assert "Servers ran on" in report.read_text()
+
+
+def test_with_one_server_a_budget_is_kept_in_rounds_of_whole_trials(here: Path) -> None:
+    result = iobench("sweep", "tiny.toml", "--scheduler", "local:2", "--budget", "1s", cwd=here)
+    assert result.returncode in (0, 1), result.stderr
+    run = read_run(the_run(here / "results"))
+    assert (run.manifest.sweep["budget_s"], run.manifest.sweep["trials_planned"]) == (1, len(run.records))
+    assert {one.trial.repeat for one in run.records} == {*range(1, FEWEST_ROUNDS + 1)}
+    assert {one.whole for one in run.records} == {"the load of several hosts can't be switched within milliseconds"}
+
+
+def test_whole_machines_measure_settings_in_turns_so_many_rounds_in_place_of_a_budget(
+    here: Path, machines: str
+) -> None:
+    (here / "timed.toml").write_text(SWEEP + "budget_s = 150\n")
+    result = iobench("sweep", "timed.toml", "--scheduler", machines, cwd=here)
+    assert result.returncode == 0, result.stderr
+    told = " ".join(result.stderr.split())
+    assert "note: a budget can't be kept on whole machines: 2 rounds (repeats) instead" in told
+    run = read_run(the_run(here / "results"))
+    assert (run.manifest.sweep["budget_s"], run.manifest.sweep["trials_planned"]) == (0, TRIALS)
+    assert {(one.trial.repeat, one.server_host) for one in run.records} == {(1, "m1"), (2, "m2")}
+    assert all(len(one.turns) > 1 and not one.whole for one in run.records)
+    again = iobench("sweep", "timed.toml", "--resume", str(run.folder), "--scheduler", machines, cwd=here)
+    assert again.returncode == 0, again.stderr
+    assert f"{TRIALS} of {TRIALS} trials are done" in again.stderr
+    refused = iobench("sweep", "timed.toml", "--scheduler", machines, "--budget", "3m", cwd=here)
+    assert_is_bad_input(refused, "--budget can't be kept on whole machines", "iobench sweep timed.toml --scheduler")
 
 
 @pytest.mark.timeout(300)
@@ -159,6 +199,17 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(monkeypatch: pytes
         open_cluster("tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_a_budget_that_is_none_needs_no_refusal() -> None:
+    nothing = Choice(None, None, None)
+    plain = Sweep(name="quick", repeats=3)
+    assert without_budget(plain, nothing._replace(budget="0"), "tcp://x:1") == plain
+    assert without_budget(msgspec.structs.replace(plain, budget_s=150.0), nothing, "tcp://x:1") == plain
+    with pytest.raises(BadInputError) as caught:
+        timed = msgspec.structs.replace(plain, budget_s=180.0)
+        without_budget(timed, nothing._replace(budget="3m"), "tcp://x:1")
+    assert caught.value.next_step == "iobench sweep quick --scheduler tcp://x:1 has `repeats` rounds"
 
 
 class Workers(Cluster):

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from scipy.stats import ttest_1samp, wilcoxon
-from synthetic import manifest, record
-from test_analyse import analysed, contest
+from synthetic import analysed, manifest, record
 
+from bench.comparisons import Comparison
 from bench.machines import differences
+from bench.metrics import RATE
 from bench.record import Host, Record
 from bench.stats import blocked_p, blocked_ratio, hodges_lehmann_ratio, welch_p
 from bench.trust import company
@@ -89,36 +90,36 @@ def on(machine: str, strategy: str, repeat: int, rate_hz: float) -> Record:
     return record(strategy, repeat=repeat, rate_hz=rate_hz, server_host=machine)
 
 
-def test_strategies_are_compared_within_a_machine_only() -> None:
+def by_throughput(*records: Record) -> Comparison:
+    (found,) = (one for one in analysed(*records).comparisons if one.metric is RATE)
+    return found
+
+
+def test_strategies_are_compared_within_the_rounds_of_a_machine() -> None:
     """One machine is ten times as fast as the other: between them the difference of a tenth would drown."""
-    records = []
-    for repeat in range(10):
-        fast = repeat % 2
-        speed = 1e6 if fast else 1e5
-        machine = "fast" if fast else "slow"
-        wobble = 1 + 0.001 * repeat
-        records.append(on(machine, "epoll_lt", repeat, speed * 1.1 * wobble))
-        records.append(on(machine, "select", repeat, speed * (2.001 - wobble)))
-    found = contest(analysed(*records), "rate_hz")
-    assert found.ratio is not None
-    assert 1.05 < found.ratio.low < found.ratio.estimate < found.ratio.high < 1.15
-    assert found.level == ()
-    mixed = contest(analysed(*(_forget_where(one) for one in records)), "rate_hz")
-    assert mixed.level == ("select",)
+    rounds = [("fast", 1e6) if repeat % 2 else ("slow", 1e5) for repeat in range(10)]
+    epoll = [on(name, "epoll_lt", n, 1.1 * hz * (1 + 0.001 * n)) for n, (name, hz) in enumerate(rounds)]
+    select = [on(name, "select", n, hz * (1 - 0.001 * n)) for n, (name, hz) in enumerate(rounds)]
+    pair = by_throughput(*epoll, *select).pair("epoll_lt", "select")
+    assert (pair.ahead, pair.outcome) == ("epoll_lt", "better")
+    assert 1.05 < pair.ratio.low < pair.ratio.estimate < pair.ratio.high < 1.15
 
 
-def _forget_where(one: Record) -> Record:
-    one.server_host = ""
-    return one
+def test_the_same_number_on_two_machines_is_two_rounds() -> None:
+    """Where a round was begun anew elsewhere, what is left of it there has nothing in common with the other."""
+    both = [on(name, strategy, 1, 1e5) for name in ("a", "b") for strategy in ("epoll_lt", "select")]
+    apart = [on("a", "epoll_lt", 2, 3e5), on("b", "select", 2, 1e5)]
+    found = by_throughput(*both, *apart)
+    assert found.rounds == 4
+    assert found.pair("epoll_lt", "select").ratio.estimate == pytest.approx(1)
 
 
-def test_strategies_that_have_no_machine_in_common_are_not_compared() -> None:
-    found = contest(
-        analysed(*(on("a", "epoll_lt", n, 2e5) for n in range(5)), *(on("b", "select", n, 1e5) for n in range(5))),
-        "rate_hz",
+def test_strategies_that_have_no_machine_in_common_are_not_decided() -> None:
+    found = by_throughput(
+        *(on("a", "epoll_lt", n, 2e5) for n in range(5)), *(on("b", "select", n, 1e5) for n in range(5))
     )
-    assert found.ratio is None
-    assert found.level == ("select",)
+    pair = found.pair("epoll_lt", "select")
+    assert (pair.outcome, pair.ratio.low, pair.ratio.high) == ("undecided", 0, math.inf)
 
 
 def test_machines_that_are_not_like_the_others_are_named_with_what_differs() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from company import FAKES, Triggers, company, complete, killing, left_running, l
 from spawn import eventually
 from test_run import Silence, plan, trial
 
+from bench.budget import Standing
 from bench.cluster import connect, one_server
 from bench.cluster.connect import LOAD, Cluster
 from bench.cluster.connect import one_server as offers
 from bench.cluster.hosts import Commands, Failed, LoadHost, Targets
-from bench.cluster.one_server import HOST_LOST, OneServer
+from bench.cluster.one_server import HOST_LOST, WHY_WHOLE, OneServer, WholeTrials
 from bench.errors import BadInputError
-from bench.plan import Plan
+from bench.plan import FEWEST_ROUNDS, Plan
 from bench.progress import Progress
-from bench.record import Manifest, Record, Trial, read_run, write_manifest
+from bench.record import TRIALS_FILE, Manifest, Record, Trial, read_run, write_manifest
 from bench.run import Outcome, run_on
 
 LOADS = ["load-1", "load-2", "load-3"]
@@ -52,10 +54,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def carry_out(
-    cluster: Cluster, planned: Plan, folder: Path, progress: Progress | None = None, commands: Commands = FAKES
+    cluster: Cluster,
+    planned: Plan,
+    folder: Path,
+    progress: Progress | None = None,
+    commands: Commands = FAKES,
+    *,
+    look: Callable[[], Standing] | None = None,
 ) -> Outcome:
-    stage = OneServer(cluster, planned, "", progress or Silence(), commands=commands).stage
-    return run_on(stage, planned, folder, [], progress or Silence())
+    whole = WholeTrials(*planned)
+    stage = OneServer(cluster, whole, "", progress or Silence(), commands=commands).stage
+    return run_on(stage, whole, folder, read_run(folder).records, progress or Silence(), look=look)
+
+
+def budgeted(budget_s: float, *cases: Trial) -> Plan:
+    return plan(*cases)._replace(cases=cases, budget_s=budget_s)
 
 
 def rated(connections: int, rate_hz: float) -> Trial:
@@ -81,6 +94,44 @@ def test_a_trial_is_split_over_the_load_hosts_and_recorded_as_one(cluster: Clust
     assert open_.load is not None
     assert open_.load.offered_hz == pytest.approx(700)
     assert [host.offered_hz for host in open_.load_hosts] == pytest.approx([300, 200, 200])
+
+
+def test_strategies_of_a_setting_are_measured_whole_one_after_another_and_each_record_says_why(
+    cluster: Cluster, folder: Path
+) -> None:
+    carry_out(cluster, plan(trial("good", 6), trial("better", 6), trial("good", 9)), folder)
+    records = read_run(folder).records
+    assert [(one.trial.strategy, one.order, one.turns, one.whole) for one in records] == [
+        ("good", 1, [], WHY_WHOLE),
+        ("better", 2, [], WHY_WHOLE),
+        ("good", 3, [], ""),
+    ]
+
+
+def test_of_a_setting_that_was_begun_only_what_is_missing_is_run(cluster: Cluster, folder: Path) -> None:
+    first, second = trial("good", 6), trial("better", 6)
+    carry_out(cluster, plan(first), folder)
+    outcome = carry_out(cluster, plan(first, second), folder)
+    assert (outcome.ok, outcome.trials) == (2, 2)
+    assert [json.loads(line)["id"] for line in (folder / TRIALS_FILE).read_text().splitlines()] == [
+        first.id,
+        second.id,
+    ]
+
+
+def test_with_a_budget_there_are_rounds_and_looks_until_all_is_decided(cluster: Cluster, folder: Path) -> None:
+    looked_at: list[int] = []
+
+    def look() -> Standing:
+        looked_at.append(len(read_run(folder).records))
+        return Standing(decided=1, comparisons=1, open=[])
+
+    carry_out(cluster, budgeted(0.01, trial("good", 6), trial("better", 6)), folder, look=look)
+    run = read_run(folder)
+    assert [one.trial.repeat for one in run.records] == [number for number in range(1, FEWEST_ROUNDS + 1) for _ in "ab"]
+    assert {one.whole for one in run.records} == {WHY_WHOLE}
+    assert looked_at == [2 * FEWEST_ROUNDS]
+    assert [setting["connections"] for look in run.manifest.looks for setting in look.closed] == [6]
 
 
 def test_where_there_are_fewer_connections_than_hosts_some_have_nothing_to_do(cluster: Cluster, folder: Path) -> None:
@@ -164,6 +215,18 @@ def test_trials_whose_servers_host_stays_away_are_unavailable_and_not_taken_for_
     (record,) = read_run(folder).records
     assert (record.status, record.flags) == ("unavailable", [HOST_LOST])
     assert record.reason == "the server's host server was gone, and did not come back in time"
+
+
+def test_a_budget_is_not_spent_on_trials_that_the_servers_host_is_missing_for(
+    cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_server, "SERVER_PATIENCE_S", 0.0)
+    progress = Triggers({("load-1", "measures"): killing(cluster, "server")})
+    planned = budgeted(3600.0, trial("good", 6), trial("better", 6))
+    with pytest.raises(BadInputError, match="server was gone, and did not come back in time") as caught:
+        carry_out(cluster, planned, folder, progress, look=lambda: Standing(0, 1, []))
+    assert "--resume" in caught.value.next_step
+    assert read_run(folder).records == []
 
 
 def test_a_trial_that_kills_its_servers_host_again_and_again_fails(

@@ -6,7 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_servers_and_load_generators_do_not_inherit_the_lock(folder: Path) -> No
     opened: list[int] = []
 
     class Reading(Silence):
-        def trial_starts(self, trial: Trial) -> None:
+        def setting_starts(self, trials: Sequence[Trial]) -> None:
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     if int(process.joinpath("stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():

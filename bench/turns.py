@@ -1,0 +1,315 @@
+"""Turns: several servers are up at once, one of them runs under its load, and the others stand still.
+
+A shared machine is faster at one moment than at the next, by a factor of 1.6 within a minute where this was measured.
+Servers that take turns of some tens of milliseconds meet the same moments, and what differs between them is theirs. The
+load generator keeps the connections of all of them open: connecting anew at each turn costs a thread or a process for
+each connection, and came out as a third of the throughput of `thread_per_connection`. Who isn't on is stopped with all
+of its processes (SIGSTOP): a server that polls would take the others' CPU.
+
+Duets of two are in the literature (Bulej et al.: Duet Benchmarking, ICPE 2020; Abedi and Brecht: Conducting Repeatable
+Experiments in Highly Variable Cloud Computing Environments, ICPE 2017, for trials in random order); here a whole field
+takes turns. Which turns there are is decided by who calls this: bench/rounds.py for a sweep, bench/gate/ for a pair.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+
+import msgspec
+import psutil
+
+from bench import disturbance, processes
+from bench.load import JobInTurns, LoadFailedError, LoadWorker, Measured, Turned, Watch, job
+from bench.observation import NOTHING_SEEN, Observation, Seen
+from bench.probes.memory import MemoryProbe
+from bench.probes.network import NetworkProbe
+from bench.probes.process import with_children
+from bench.processes import Ending
+from bench.record import Machine, Network, Trial, Turn
+from bench.server import RunningServer, ServerFailedError, stop_server
+from bench.trial import with_memory
+
+# How long a turn is. A machine's wander is slower than any of these; what a switch costs (some 3 ms of signals, words
+# and readings) asks for long turns, and a server that has just been let go on needs a moment until its caches and the
+# scheduler are as they are under load: a fifth of the turn comes before its window, unrecorded.
+TURN_S = 0.025
+EACH_CONNECTION_S = 0.0004  # each must have its share: ten messages at 25,000 a second, the slowest of many connections
+PLANNED_TURN_S = 0.1  # where sends are planned, so that what is under way at a turn's end is one message in a thousand
+SETTLING = 0.2
+LEAST_SETTLING_S = 0.005
+
+_numbers = count()
+
+
+class Length(NamedTuple):
+    """How many turns one side has in a round, and how long each is: unrecorded at first, then its window."""
+
+    turns: int
+    warmup_s: float
+    duration_s: float
+
+
+def shortest_s(trial: Trial) -> float:
+    """How long one turn of this trial is to be (s) where there is time for several."""
+    least_s = PLANNED_TURN_S if trial.planned_hz or trial.load_fraction else TURN_S
+    return max(least_s, EACH_CONNECTION_S * trial.connections)
+
+
+def length(trial: Trial, in_all_s: float = 0.0, *, even: bool = False) -> Length:
+    """The turns of a trial, which have `in_all_s` together, by default as long as the trial is to be measured.
+
+    Their number is the nearest that makes each as long as it is to be, one at least; `even`: the nearest even one.
+    """
+    total_s, step = in_all_s or trial.duration_s, 2 if even else 1
+    turns = step * max(1, round(total_s / shortest_s(trial) / step))
+    return Length(turns, max(LEAST_SETTLING_S, SETTLING * total_s / turns), total_s / turns)
+
+
+class Taken(NamedTuple):
+    """One turn that was taken: what the load generator and what the probes saw of it, and why it doesn't count."""
+
+    turned: Turned
+    seen: Seen
+    disturbed: str
+
+
+@dataclass
+class Side:
+    """One of those that take turns: its server, its load, its turns so far. Faults are its own, and end its turns."""
+
+    trial: Trial
+    start: Callable[[], RunningServer]
+    server: RunningServer | None = None
+    job: JobInTurns | None = None
+    taken: list[Taken] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    died: bool = False  # the server, before it was told to
+    unopened: tuple[int, str] = (0, "")  # connections that could not be made, and why one of them could not
+    network: Network | None = None
+    memory: MemoryProbe = field(default_factory=MemoryProbe)
+    at_start_bytes: float = 0.0  # resident, before the first connection
+    measured: Measured | None = None  # once the load has ended
+    seen: Seen = NOTHING_SEEN
+    spent_s: dict[str, float] = field(default_factory=dict)  # by the names of bench.record.Timing
+    strays: list[int] = field(default_factory=list)
+
+    @property
+    def fit(self) -> bool:
+        """Whether it can have another turn."""
+        return self.server is not None and not self.faults
+
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the turns that count: those that were not disturbed; all of them where every one was."""
+        clean = [number for number, turn in enumerate(self.taken) if not turn.disturbed]
+        return clean or list(range(len(self.taken)))
+
+
+def enter(side: Side) -> None:
+    """Start a side's server and stop it until its turn comes. Raises Interrupted."""
+    with _spent(side, "spawn_s"):
+        try:
+            side.server = side.start()
+        except ServerFailedError as error:
+            side.faults.append(str(error))
+            return
+        roots = [side.server.pid] if side.server.child else []
+        side.memory.start(roots)
+        side.at_start_bytes = _rss_bytes(roots)
+        _pause(side)
+
+
+def open_load(side: Side, worker: LoadWorker, planned_hz: float, trial: Trial | None = None) -> None:
+    """Open the connections of a side's load, that of its trial or of another one. Raises Interrupted."""
+    assert side.server is not None
+    with _spent(side, "connect_s"), _on(side), _its_own_fault(side):
+        side.taken, side.job, side.measured, side.seen = [], None, None, NOTHING_SEEN
+        dropped = NetworkProbe()
+        opening = JobInTurns(worker, _line(side, trial or side.trial, planned_hz), side.server)
+        side.unopened = opening.connected()
+        side.network, side.job = dropped.stop(), opening
+        if side.server.child is not None:
+            _close_strays(side)
+            side.strays = processes.open_strays(side.server.child, with_children([side.server.pid]))
+
+
+def take_turn(side: Side, worker: LoadWorker, turn: Length, tick: Callable[[], None] = lambda: None) -> None:
+    """Let a side go on for a turn, and stop it again. Raises Interrupted."""
+    assert side.server is not None and side.job is not None
+    observation = Observation(side.server, worker)
+    began = time.monotonic()
+    with _on(side), _its_own_fault(side):
+        turned = side.job.turn(
+            turn.warmup_s, turn.duration_s, Watch(opened=observation.opened, closed=observation.closed, tick=tick)
+        )
+        disturbed = why_disturbed(turned, observation.seen, side.server.cpus)
+        side.taken.append(Taken(turned, observation.seen, disturbed))
+        measured_s = (turned.closed_ns - turned.opened_ns) / 1e9
+        _add(side, "window_s", measured_s)
+        _add(side, "warmup_s", turn.warmup_s)
+        began += measured_s + turn.warmup_s
+    _add(side, "teardown_s", max(0.0, time.monotonic() - began))
+
+
+def close_load(side: Side) -> None:
+    """End a side's load: `measured` and `seen` are what those of its turns came to that count. Raises Interrupted."""
+    opened, side.job = side.job, None
+    if opened is None or not side.taken or side.faults:
+        return
+    side.seen = with_memory(added([side.taken[number].seen for number in side.kept]), side.memory)
+    with _spent(side, "teardown_s"), _on(side), _its_own_fault(side):
+        side.measured = Measured(opened.result(side.kept), *side.unopened, machine=side.seen.machine)
+
+
+def leave(side: Side, connections: int) -> Ending | None:
+    """End a side's server, which had so many connections; how it ended, None where it was never started."""
+    if side.server is None:
+        return None
+    with _spent(side, "teardown_s"):
+        side.died = side.died or side.server.ended
+        _go_on(side)
+        ending = stop_server(side.server, connections)
+        side.died = side.died or ending.unasked
+        _close_strays(side)
+        return ending
+
+
+# --- what turns come to
+
+
+STOCK = ("rss_bytes", "rss_peak_bytes", "threads", "descriptors", "processes")  # as found at the end, no amounts
+
+
+def added(seen: Sequence[Seen]) -> Seen:
+    """What was seen in several windows, as if they had been one: amounts and times added, what is held as in the last.
+
+    What is not known of one of them is not known of their sum. Raises ValueError where there is none.
+    """
+    if not seen:
+        raise ValueError("a sum needs a turn")
+    last = seen[-1]
+    everywhere = set(last.metrics).intersection(*(one.metrics for one in seen))
+    metrics = {
+        name: value if name in STOCK else sum(one.metrics[name] for one in seen)
+        for name, value in last.metrics.items()
+        if name in everywhere
+    }
+    missing: dict[str, str] = {}
+    for one in seen:
+        missing |= one.missing
+    opened_ns = seen[0].opened_ns
+    closed_ns = opened_ns + sum(one.closed_ns - one.opened_ns for one in seen)
+    return Seen(opened_ns, closed_ns, metrics, missing, _machine([one.machine for one in seen]))
+
+
+def _machine(machines: Sequence[Machine | None]) -> Machine | None:
+    known = [one for one in machines if one is not None]
+    if len(known) < len(machines):
+        return None
+    waits = [one.load_wait_ns for one in known if one.load_wait_ns is not None]
+    times = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns", "harness_ns")
+    return msgspec.structs.replace(
+        known[-1],
+        load_wait_ns=sum(waits) if len(waits) == len(known) else None,
+        **{name: sum(getattr(one, name) for one in known) for name in times},
+    )
+
+
+def recorded(side: Side) -> list[Turn]:
+    """A side's turns as a record has them."""
+    return [
+        Turn(
+            opened_ns=turn.turned.opened_ns,
+            closed_ns=turn.turned.closed_ns,
+            completed=turn.turned.completed,
+            disturbed=turn.disturbed,
+        )
+        for turn in side.taken
+    ]
+
+
+def why_disturbed(turned: Turned, seen: Seen, server_cpus: Sequence[int]) -> str:
+    """Why a turn doesn't count: others had the CPUs for too much of it. "" where it does, or that isn't known.
+
+    The kernel counts a wait when it is over. A server that got no CPU in a whole turn has none in its accounts: where
+    nothing was completed, it is taken to have waited throughout, as far as others had its CPU.
+    """
+    if seen.machine is None or "cpu_ns" not in seen.metrics:
+        return ""
+    window_ns = seen.closed_ns - seen.opened_ns
+    metrics = seen.metrics if turned.completed else {**seen.metrics, "thread_demand_ns": float(window_ns)}
+    return disturbance.disturbance(window_ns, server_cpus, metrics, turned.cpu_ns, seen.machine)
+
+
+# --- in between
+
+
+@contextmanager
+def _on(side: Side) -> Iterator[None]:
+    """Let a side's server go on for as long as the context lasts."""
+    _go_on(side)
+    try:
+        yield
+    finally:
+        _pause(side)
+
+
+@contextmanager
+def _its_own_fault(side: Side) -> Iterator[None]:
+    """Whatever goes wrong with a side's server or load is this side's fault alone."""
+    assert side.server is not None
+    try:
+        yield
+    except LoadFailedError as error:
+        side.died = side.server.ended
+        side.faults.append(str(error))
+
+
+@contextmanager
+def _spent(side: Side, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        _add(side, what, time.monotonic() - began)
+
+
+def _add(side: Side, what: str, seconds: float) -> None:
+    side.spent_s[what] = side.spent_s.get(what, 0.0) + seconds
+
+
+def _pause(side: Side) -> None:
+    if side.server is not None and side.server.child is not None:
+        processes.pause(side.server.child, side.strays)
+
+
+def _go_on(side: Side) -> None:
+    if side.server is not None and side.server.child is not None:
+        processes.go_on(side.server.child, side.strays)
+
+
+def _close_strays(side: Side) -> None:
+    while side.strays:
+        with suppress(OSError):
+            os.close(side.strays.pop())
+
+
+def _rss_bytes(roots: Sequence[int]) -> float:
+    found = 0
+    for pid in with_children(roots):
+        with suppress(psutil.Error):
+            found += psutil.Process(pid).memory_info().rss
+    return float(found)
+
+
+def _line(side: Side, trial: Trial, planned_hz: float) -> dict[str, Any]:
+    """The job under a name of its own: both sides of a pair are of one trial, and their jobs are open at once."""
+    assert side.server is not None
+    line = job(trial, planned_hz, side.server.address)
+    return line | {"job": f"{line['job']}-{next(_numbers)}"}

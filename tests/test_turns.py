@@ -1,0 +1,406 @@
+"""Turns: how long they are, which of them count, what they add up to; and real servers that have them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench import turns
+from bench.catalogue import list_strategies
+from bench.external import read_externals
+from bench.external_server import start_external
+from bench.load import Turned
+from bench.load_pool import LoadPool
+from bench.observation import NOTHING_SEEN, Seen
+from bench.probes.process import process_cpu_ns, with_children
+from bench.processes import Guard
+from bench.record import Machine, Trial
+from bench.server import RunningServer, start_server
+from bench.turns import (
+    EACH_CONNECTION_S,
+    LEAST_SETTLING_S,
+    TURN_S,
+    Length,
+    Side,
+    Taken,
+    added,
+    close_load,
+    enter,
+    leave,
+    length,
+    open_load,
+    recorded,
+    take_turn,
+    why_disturbed,
+)
+
+FOREIGN = str(Path(__file__).with_name("foreign_server.py"))
+CPUS = sorted(os.sched_getaffinity(0))
+WINDOW_NS = 25_000_000
+MOMENT_NS = 5_000_000  # that a signal to stop may take
+SHORT = Length(1, 0.005, 0.03)
+
+
+def trial(connections: int = 16, duration_s: float = 1.0, **changes: Any) -> Trial:
+    fields: dict[str, Any] = {
+        "strategy": "epoll_lt",
+        "transport": "tcp",
+        "message_bytes": 64,
+        "workload": "closed",
+        "warmup_s": 0.0,
+        "repeat": 1,
+        "seed": 1,
+    }
+    return Trial(connections=connections, duration_s=duration_s, **(fields | changes))
+
+
+# --- how long
+
+
+def test_a_turn_is_as_short_as_it_may_be_and_all_of_them_last_as_long_as_the_trial() -> None:
+    found = length(trial(duration_s=40 * TURN_S))
+    assert (found.turns, found.duration_s) == (40, pytest.approx(TURN_S))
+
+
+@pytest.mark.parametrize("total_s", [0.18, 0.2, 0.33, 1.0, 7.77])
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("connections", [1, 128, 10_000])
+def test_turns_last_in_all_as_long_as_asked(total_s: float, even: bool, connections: int) -> None:
+    found = length(trial(connections), total_s, even=even)
+    assert found.turns * found.duration_s == pytest.approx(total_s)
+
+
+def test_a_turn_is_longer_the_more_connections_there_are_so_that_each_has_its_share() -> None:
+    lengths_s = [length(trial(connections), 60.0).duration_s for connections in (1, 16, 128, 1000)]
+    assert lengths_s[0] == lengths_s[1] == pytest.approx(TURN_S)
+    assert lengths_s[2:] == [pytest.approx(EACH_CONNECTION_S * number, rel=0.01) for number in (128, 1000)]
+
+
+@pytest.mark.parametrize("plan", [{"planned_hz": 1000.0}, {"load_fraction": 0.5}])
+def test_a_turn_of_planned_sends_is_longer(plan: dict[str, float]) -> None:
+    assert length(trial(workload="open", **plan)).duration_s > 2 * length(trial()).duration_s
+
+
+@pytest.mark.parametrize(("total_s", "number"), [(0.01, 2), (0.06, 2), (0.11, 4), (0.2, 8), (0.23, 10)])
+def test_where_sides_are_to_be_first_as_often_as_second_the_number_of_turns_is_even(
+    total_s: float, number: int
+) -> None:
+    assert length(trial(), total_s, even=True).turns == number
+
+
+def test_there_is_one_turn_at_least_however_short_the_time() -> None:
+    found = length(trial(10_000, duration_s=0.1))
+    assert (found.turns, found.duration_s) == (1, 0.1)
+
+
+def test_what_comes_before_a_window_is_a_share_of_it_and_never_less_than_a_switch_takes() -> None:
+    assert length(trial(1000), 0.4).warmup_s == pytest.approx(0.08)
+    assert length(trial(), 0.01).warmup_s == LEAST_SETTLING_S
+
+
+# --- what they add up to
+
+
+def seen(cpu_ns: float = 10e6, rss_bytes: float = 1000, **about: Any) -> Seen:
+    at_ns = int.from_bytes(os.urandom(4), "little")
+    metrics = {"cpu_ns": cpu_ns, "thread_demand_ns": cpu_ns + 5, "rss_bytes": rss_bytes, "threads": 1}
+    return Seen(at_ns, at_ns + WINDOW_NS, metrics, {}, machine())._replace(**about)
+
+
+def machine(**changes: Any) -> Machine:
+    fields: dict[str, Any] = {
+        "server_idle_ns": 2e6,
+        "server_steal_ns": 1e3,
+        "load_cpus": [0],
+        "load_idle_ns": 3e6,
+        "load_steal_ns": 0,
+        "load_wait_ns": 1e6,
+        "harness_ns": 1e5,
+    }
+    return Machine(**(fields | changes))
+
+
+def test_amounts_and_times_add_up_as_if_there_had_been_one_window() -> None:
+    found = added([seen(7e6), seen(5e6), seen(1e6)])
+    assert found.closed_ns - found.opened_ns == 3 * WINDOW_NS
+    assert (found.metrics["cpu_ns"], found.metrics["thread_demand_ns"]) == (13e6, 13e6 + 15)
+    assert found.machine is not None
+    assert (found.machine.server_idle_ns, found.machine.load_idle_ns) == (6e6, 9e6)
+    assert (found.machine.server_steal_ns, found.machine.load_wait_ns) == (3e3, 3e6)
+    assert (found.machine.harness_ns, found.machine.load_cpus) == (3e5, [0])
+
+
+def test_what_is_held_is_as_in_the_last_turn() -> None:
+    found = added([seen(rss_bytes=1000), seen(rss_bytes=3000), seen(rss_bytes=2000)])
+    assert (found.metrics["rss_bytes"], found.metrics["threads"]) == (2000, 1)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_not_known_of_one_turn_is_not_known_of_their_sum(place: int) -> None:
+    def sum_with(other: Seen) -> Seen:
+        return added([other, seen()] if place == 0 else [seen(), other])
+
+    found = sum_with(seen(metrics={"threads": 1.0}, missing={"cpu_ns": "no clock"}))
+    assert (found.metrics, found.missing) == ({"threads": 1.0}, {"cpu_ns": "no clock"})
+    assert sum_with(seen(machine=None)).machine is None
+    unknown = sum_with(seen(machine=machine(load_wait_ns=None))).machine
+    assert unknown is not None
+    assert unknown.load_wait_ns is None
+
+
+def test_no_turn_has_no_sum() -> None:
+    with pytest.raises(ValueError, match="needs a turn"):
+        added([])
+
+
+# --- which of them count
+
+
+def turned(completed: int = 100, cpu_ns: int = 20_000_000) -> Turned:
+    return Turned(1, 1 + WINDOW_NS, completed, cpu_ns)
+
+
+def side_with(disturbed: Sequence[str]) -> Side:
+    side = Side(trial(), lambda: pytest.fail("nothing is started here"))
+    side.taken = [Taken(turned(number), NOTHING_SEEN, why) for number, why in enumerate(disturbed)]
+    return side
+
+
+def test_disturbed_turns_do_not_count_and_are_recorded_with_the_reason() -> None:
+    side = side_with(["", "others ran", "", ""])
+    assert side.kept == [0, 2, 3]
+    assert [(turn.completed, turn.disturbed) for turn in recorded(side)] == [
+        (0, ""),
+        (1, "others ran"),
+        (2, ""),
+        (3, ""),
+    ]
+
+
+def test_where_every_turn_was_disturbed_all_count() -> None:
+    assert side_with(["others ran"] * 3).kept == [0, 1, 2]
+
+
+def disturbed(turn: Turned, cpu_ns: float, demand_ns: float, **cpus: float) -> str:
+    quiet = {"server_idle_ns": 0.0, "server_steal_ns": 0.0, "load_idle_ns": 5e6, "load_wait_ns": 0.0}
+    metrics = {"cpu_ns": cpu_ns, "thread_demand_ns": demand_ns}
+    return why_disturbed(turn, seen(metrics=metrics, machine=machine(**(quiet | cpus))), [1])
+
+
+def test_a_turn_in_which_others_had_the_server_s_cpu_is_disturbed() -> None:
+    assert "waited for during 40 %" in disturbed(turned(), 15e6, 25e6)
+    assert disturbed(turned(), 24e6, 25e6) == ""
+
+
+def test_threads_that_wait_for_each_other_are_no_disturbance() -> None:
+    """What the busiest one ran or waited, less all that ran of the server, is what it waited for others."""
+    assert disturbed(turned(), 24.5e6, 22e6) == ""
+
+
+def test_a_turn_of_a_server_that_got_no_cpu_at_all_is_disturbed_though_its_wait_is_not_over() -> None:
+    assert "waited for during 100 %" in disturbed(turned(completed=0), 0, 0)
+    assert disturbed(turned(completed=1), 0, 0) == ""
+
+
+def test_a_turn_without_an_echo_on_an_idle_cpu_is_the_server_s_own_fault() -> None:
+    assert disturbed(turned(completed=0), 0, 0, server_idle_ns=25e6) == ""
+
+
+def test_a_turn_of_which_nothing_is_known_counts() -> None:
+    assert why_disturbed(turned(), seen(machine=None), [1]) == ""
+    assert why_disturbed(turned(), seen(metrics={"threads": 1.0}), [1]) == ""
+
+
+# --- real servers
+
+
+@pytest.fixture(scope="module")
+def guard() -> Iterator[Guard]:
+    made = Guard()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def pool(guard: Guard) -> Iterator[LoadPool]:
+    """The real load generator, warm."""
+    made = LoadPool(guard, CPUS[-1:])
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def sides(guard: Guard) -> Iterator[Callable[..., Side]]:
+    """Makes sides whose servers are up, of our own strategies and of commands; all have ended after the test."""
+    known = {one.name: one for one in list_strategies()[0]}
+    made: list[Side] = []
+
+    def make(what: str | list[str]) -> Side:
+        start: Callable[[], RunningServer]
+        if isinstance(what, str):
+            start = partial(start_server, known[what], "tcp", CPUS[:1], guard)
+        else:
+            (external,) = read_externals([{"name": "foreign", "command": [sys.executable, *what, "{port}"]}], None)
+            start = partial(start_external, external, CPUS[:1], guard)
+        made.append(Side(trial(connections=3), start))
+        enter(made[-1])
+        assert made[-1].faults == []
+        return made[-1]
+
+    yield make
+    for side in made:
+        leave(side, 3)
+
+
+def family(side: Side) -> list[int]:
+    assert side.server is not None
+    return with_children([side.server.pid])
+
+
+def cpu_ns(side: Side) -> int:
+    return sum(map(process_cpu_ns, family(side)))
+
+
+def test_jobs_of_one_trial_are_open_at_once_and_each_side_has_its_own_result(
+    sides: Callable[..., Side], pool: LoadPool
+) -> None:
+    both = [sides("epoll_lt"), sides("epoll_lt")]
+    for side in both:
+        open_load(side, pool.worker(), 0.0)
+    for side in (both[0], both[1], both[1], both[0]):
+        take_turn(side, pool.worker(), SHORT)
+    for side in both:
+        close_load(side)
+        assert (side.faults, len(side.taken)) == ([], 2)
+        assert side.measured is not None
+        completed = [side.taken[number].turned.completed for number in side.kept]
+        assert side.measured.load.completed == sum(completed) > 0
+        assert side.seen.metrics["cpu_ns"] > 0
+
+
+def test_a_second_load_of_a_side_has_nothing_of_the_first(sides: Callable[..., Side], pool: LoadPool) -> None:
+    side = sides("epoll_lt")
+    open_load(side, pool.worker(), 0.0)
+    take_turn(side, pool.worker(), SHORT)
+    close_load(side)
+    assert side.measured is not None
+    assert side.measured.load.response_hdr == ""
+    open_load(side, pool.worker(), 1000.0, trial(connections=3, workload="open"))
+    assert (side.taken, side.measured, side.seen) == ([], None, NOTHING_SEEN)
+    take_turn(side, pool.worker(), Length(1, 0.005, 0.1))
+    close_load(side)
+    assert side.measured is not None
+    assert side.measured.load.offered_hz == pytest.approx(1000, rel=0.1)
+
+
+def test_a_side_whose_server_dies_has_no_more_turns_and_the_others_go_on(
+    sides: Callable[..., Side], pool: LoadPool
+) -> None:
+    good, bad, other = sides("epoll_lt"), sides([FOREIGN, "dies"]), sides("thread_per_connection")
+    for side in (good, bad, other):
+        open_load(side, pool.worker(), 0.0)
+    for _ in range(2):
+        for side in (good, bad, other):
+            if side.fit:
+                take_turn(side, pool.worker(), SHORT)
+    for side in (good, bad, other):
+        close_load(side)
+    assert (bad.fit, bad.measured, len(bad.faults)) == (False, None, 1)
+    assert len(bad.taken) < 2
+    for side in (good, other):
+        assert (side.fit, len(side.taken)) == (True, 2)
+        assert side.measured is not None
+        assert side.measured.load.errors == {}
+
+
+def test_a_load_generator_that_is_gone_is_a_fault_of_every_side(sides: Callable[..., Side], guard: Guard) -> None:
+    mine = LoadPool(guard, CPUS[-1:])
+    try:
+        both = [sides("epoll_lt"), sides("epoll_lt")]
+        worker = mine.worker()
+        for side in both:
+            open_load(side, worker, 0.0)
+        psutil.Process(worker.child.pid).kill()
+        for side in both:
+            take_turn(side, worker, SHORT)
+            close_load(side)
+            assert "the load generator died" in side.faults[0]
+            assert (side.fit, side.died, side.measured) == (False, False, None)
+        assert mine.worker() is not worker
+    finally:
+        mine.end()
+
+
+STRAY = """
+import os, socket, sys
+server = os.getpid()
+left, leaves = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.write(leaves, b"x")
+    while os.getppid() == server:
+        pass
+    sys.exit()
+os.read(left, 1)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=8)
+while True:
+    conn, _ = listener.accept()
+    if os.fork() == 0:
+        while message := conn.recv(65536):
+            conn.sendall(message)
+        os._exit(0)
+    conn.close()
+"""
+
+
+def test_a_stray_that_left_its_server_s_process_group_stands_still_while_others_have_their_turn(
+    sides: Callable[..., Side], pool: LoadPool, tmp_path: Path
+) -> None:
+    (tmp_path / "stray.py").write_text(STRAY)
+    busy, other = sides([str(tmp_path / "stray.py")]), sides("epoll_lt")
+    for side in (busy, other):
+        open_load(side, pool.worker(), 0.0)
+    (stray,) = (pid for pid in family(busy) if os.getpgid(pid) == pid != busy.server.pid)  # type: ignore[union-attr]
+    at_first = process_cpu_ns(stray)
+    take_turn(busy, pool.worker(), SHORT)
+    after_its_own = process_cpu_ns(stray)
+    take_turn(other, pool.worker(), SHORT)
+    assert process_cpu_ns(stray) - after_its_own < MOMENT_NS, "it stands still"
+    assert after_its_own > at_first, "and goes on with its server"
+    assert busy.faults == other.faults == []
+
+
+def test_a_server_that_polls_takes_no_cpu_time_from_the_other_s_turn(
+    sides: Callable[..., Side], pool: LoadPool
+) -> None:
+    polling, other = sides("nonblocking_polling"), sides("epoll_lt")
+    for side in (polling, other):
+        open_load(side, pool.worker(), 0.0)
+    before_ns = cpu_ns(polling)
+    take_turn(other, pool.worker(), SHORT)
+    assert cpu_ns(polling) - before_ns < MOMENT_NS
+    take_turn(polling, pool.worker(), SHORT)
+    assert cpu_ns(polling) - before_ns > MOMENT_NS
+
+
+def test_turns_that_do_not_count_are_in_no_figure(
+    sides: Callable[..., Side], pool: LoadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = iter(["others ran", "", ""])
+    monkeypatch.setattr(turns, "why_disturbed", lambda *_: next(verdicts))
+    side = sides("epoll_lt")
+    open_load(side, pool.worker(), 0.0)
+    for _ in range(3):
+        take_turn(side, pool.worker(), SHORT)
+    close_load(side)
+    assert side.measured is not None
+    assert side.measured.load.completed == sum(turn.turned.completed for turn in side.taken[1:])
+    counted = added([turn.seen for turn in side.taken[1:]])
+    assert side.seen.metrics["cpu_ns"] == counted.metrics["cpu_ns"]
