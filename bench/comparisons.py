@@ -415,11 +415,18 @@ def _groups(run: Run, estimates: pd.DataFrame, metric: Metric) -> list[tuple[dic
     labels = [one.label for one in run.manifest.compared]
 
     def key(row: Row) -> tuple[Any, ...]:
-        label = unlabelled(row["strategy"], labels)[1] if labels else ""
-        return (*(row[name] for name in GROUPED_BY), labels.index(label) if labels else 0)
+        return (*(row[name] for name in GROUPED_BY), _run_of(row["strategy"], labels))
 
     rows = sorted(dicts(estimates[wanted]), key=key)
     return [(dict(zip(GROUPED_BY, found, strict=False)), list(same)) for found, same in groupby(rows, key=key)]
+
+
+def _run_of(strategy: str, labels: Sequence[str]) -> int:
+    """Which of several runs a strategy is of, by its label; those without one are together."""
+    try:
+        return labels.index(unlabelled(strategy, labels)[1])
+    except ValueError:
+        return -1
 
 
 def _cells(trials: pd.DataFrame, records: Mapping[str, Record]) -> Cells:

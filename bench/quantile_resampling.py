@@ -116,17 +116,23 @@ def resampled(texts: Sequence[Sequence[str]], quantile: float, seed: int = SEED)
         known = own.sum(axis=1) > 0
         if known.any():
             counts = counts_of([text for text, is_there in zip(row, there, strict=True) if is_there])
-            logs[known, at] = np.log(merged_quantiles(counts, own[known], quantile))
-            worth[at] = _worth(counts, math.exp(logs[0, at]))
+            logs[known, at] = _log(merged_quantiles(counts, own[known], quantile))
+            worth[at] = _worth(counts, logs[0, at])
     return Resampled(logs, present, worth)
 
 
-def _worth(counts: Counts, quantile: float) -> float:
-    """Give how many histograms of equal weight in a merged quantile these are worth (Kish: Survey Sampling, 1965).
+def _log(values: Floats) -> Floats:
+    """The logarithms of times in ns, of which 0 is as good as 1."""
+    return np.log(np.maximum(1.0, values))
 
-    A quantile goes where the samples near it go. So a histogram has the weight of its own near it: of a machine that
-    was slow for a while, the rounds of that while have nearly all.
+
+def _worth(counts: Counts, quantile: float) -> float:
+    """Give how many histograms of equal weight these are worth in their merged quantile, a logarithm.
+
+    The square of the sum of weights by the sum of their squares (Kish: Survey Sampling, 1965). A quantile goes where
+    the samples near it go, so a histogram has the weight of its own near it: of a machine that was slow for a while,
+    the rounds of that while have nearly all.
     """
-    near = np.abs(np.log(counts.values / quantile)) <= NEAR
+    near = np.abs(_log(counts.values) - quantile) <= NEAR
     weights = counts.rows[:, near].sum(axis=1)
     return float(weights.sum() ** 2 / (weights**2).sum())

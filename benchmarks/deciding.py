@@ -1,10 +1,12 @@
 """How far a sweep's answer can be believed on this machine: noise, bias, false answers, detection. Run by hand:
 
-    python -m benchmarks.deciding record FOLDER --field equal --minutes 20    nine names for one server, and two slowed
-    python -m benchmarks.deciding record FOLDER --field default --minutes 10  the default sweep's strategies
-    python -m benchmarks.deciding record FOLDER --field bias --minutes 15     in turns and as whole trials, in one run
-    python -m benchmarks.deciding record FOLDER --field hog --minutes 5       equal ones, with a core hogged half the time
-    python -m benchmarks.deciding tell FOLDER                                 tables of what was recorded, and of replays
+    python -m benchmarks.deciding record FOLDER --field equal      nine names for one server, and two that are slowed
+    python -m benchmarks.deciding record FOLDER --field default    the default sweep's strategies
+    python -m benchmarks.deciding record FOLDER --field bias       in turns and as whole trials, in one run
+    python -m benchmarks.deciding record FOLDER --field hog        equal ones; a core is hogged in every other round
+    python -m benchmarks.deciding tell FOLDER                      tables of what was recorded, and of replays
+
+It records for twenty minutes, or `--minutes`.
 
 FOLDER is a run folder like any other. A slowdown is truly injected: a copy of servers/ with a loop of known length
 before each echo. A fresh sweep is judged on the rounds that come next, none of which is used twice; a replayed one on
@@ -339,9 +341,8 @@ def tell_equal(tables: Mapping[tuple[bool, str], Table], rng: random.Random) -> 
     rounds = min(table.values[RATE.name].shape[1] for table in equal.values())
     slowed_names = [name for name in next(iter(tables.values())).names if name in SLOWED]
     print(f"\nNine names for one server: {len(equal)} settings, {rounds} rounds\n")
-    print(
-        "| sweep of | sweeps | any false better | pairs equal within 5 % | intervals hold: rate | CPU | p99 |\n|---|---|---|---|---|---|---|"
-    )
+    print("| sweep of | sweeps | any false better | pairs equal within 5 % | intervals hold: rate | CPU | p99 |")
+    print("|---|---|---|---|---|---|---|")
     for size in SWEEP_ROUNDS:
         fresh = [list(range(first, first + size)) for first in range(0, rounds - size + 1, size)]
         drawn = [rng.choices(range(rounds), k=size) for _ in range(REPLAYS)]
@@ -406,9 +407,8 @@ def _tell_detection(tables: Mapping[tuple[bool, str], Table], name: str, rounds:
 def tell_bias(tables: Mapping[tuple[bool, str], Table]) -> None:
     """Ratios to epoll_lt in turns and in whole trials, and whether they agree."""
     print("\nRatios to `epoll_lt` (how many times better it is), in turns and in whole trials of 0.8 s\n")
-    print(
-        "| setting | metric | strategy | in turns | in whole trials | turns / whole | agree |\n|---|---|---|---|---|---|---|"
-    )
+    print("| setting | metric | strategy | in turns | in whole trials | turns / whole | agree |")
+    print("|---|---|---|---|---|---|---|")
     for (whole, title), table in tables.items():
         if whole or (True, title) not in tables:
             continue
@@ -454,9 +454,8 @@ def tell(folder: Path) -> None:
     run = read_run(folder)
     what = run.manifest.sweep.get("field")
     tables = tables_of(run)
-    print(
-        f"{what}: recorded {run.manifest.created}, {run.manifest.host.get('cpu_model')}, {run.manifest.host.get('cpus')} CPUs"
-    )
+    facts = run.manifest.host
+    print(f"{what}: recorded {run.manifest.created}, {facts.get('cpu_model')}, {facts.get('cpus')} CPUs")
     tell_noise(tables)
     tell_overhead(run)
     rng = random.Random(1)

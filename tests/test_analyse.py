@@ -49,8 +49,8 @@ def repeats(strategy: str, rates: list[float], **more: Any) -> list[Record]:
     return [record(strategy, repeat=index, rate_hz=rate, **more) for index, rate in enumerate(rates)]
 
 
-def test_a_case_is_all_of_the_definition_but_repeat_and_seed() -> None:
-    assert set(Trial.__struct_fields__) - set(CASE) == {"repeat", "seed"}
+def test_a_case_is_all_of_the_definition_but_the_seed_and_the_round_that_it_is_of() -> None:
+    assert set(Trial.__struct_fields__) - set(CASE) == {"repeat", "block", "seed"}
 
 
 def test_the_trial_table_has_a_row_for_each_record_even_where_nothing_was_measured() -> None:

@@ -272,6 +272,11 @@ def test_where_the_client_was_the_limit_its_own_delay_is_in_the_times() -> None:
     assert outcomes(found) == {("a", "b"): "better"}
 
 
+def test_times_of_nothing_are_told_without_a_warning() -> None:
+    found = from_histograms(P99, GROUP, named("a", "b"), [texts([0.0001] * 4), texts([50.0] * 4)])
+    assert found.best.name == "a"
+
+
 def test_a_histogram_that_is_missing_or_broken_is_a_round_less() -> None:
     rows = waits({"a": 100, "b": 150})
     rows[0][1], rows[1][2] = "", "no histogram"
@@ -480,6 +485,13 @@ def test_what_counts_as_equal_and_the_looks_are_the_sweeps_own() -> None:
 def test_a_sweep_that_does_not_say_is_held_to_what_is_usual(wrong: dict[str, Any]) -> None:
     assert (within_of(wrong), looks_of(wrong)) == (0.05, 1)
     assert (within_of({"within": 0.1}), looks_of({"looks": 7})) == (0.1, 7)
+
+
+def test_a_strategy_without_the_label_of_a_run_is_in_none() -> None:
+    records = [*repeats("a", 1e5), *repeats("b", 5e4)]
+    about, labelled = merge([Run(folder=Path("x"), manifest=manifest(["a", "b"]), records=records)] * 2, ["x", "y"])
+    found = analyse(Run(folder=Path("both"), manifest=about, records=[*labelled[:10], *repeats("c", 7e4)])).comparisons
+    assert [[it.name for it in one.ranking] for one in found if one.metric is RATE] == [["c"], ["a (x)", "b (x)"]]
 
 
 def test_of_several_runs_each_is_compared_by_itself() -> None:

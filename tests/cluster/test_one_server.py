@@ -15,6 +15,7 @@ from company import FAKES, Triggers, company, complete, killing, left_running, l
 from spawn import eventually
 from test_run import Silence, plan, trial
 
+from bench import budget
 from bench.budget import Standing
 from bench.cluster import connect, one_server
 from bench.cluster.connect import LOAD, Cluster
@@ -119,14 +120,17 @@ def test_of_a_setting_that_was_begun_only_what_is_missing_is_run(cluster: Cluste
     ]
 
 
-def test_with_a_budget_there_are_rounds_and_looks_until_all_is_decided(cluster: Cluster, folder: Path) -> None:
+def test_with_a_budget_there_are_rounds_and_looks_until_all_is_decided(
+    cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "LOOKS", 1_000_000)  # so that one is due as soon as there may be one
     looked_at: list[int] = []
 
     def look() -> Standing:
         looked_at.append(len(read_run(folder).records))
         return Standing(decided=1, comparisons=1, open=[])
 
-    carry_out(cluster, budgeted(0.01, trial("good", 6), trial("better", 6)), folder, look=look)
+    carry_out(cluster, budgeted(3600.0, trial("good", 6), trial("better", 6)), folder, look=look)
     run = read_run(folder)
     assert [one.trial.repeat for one in run.records] == [number for number in range(1, FEWEST_ROUNDS + 1) for _ in "ab"]
     assert {one.whole for one in run.records} == {WHY_WHOLE}
