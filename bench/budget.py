@@ -18,7 +18,7 @@ import msgspec
 
 from bench.plan import FEWEST_ROUNDS, Plan, capacity_trial, takes_s
 from bench.record import Look, Record, Trial, read_manifest
-from bench.settings import Setting, setting_of
+from bench.settings import Setting, missing, setting_of
 
 if TYPE_CHECKING:
     from bench.progress import Progress
@@ -75,9 +75,11 @@ class Budget:
             progress.round_starts(number, self.elapsed_s)
             measured = False
             for setting in self._plan.settings(trials):
-                if any(trial.id not in records for trial in setting.trials):
+                for left in missing(setting, records):
                     measured = True
-                    yield setting
+                    yield left
+            if number >= FEWEST_ROUNDS and not any(records[trial.id].status == "ok" for trial in trials):
+                return  # nothing is left that can be measured, and rounds of that would take no time
             if measured:
                 longer_s = self.elapsed_s - began_s - planned_s
                 if number < FEWEST_ROUNDS or self.elapsed_s + planned_s + longer_s <= self._plan.budget_s:

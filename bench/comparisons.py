@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench import within_rounds
 from bench.compare_runs import unlabelled
-from bench.metrics import CASE, CONTESTED, GROUP, RATE, Metric
+from bench.metrics import CASE, CONTESTED, RATE, Metric
 from bench.quantile_resampling import SEED, Resampled, resampled
 from bench.record import Record, Run
 from bench.rows import dicts
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Outcome = Literal["better", "equal", "undecided"]
-GROUPED_BY = tuple(name for name in GROUP if name != "python")
+
 
 LEVEL = 0.95  # with which the intervals of one comparison hold together
 FALSE_CLAIMS = 0.05  # chance of any "better" in a run of equals
@@ -415,10 +415,10 @@ def _groups(run: Run, estimates: pd.DataFrame, metric: Metric) -> list[tuple[dic
     labels = [one.label for one in run.manifest.compared]
 
     def key(row: Row) -> tuple[Any, ...]:
-        return (*(row[name] for name in GROUPED_BY), _run_of(row["strategy"], labels))
+        return (*(row[name] for name in COMPARED), _run_of(row["strategy"], labels))
 
     rows = sorted(dicts(estimates[wanted]), key=key)
-    return [(dict(zip(GROUPED_BY, found, strict=False)), list(same)) for found, same in groupby(rows, key=key)]
+    return [(dict(zip(COMPARED, found, strict=False)), list(same)) for found, same in groupby(rows, key=key)]
 
 
 def _run_of(strategy: str, labels: Sequence[str]) -> int:

@@ -14,6 +14,8 @@ CASE = tuple(name for name in Trial.__struct_fields__ if name not in ("repeat", 
 SETTING = tuple(name for name in CASE if name not in ("strategy", "connections"))
 # Where strategies are compared with each other.
 GROUP = (*SETTING, "connections")
+# What all that is measured in turns, and compared, has in common: interpreters are compared too.
+COMPARED = tuple(name for name in GROUP if name != "python")
 
 
 @dataclass(frozen=True)

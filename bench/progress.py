@@ -356,9 +356,9 @@ def look_text(look: Look, leaders: str) -> str:
 
 
 def together(trials: Sequence[Trial]) -> str:
-    """Trials that take turns, in a few words: how many, and what they have in common."""
+    """Trials of a setting, in a few words: how many, and what they have in common."""
     what = name(trials[0]).removeprefix(f"{trials[0].strategy} ").removeprefix(f"on {trials[0].python} ")
-    return f"{len(trials)} in turns, {what}"
+    return f"{len(trials)} strategies, {what}"
 
 
 def name(trial: Trial) -> str:

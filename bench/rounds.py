@@ -80,9 +80,19 @@ def _take_turns(sides: Sequence[Side], worker: LoadWorker, order: random.Random,
             if side.fit and side.job is not None and cycle < turn.turns:
                 first = Length(1, max(turn.warmup_s, side.trial.warmup_s), turn.duration_s)
                 take_turn(side, worker, turn if cycle else first, tick)
+                if not worker.usable:
+                    _end_all(sides, side)
+                    return
         if time.monotonic() - ticked > TICK_S:
             ticked = time.monotonic()
             tick()
+
+
+def _end_all(sides: Sequence[Side], culprit: Side) -> None:
+    """No side has a load generator any more: what all the others have measured went with it."""
+    for side in sides:
+        if side.fit and side is not culprit:
+            side.faults.append(f"the load generator broke down in the turn of {culprit.trial.strategy}")
 
 
 def _record(side: Side, ending: Ending | None) -> Record:

@@ -41,7 +41,7 @@ from bench.record import (
 )
 from bench.rounds import measure_setting
 from bench.server import LOOPBACK, RunningServer, ServerFailedError, start_server
-from bench.settings import Setting
+from bench.settings import Setting, missing
 from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
 from bench.trial import not_run, run_trial, utc_now
@@ -255,8 +255,6 @@ def run_on(
     """
     outcome, rates = Outcome(), plan.builds_on_rates
     records = {record.id: outlined(record, rates) for record in done}
-    for record in records.values():
-        outcome.add(record)
     budget = Budget(plan, folder, look, spent_s(done)) if plan.budget_s and look else None
     order = max((record.order for record in records.values()), default=0)
 
@@ -266,7 +264,6 @@ def run_on(
         record.order = order
         keep(folder, record)
         records[record.id] = outlined(record, rates)
-        outcome.add(records[record.id])
         if record.timing:
             outcome.measuring_s += record.timing.warmup_s + record.timing.window_s
         progress.trial_ended(record)
@@ -284,7 +281,7 @@ def run_on(
                     for trial in setting.trials:
                         if (impossible := unrunnable(trial, plan, records)) is None:
                             runnable.append(trial)
-                        else:
+                        elif trial.id not in records:
                             note(impossible)
                     rates_hz = {trial.id: planned_hz(trial, records) for trial in runnable}
                     for record in stage.measure(setting._replace(trials=runnable), rates_hz) if runnable else ():
@@ -296,6 +293,8 @@ def run_on(
     finally:
         progress.close()
         stage.end()
+        for record in records.values():  # not before: a setting that is measured again counts once
+            outcome.add(record)
     outcome.searches = note_answers(folder, plan, records)
     if budget and not outcome.interrupted:
         note_planned(folder, len(records))
@@ -343,13 +342,6 @@ def upcoming(plan: Plan, records: Mapping[str, Record]) -> Iterator[Setting]:
         yield from missing(setting, records)
         while plan.slo and (step := next_step(read_objective(plan.slo), setting.trials[0], records)):
             yield Setting([step])
-
-
-def missing(setting: Setting, records: Mapping[str, Record]) -> Iterator[Setting]:
-    """What is to be measured of a setting: all of it where it takes turns and lacks a record, else what lacks one."""
-    left = [trial for trial in setting.trials if trial.id not in records]
-    if left:
-        yield setting if setting.in_turns else setting._replace(trials=left)
 
 
 def remaining(plan: Plan, done: Iterable[Record]) -> list[Trial]:

@@ -7,20 +7,19 @@ several blocks of it, with one strategy in common, or whole trials; which, and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bench.external import External
-from bench.metrics import GROUP
-from bench.record import Trial
+from bench.metrics import COMPARED
+from bench.record import Record, Trial
 
 # Connections that one load generator holds at once: each takes a descriptor of its, and the kernel some KiB at each
 # end. A setting that comes to more is measured in blocks.
 MOST_OPEN = 16_000
-SETTING = tuple(name for name in GROUP if name != "python")
 
 
 class Setting(NamedTuple):
@@ -36,8 +35,8 @@ class Setting(NamedTuple):
 
 
 def setting_of(trial: Trial) -> dict[str, Any]:
-    """What a trial has in common with those that it is compared with, by the names of SETTING."""
-    return {name: getattr(trial, name) for name in SETTING}
+    """What a trial has in common with those that it is compared with, by the names of COMPARED."""
+    return {name: getattr(trial, name) for name in COMPARED}
 
 
 def key_of(trial: Trial) -> tuple[Any, ...]:
@@ -59,6 +58,13 @@ def in_settings(trials: Sequence[Trial], externals: Mapping[str, External], slo:
         else:
             found.append(Setting(of_setting, why_whole(of_setting, externals)))
     return found
+
+
+def missing(setting: Setting, records: Mapping[str, Record]) -> Iterator[Setting]:
+    """What is to be measured of a setting: all of it where it takes turns and lacks a record, else what lacks one."""
+    left = [trial for trial in setting.trials if trial.id not in records]
+    if left:
+        yield setting if setting.in_turns else setting._replace(trials=left)
 
 
 def why_whole(trials: Sequence[Trial], externals: Mapping[str, External]) -> str:
@@ -96,16 +102,3 @@ def in_blocks(trials: Sequence[Trial], turn: Mapping[tuple[str, str], int]) -> l
         [msgspec.structs.replace(trial, block=number) for trial in (common, *block)]
         for number, block in enumerate(blocks)
     ]
-
-
-def connections_at_once(settings: Iterable[Setting]) -> int:
-    """The most connections that a load generator is to hold at once."""
-    return max(
-        (
-            sum(map(open_connections, setting.trials))
-            if setting.in_turns
-            else max(map(open_connections, setting.trials))
-            for setting in settings
-        ),
-        default=0,
-    )

@@ -192,7 +192,7 @@ def company(hosts: Sequence[Host]) -> list[str]:
     alike = [one for one in hosts if "load" in one.roles]
     if servers == loads:
         sentences = [
-            f"Whole trials ran on {counted(len(hosts), 'machine')}: {joined(servers)}. A repeat stayed on one of them, "
+            f"Rounds ran on {counted(len(hosts), 'machine')}: {joined(servers)}. A round stayed on one of them, "
             "and strategies are compared within a machine only."
         ]
     else:

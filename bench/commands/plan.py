@@ -10,7 +10,6 @@ from rich.table import Table
 
 from bench import interpreters
 from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
-from bench.commands.prospects import prospects
 from bench.plan import Plan, expected_s
 from bench.progress import duration, name
 from bench.say import say
@@ -40,6 +39,8 @@ def plan(choice: Choice, every_trial: bool, results: Path) -> None:
             "percentile takes more messages."
         )
     elif planned.budget_s:
+        from bench.commands.prospects import prospects  # noqa: PLC0415 - pandas is slow to import
+
         say(
             f"Rounds of {len(planned.cases)} trials until all is decided, {duration(planned.budget_s)} at most "
             f"(seed {chosen.seed}); {each}. That is {prospects(planned, results)}"

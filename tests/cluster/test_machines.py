@@ -131,7 +131,7 @@ def test_machines_that_are_not_like_the_others_are_named_with_what_differs() -> 
 def test_the_report_says_on_which_machines_the_run_was_made() -> None:
     assert company(manifest(["select"]).hosts) == []
     told = company([host("a"), host("b", kernel="6.8")])
-    assert told[0].startswith("Whole trials ran on 2 machines: `a` and `b`.")
+    assert told[0].startswith("Rounds ran on 2 machines: `a` and `b`.")
     assert told[1:] == ["A machine differs: b has kernel 6.8, others 6.1."]
     assert company([host("s", "server", cpus=64), host("l", "load"), host("m", "load")]) == [
         "Servers ran on `s`, the load came from `l` and `m`."
