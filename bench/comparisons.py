@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench import within_rounds
 from bench.compare_runs import unlabelled
-from bench.metrics import CASE, CONTESTED, RATE, Metric
+from bench.metrics import CASE, COMPARED, CONTESTED, RATE, Metric
 from bench.quantile_resampling import SEED, Resampled, resampled
 from bench.record import Record, Run
 from bench.rows import dicts

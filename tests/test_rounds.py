@@ -254,8 +254,8 @@ def test_a_load_generator_that_dies_is_told_in_every_record_and_replaced_for_the
         trials = of_strategies("good", "also_good")
         records = measure_setting(trials, starting, fake, planned_hz={})
         reasons = sorted(record.reason for record in records)
-        assert "the load generator broke down in the turn of" in reasons[1]
-        assert "the load generator died, exit code 9" in reasons[0]
+        assert "the load generator broke down in the turn of" in reasons[0]
+        assert "the load generator died, exit code 9" in reasons[1]
         assert fake.running is not None and not fake.running.usable
         first = fake.running.child.pid
         assert fake.worker().child.pid != first
