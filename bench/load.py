@@ -18,7 +18,7 @@ One with "turns": true waits for its turns, and any number of such jobs are open
 
     -> {"turn": ID, "warmup_s": 0.005, "duration_s": 0.025}
     {"event": "window_opened", ...} {"event": "window_closed", ...} -> {"stop": ID}
-    {"event": "turned", "job": ID, "opened_ns": ..., "closed_ns": ..., "completed": n, "cpu_ns": n}
+    {"event": "turned", "job": ID, "opened_ns": ..., "closed_ns": ..., "completed": n, "in_all": n, ...}
     -> {"end": ID, "kept": [0, 2, 3]}                           the numbers of the turns that count
     {"event": "result", ...}
 
@@ -200,6 +200,7 @@ class Turned(msgspec.Struct):
     opened_ns: Count
     closed_ns: Count
     completed: Count
+    in_all: Count  # completed from the turn's beginning to its end, what was not recorded among them
     cpu_ns: Count
 
 

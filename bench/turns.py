@@ -26,7 +26,7 @@ import psutil
 
 from bench import disturbance, processes
 from bench.load import JobInTurns, LoadFailedError, LoadWorker, Measured, Turned, Watch, job
-from bench.observation import NOTHING_SEEN, Observation, Seen
+from bench.observation import CPU_TIMES, NOTHING_SEEN, STOCK, Seen, TurnObservation
 from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
 from bench.probes.process import with_children
@@ -38,10 +38,13 @@ from bench.trial import with_memory
 # How long a turn is. A machine's wander is slower than any of these; what a switch costs (some 3 ms of signals, words
 # and readings) asks for long turns, and a server that has just been let go on needs a moment until its caches and the
 # scheduler are as they are under load: a fifth of the turn comes before its window, unrecorded.
-TURN_S = 0.025
+TURN_S = 0.05
 EACH_CONNECTION_S = 0.0004  # each must have its share: ten messages at 25,000 a second, the slowest of many connections
 PLANNED_TURN_S = 0.1  # where sends are planned, so that what is under way at a turn's end is one message in a thousand
 SETTLING = 0.2
+# A thread that SIGCONT has just woken has that still to deal with, so the kernel gives SIGTERM to another one
+# (complete_signal in kernel/signal.c), and Python's main thread does not hear of it until it is sent again.
+AWAKE_S = 0.002
 LEAST_SETTLING_S = 0.005
 
 _numbers = count()
@@ -142,14 +145,17 @@ def open_load(side: Side, worker: LoadWorker, planned_hz: float, trial: Trial | 
 def take_turn(side: Side, worker: LoadWorker, turn: Length, tick: Callable[[], None] = lambda: None) -> None:
     """Let a side go on for a turn, and stop it again. Raises Interrupted."""
     assert side.server is not None and side.job is not None
-    observation = Observation(side.server, worker)
     began = time.monotonic()
-    with _on(side), _its_own_fault(side):
-        turned = side.job.turn(
-            turn.warmup_s, turn.duration_s, Watch(opened=observation.opened, closed=observation.closed, tick=tick)
-        )
-        disturbed = why_disturbed(turned, observation.seen, side.server.cpus)
-        side.taken.append(Taken(turned, observation.seen, disturbed))
+    observation = TurnObservation(side.server, worker)
+    observation.before()
+    with _its_own_fault(side):
+        with _on(side):
+            turned = side.job.turn(
+                turn.warmup_s, turn.duration_s, Watch(opened=observation.opened, closed=observation.closed, tick=tick)
+            )
+        whole, window, load_ns = observation.after(turned.completed, turned.in_all)
+        disturbed = why_disturbed(msgspec.structs.replace(turned, cpu_ns=load_ns), whole, side.server.cpus)
+        side.taken.append(Taken(turned, window, disturbed))
         measured_s = (turned.closed_ns - turned.opened_ns) / 1e9
         _add(side, "window_s", measured_s)
         _add(side, "warmup_s", turn.warmup_s)
@@ -174,6 +180,7 @@ def leave(side: Side, connections: int) -> Ending | None:
     with _spent(side, "teardown_s"):
         side.died = side.died or side.server.ended
         _go_on(side)
+        time.sleep(AWAKE_S)
         ending = stop_server(side.server, connections)
         side.died = side.died or ending.unasked
         _close_strays(side)
@@ -181,9 +188,6 @@ def leave(side: Side, connections: int) -> Ending | None:
 
 
 # --- what turns come to
-
-
-STOCK = ("rss_bytes", "rss_peak_bytes", "threads", "descriptors", "processes")  # as found at the end, no amounts
 
 
 def added(seen: Sequence[Seen]) -> Seen:
@@ -213,11 +217,10 @@ def _machine(machines: Sequence[Machine | None]) -> Machine | None:
     if len(known) < len(machines):
         return None
     waits = [one.load_wait_ns for one in known if one.load_wait_ns is not None]
-    times = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns", "harness_ns")
     return msgspec.structs.replace(
         known[-1],
         load_wait_ns=sum(waits) if len(waits) == len(known) else None,
-        **{name: sum(getattr(one, name) for one in known) for name in times},
+        **{name: sum(getattr(one, name) for one in known) for name in CPU_TIMES},
     )
 
 

@@ -22,7 +22,7 @@ from clients.table import Table
 
 STEP_NS = 100_000_000  # between two looks at the course, at most
 SHORT_STEP_NS = 5_000_000  # the same while several threads must agree
-HOLD_STEP_NS = 1_000_000  # and once the window is closed: whoever takes turns waits for the end of this one
+HOLD_STEP_NS = 250_000  # and once the window is closed: whoever takes turns waits for the end of this one
 _GRACE_NS = 4 * SHORT_STEP_NS  # until when the other threads have seen that the end was moved
 DRAIN_NS = 250_000_000  # at most so long outstanding echoes are awaited at the end
 _NEVER_NS = 1 << 62

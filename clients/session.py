@@ -104,6 +104,11 @@ class Session:
         """How many there were so far."""
         return len(self._turns)
 
+    @property
+    def completed(self) -> int:
+        """Echoes so far, recorded or not."""
+        return sum(table.total("completed") for table in self._tables)
+
     def turn(
         self,
         warmup_s: float,

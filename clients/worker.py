@@ -10,7 +10,7 @@
     {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "reason": "", "connect_ns": 1}
     {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
     {"event": "window_closed", "job": "ID", "monotonic_ns": 1}
-    {"event": "turned", "job": "ID", "opened_ns": 1, "closed_ns": 2, "completed": 3, "cpu_ns": 4}
+    {"event": "turned", "job": "ID", "opened_ns": 1, "closed_ns": 2, "completed": 3, "in_all": 4, ...}
     {"event": "result", "job": "ID", "load": {...}}
     {"event": "failed", "job": "ID", "reason": "..."}                in place of whatever should have come next
 
@@ -158,6 +158,7 @@ def _take_turn(
     if job_id not in sessions:
         raise JobError("there is no such job in turns")
     turn = read_turn(fields)
+    before = sessions[job_id].completed
     windows = sessions[job_id].turn(
         turn.warmup_s,
         turn.duration_s,
@@ -173,6 +174,7 @@ def _take_turn(
         opened_ns=opened.at_ns,
         closed_ns=closed.at_ns,
         completed=sum(window.closed.completed - window.opened.completed for window in windows),
+        in_all=sessions[job_id].completed - before,
         cpu_ns=closed.cpu_user_ns + closed.cpu_system_ns - opened.cpu_user_ns - opened.cpu_system_ns,
     )
 

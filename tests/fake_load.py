@@ -124,7 +124,15 @@ def take_turn(name: str) -> None:
         HELD.pop(name).conn.close()
         return
     held.opened.append(opened)
-    say("turned", job=name, opened_ns=opened, closed_ns=opened + SECOND_NS, completed=COMPLETED, cpu_ns=2)
+    say(
+        "turned",
+        job=name,
+        opened_ns=opened,
+        closed_ns=opened + SECOND_NS,
+        completed=COMPLETED,
+        in_all=COMPLETED,
+        cpu_ns=2,
+    )
 
 
 def end(name: str, kept: list[int]) -> None:
