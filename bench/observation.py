@@ -75,13 +75,13 @@ class TurnObservation:
         self._machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
         self._family: list[int] = []
         self._opened, self._closed = (0, 0.0), (0, 0.0)
-        self._load_ns = 0
+        self._load_ns = 0.0
 
     def before(self) -> None:
         """Read before the server may go on."""
         self._family = with_children([self._pid]) if self._pid else []
         self._probe.start([self._pid])
-        self._load_ns = process_cpu_ns(self._load_pid)
+        self._load_ns = _clocks([self._load_pid])[1]
         self._machine.start()
 
     def opened(self) -> None:
@@ -99,7 +99,7 @@ class TurnObservation:
         time is its own. The third is the load generator's CPU time in the whole turn, in ns.
         """
         machine = self._machine.stop()
-        load_ns = process_cpu_ns(self._load_pid) - self._load_ns
+        load_ns = round(_clocks([self._load_pid])[1] - self._load_ns)
         metrics, missing = self._probe.stop(), dict(self._probe.missing)
         whole = Seen(self._probe.opened_ns, self._probe.closed_ns, metrics, missing, machine)
         window = {name: value * _share(name, completed, in_all) for name, value in metrics.items()}

@@ -247,7 +247,8 @@ def with_within(sweep: Sweep, within: str) -> Sweep:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         share = msgspec.convert(share, TYPES["within"])
     except ValueError:  # msgspec.ValidationError is one
-        raise BadInputError(f"--within {within!r} is no share.", "iobench sweep --within 5%") from None
+        why = f"--within {within!r} is not a share above 0 and below 1."
+        raise BadInputError(why, "iobench sweep --within 5%") from None
     return msgspec.structs.replace(sweep, within=share)
 
 

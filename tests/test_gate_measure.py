@@ -81,7 +81,7 @@ class World:
             side.faults.append("it broke")
             return
         reasons = self.disturbed.get(name, [])
-        side.taken.append(Taken(Turned(0, 1, 1, 1), seen(), reasons.pop(0) if reasons else ""))
+        side.taken.append(Taken(Turned(0, 1, 1, 1, 1), seen(), reasons.pop(0) if reasons else ""))
 
     def close_load(self, side: Turns) -> None:
         if not side.faults:

@@ -255,7 +255,8 @@ def test_a_server_runs_on_the_interpreter_of_its_trial_and_a_missing_one_is_reco
     plan = Plan(trials, strategies, [], interpreters={another: found, "python9": MISSING})
     write_manifest(tmp_path, Manifest(sweep={}, strategies=[], host={}, versions={}, created="", command=[]))
     run_trials(plan, tmp_path, [], LAYOUT, Silence(), worker_command=FAKE_LOAD)
-    ours, theirs, missing = read_run(tmp_path).records
+    by_python = {record.trial.python: record for record in read_run(tmp_path).records}
+    ours, theirs, missing = by_python[""], by_python[another], by_python["python9"]
     assert (ours.status, theirs.status) == ("ok", "ok")
     assert ours.server is not None and theirs.server is not None
     assert (theirs.server.implementation, theirs.server.version) == (found.implementation, found.version)

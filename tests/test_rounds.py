@@ -69,7 +69,7 @@ def trial(strategy: str = "epoll_lt", **changes: Any) -> Trial:
         "message_bytes": 64,
         "workload": "closed",
         "warmup_s": 0.0,
-        "duration_s": 0.1,
+        "duration_s": 0.2,
         "repeat": 1,
         "seed": 2,
     }
@@ -169,7 +169,7 @@ def test_who_is_not_on_gets_no_cpu_time(
     monkeypatch.setattr(rounds, "enter", entered)
     monkeypatch.setattr(rounds, "take_turn", taken)
     measure_setting(of_strategies("epoll_lt", "nonblocking_polling", duration_s=0.4), start, pool, planned_hz={})
-    assert len(ran_ns) == 2 * 16
+    assert len(ran_ns) == 2 * 8
     assert sum(ran_ns) < 0.1 * 0.4e9  # one that polls would take all of the other's 0.4 s
 
 

@@ -13,7 +13,7 @@ from test_run import trial
 from bench import progress
 from bench.plan import START_S, expected_s, takes_s
 from bench.progress import Clock, Lines, LiveDisplay, duration, for_console, outcome
-from bench.record import Load, Record, Server, Timing, Trial
+from bench.record import Load, Look, Record, Server, Timing, Trial
 
 SECOND_NS = 10**9
 
@@ -261,3 +261,44 @@ def test_the_table_stays_when_the_display_is_closed(time: Time) -> None:
 )
 def test_durations_are_told_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def look(**changes: Any) -> Look:
+    return Look(**{"round": 6, "elapsed_s": 61.0, "decided": 14, "comparisons": 27, **changes})
+
+
+def test_a_look_tells_how_much_is_decided_and_who_is_ahead() -> None:
+    console, out = Console(file=io.StringIO(), width=200), io.StringIO()
+    console.file = out
+    lines = Lines(console, [], {}, budget_s=120.0)
+    lines.looked(look(), "ahead by throughput at 1 connection: poll")
+    assert out.getvalue() == (
+        "After round 6, 1 min 01 s: 14 of 27 comparisons with the best are decided; "
+        "ahead by throughput at 1 connection: poll.\n"
+    )
+
+
+def test_with_a_budget_a_line_tells_the_round_and_what_is_left_of_the_time(time: Time) -> None:
+    out = io.StringIO()
+    lines = Lines(Console(file=out, width=200), TRIALS, planned(TRIALS), budget_s=120.0)
+    lines.round_starts(4, 30.0)
+    lines.setting_starts(TRIALS[:1])
+    time.now += 10
+    lines.trial_ended(ended(TRIALS[0]))
+    assert out.getvalue().startswith("[round 4] ")
+    assert out.getvalue().endswith("1 min 20 s left\n")
+
+
+def test_the_display_marks_all_that_take_turns_and_keeps_the_last_look() -> None:
+    console, _ = terminal()
+    together = [trial(name, 16) for name in ("epoll_lt", "poll", "select")]
+    display = LiveDisplay(console, together, planned(together), budget_s=60.0)
+    display.round_starts(2, 10.0)
+    display.setting_starts(together)
+    display.looked(look(), "")
+    shown = drawn(display)
+    assert "round 2, " in shown
+    assert "3 strategies, tcp x16 64 B #1" in shown
+    assert shown.count("...") == 3
+    assert "14 of 27 comparisons with the best are decided" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())

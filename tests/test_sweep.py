@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 
 from bench.errors import BadInputError
 from bench.slo import read_objective
-from bench.sweep import ALLOWED, AXES, Mix, Sweep, find, from_values, load_sweep, names, with_slo, with_strategies
+from bench.sweep import (
+    ALLOWED,
+    AXES,
+    Mix,
+    Sweep,
+    find,
+    from_values,
+    load_sweep,
+    names,
+    with_budget,
+    with_slo,
+    with_strategies,
+    with_within,
+)
 from bench.workloads import KINDS, Burst, Churn, Closed, Idle, Open, Slow, Stream, points
 
 
@@ -48,10 +61,10 @@ def test_the_default_sweep_is_what_the_readme_promises() -> None:
         depth=(1,),
         threads=(1,),
         ramp_s=0.0,
-        repeats=5,
         seed=1,
-        warmup_s=0.2,
-        duration_s=0.8,
+        budget_s=150,
+        warmup_s=0.05,
+        duration_s=0.25,
         slo="",
     )
 
@@ -318,3 +331,31 @@ def test_whatever_a_file_holds_it_is_a_sweep_or_bad_input(given_values: dict[str
         return
     assert all(len(getattr(sweep, axis)) > 0 for axis in AXES)
     assert sweep.duration_s > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3m", 180), ("90s", 90), ("90", 90), ("1.5h", 5400), ("2 min", 120), ("0", 0)]
+)
+def test_a_budget_is_a_time_with_or_without_its_unit(text: str, seconds: float) -> None:
+    assert with_budget(load_sweep("quick"), text).budget_s == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3m", "3 weeks", "1e3", "99999999h"])
+def test_what_is_no_time_is_no_budget(text: str) -> None:
+    with pytest.raises(BadInputError, match="no time"):
+        with_budget(load_sweep("quick"), text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.1", 0.1), (" 2.5 % ", 0.025)])
+def test_what_counts_as_equal_is_a_share_or_a_percentage(text: str, share: float) -> None:
+    assert with_within(load_sweep("quick"), text).within == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "0", "1", "100%", "200%", "-5%", "nan", "x"])
+def test_what_is_no_share_can_not_count_as_equal(text: str) -> None:
+    with pytest.raises(BadInputError, match="not a share"):
+        with_within(load_sweep("quick"), text)
+
+
+def test_a_search_for_an_objective_has_no_budget() -> None:
+    assert with_slo(load_sweep("quick"), "p99<5ms").budget_s == 0

@@ -85,10 +85,10 @@ def test_a_turn_is_longer_the_more_connections_there_are_so_that_each_has_its_sh
 
 @pytest.mark.parametrize("plan", [{"planned_hz": 1000.0}, {"load_fraction": 0.5}])
 def test_a_turn_of_planned_sends_is_longer(plan: dict[str, float]) -> None:
-    assert length(trial(workload="open", **plan)).duration_s > 2 * length(trial()).duration_s
+    assert length(trial(workload="open", **plan)).duration_s > 1.5 * length(trial()).duration_s
 
 
-@pytest.mark.parametrize(("total_s", "number"), [(0.01, 2), (0.06, 2), (0.11, 4), (0.2, 8), (0.23, 10)])
+@pytest.mark.parametrize(("total_s", "number"), [(0.01, 2), (0.12, 2), (0.22, 4), (0.4, 8), (0.46, 10)])
 def test_where_sides_are_to_be_first_as_often_as_second_the_number_of_turns_is_even(
     total_s: float, number: int
 ) -> None:
@@ -164,7 +164,7 @@ def test_no_turn_has_no_sum() -> None:
 
 
 def turned(completed: int = 100, cpu_ns: int = 20_000_000) -> Turned:
-    return Turned(1, 1 + WINDOW_NS, completed, cpu_ns)
+    return Turned(1, 1 + WINDOW_NS, completed, completed, cpu_ns)
 
 
 def side_with(disturbed: Sequence[str]) -> Side:

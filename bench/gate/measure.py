@@ -31,7 +31,7 @@ from bench.trial import NOTHING_COMPLETED, connections_of, describe_server, load
 from bench.turns import Side, close_load, enter, leave, length, open_load, shortest_s, take_turn
 
 WARM_UP_S = 0.05  # before the first window of a load: a new process is slower at first
-FULL_LOAD_S = 0.2  # in all, of either side: a thousand messages of the slowest strategies
+FULL_LOAD_S = 0.4  # in all, of either side: a thousand messages of the slowest strategies
 FIXED_RATE_S = 0.4
 # Of what base can do. A queue that a standstill of the machine leaves behind is gone the sooner the less is offered: at
 # half load twice as many messages suffer as come meanwhile.
