@@ -34,7 +34,7 @@ from bench import host
 from bench.analyse import analyse
 from bench.budget import LOOKS
 from bench.catalogue import list_strategies
-from bench.comparisons import Comparison, Contender, Rules, from_histograms, from_values, latency_hdr
+from bench.comparisons import Comparison, Contender, Pair, Rules, from_histograms, from_values, latency_hdr
 from bench.events import signals_interrupt_waits
 from bench.gate.study import spin, with_line
 from bench.load_pool import LoadPool
@@ -206,12 +206,14 @@ def _ways(setting: Setting, what: str) -> list[Setting]:
 
 
 def _rate(trial: Trial, capacity: Mapping[tuple[str, int], float]) -> float:
+    if not trial.load_fraction:
+        return 0.0
     return trial.load_fraction * capacity.get((trial.strategy, trial.connections), 0.0)
 
 
 def _note(capacity: dict[tuple[str, int], float], one: Record) -> None:
     """The first measurement of the closed loop is what rates are fractions of: the same for both ways."""
-    if one.load and one.trial.workload == "closed":
+    if math.isfinite(value_of(one, RATE.name)) and one.trial.workload == "closed":
         capacity.setdefault((one.trial.strategy, one.trial.connections), value_of(one, RATE.name))
 
 
@@ -360,12 +362,14 @@ def _tell_sweeps(
     equal: Mapping[str, Table], size: int, what: str, sweeps: Sequence[Sequence[int]], metrics: Sequence[str]
 ) -> None:
     rules = Rules(families=len(equal) * len(METRICS), looks=LOOKS)
+    replayed = what.startswith("replayed")
+    truths = {(title, metric): compared(table, metric, rules) for title, table in equal.items() for metric in metrics}
     false = 0
     equals, pairs = 0, 0
     holds = dict.fromkeys(metrics, 0)
     for chosen in sweeps:
         wrong = False
-        for table in equal.values():
+        for title, table in equal.items():
             for metric in metrics:
                 for look in range(1, LOOKS + 1):
                     part = chosen[: max(2, round(size * look / LOOKS))]
@@ -374,12 +378,21 @@ def _tell_sweeps(
                 if metric != P99.name:
                     equals += sum(pair.outcome == "equal" for pair in comparison.pairs)
                     pairs += len(comparison.pairs)
-                holds[metric] += all(pair.ratio.contains(1.0) for pair in comparison.pairs)
+                holds[metric] += all(
+                    pair.ratio.contains(_true(truths[title, metric], pair) if replayed else 1.0)
+                    for pair in comparison.pairs
+                )
         false += wrong
     if sweeps:
         number = len(sweeps) * len(equal)
         told = " | ".join(f"{holds[name] / number:.1%}" if name in holds else "" for name in (m.name for m in METRICS))
         print(f"| {size} rounds, {what} | {len(sweeps)} | {false / len(sweeps):.1%} | {equals / pairs:.1%} | {told} |")
+
+
+def _true(everything: Comparison, pair: Pair) -> float:
+    """By what factor the one that is ahead in a replay is better, in all rounds that it was drawn from."""
+    found = everything.pair(pair.ahead, pair.behind)
+    return found.ratio.estimate if found.ahead == pair.ahead else 1 / found.ratio.estimate
 
 
 def _tell_detection(tables: Mapping[tuple[bool, str], Table], name: str, rounds: int, rng: random.Random) -> None:
