@@ -14,7 +14,6 @@ from bench.plan import Plan, expected_s
 from bench.progress import duration, name
 from bench.say import say
 from bench.slo import MAX_STEPS
-from bench.words import counted
 
 
 def plan(choice: Choice, every_trial: bool, results: Path) -> None:
@@ -64,12 +63,16 @@ def how_measured(planned: Plan) -> list[str]:
     notes = []
     if together:
         most = max(len(setting.trials) for setting in together)
-        notes.append(f"{counted(len(together) - blocks, 'setting')} in turns, up to {most} servers up at once")
+        notes.append(f"{_settings(len(together) - blocks)} in turns, up to {most} servers up at once")
     if blocks:
         notes.append(f"of too many connections to be open at once, in {blocks} more blocks with one strategy in common")
     for why, number in Counter(setting.whole for setting in settings if setting.whole).items():
-        notes.append(f"{counted(number, 'setting')} in whole trials: {why}")
+        notes.append(f"{_settings(number)} in whole trials: {why}")
     return notes
+
+
+def _settings(number: int) -> str:
+    return f"{number} setting{'s' * (number != 1)}"
 
 
 def _plan_table(planned: Plan) -> Table:

@@ -6,15 +6,12 @@ import math
 import statistics
 from pathlib import Path
 
-from bench.analyse import Analysis, analyse
 from bench.budget import LOOKS
-from bench.comparisons import Rules
 from bench.errors import BadInputError
 from bench.metrics import CONTESTED, CPU, RATE
 from bench.plan import Plan, takes_s
 from bench.record import MANIFEST_FILE, read_run
 from bench.settings import key_of
-from bench.within_rounds import critical
 
 POWER_Z = 1.282  # a difference counts as one that would be told where it is in nine cases of ten
 TITLES = {RATE.name: "throughput", CPU.name: "CPU per message"}
@@ -37,7 +34,7 @@ def prospects(plan: Plan, results: Path) -> str:
     text = f"{rounds} rounds or so"
     folder = newest_run(results)
     try:
-        noise = noise_of(analyse(read_run(folder))) if folder else {}
+        noise = noise_of(folder) if folder else {}
     except BadInputError:
         noise = {}
     if not noise or rounds < 2:
@@ -51,11 +48,16 @@ def prospects(plan: Plan, results: Path) -> str:
     ).replace("%", " %")
 
 
-def noise_of(analysis: Analysis) -> dict[str, float]:
-    """The standard deviation of one round's logarithm, by metric: the median over the settings of a run."""
-    found = {}
+def noise_of(folder: Path) -> dict[str, float]:
+    """The standard deviation of one round's logarithm, by metric: the median over the settings of a run.
+
+    Raises BadInputError.
+    """
+    from bench.analyse import analyse  # noqa: PLC0415 - pandas is slow to import
+
+    comparisons, found = analyse(read_run(folder)).comparisons, {}
     for metric in (RATE, CPU):
-        spreads = [one.spread for one in analysis.comparisons if one.metric is metric and math.isfinite(one.spread)]
+        spreads = [one.spread for one in comparisons if one.metric is metric and math.isfinite(one.spread)]
         if spreads:
             found[metric.name] = statistics.median(spreads)
     return found
@@ -63,6 +65,9 @@ def noise_of(analysis: Analysis) -> dict[str, float]:
 
 def tellable(spread: float, rivals: int, rounds: int, plan: Plan) -> float:
     """The share by which one must be better so that it is shown nine times in ten, where a round has that spread."""
+    from bench.comparisons import Rules  # noqa: PLC0415 - numpy and pandas are slow to import
+    from bench.within_rounds import critical  # noqa: PLC0415
+
     settings = len({key_of(one) for one in plan.cases})
     level = Rules(families=len(CONTESTED) * settings, looks=LOOKS).claim_level
     freedom = max(1, (rivals - 1) * (rounds - 1))

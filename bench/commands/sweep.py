@@ -15,10 +15,9 @@ from rich.console import Console
 from bench import interpreters
 from bench import run as runs
 from bench import sweep as sweeps
-from bench.budget import spent_s
+from bench.budget import Standing, spent_s
 from bench.commands.choice import Choice, choose_sweep, limit_notes, plan_of, unavailable_notes
 from bench.commands.folders import find_run, the_answer, write_report
-from bench.commands.looking import look
 from bench.errors import BadInputError
 from bench.host import CpuLayout, choose_cpus
 from bench.lock import sole_writer
@@ -27,7 +26,6 @@ from bench.progress import Progress, duration, for_console, name
 from bench.record import Record, Run, Search, read_manifest, read_run
 from bench.say import WIDTH, complain, say
 from bench.sweep import Sweep
-from bench.words import counted
 
 MAX_GROUPS = 12
 
@@ -138,9 +136,16 @@ def _run(planned: Plan, folder: Path, done: list[Record], layout: CpuLayout) -> 
         notes.append("server and load share one core here; every trial is flagged shared_core")
 
     def run(progress: Progress) -> runs.Outcome:
-        return runs.run_trials(planned, folder, done, layout, progress, look=lambda: look(folder))
+        return runs.run_trials(planned, folder, done, layout, progress, look=lambda: look_at(folder))
 
     return run_and_tell(planned, folder, done, notes, run)
+
+
+def look_at(folder: Path) -> Standing:
+    """What the records of a run have decided so far. Raises BadInputError."""
+    from bench.commands.looking import look  # noqa: PLC0415 - pandas is slow to import, and not wanted before
+
+    return look(folder)
 
 
 def run_and_tell(
@@ -197,7 +202,7 @@ def when_decided(folder: Path) -> list[str]:
     if not looks:
         return []
     text = f"Comparisons with the best that were decided on the way: {', '.join(looks)}"
-    return textwrap.wrap(text + (f"; {counted(closed, 'setting')} stopped early." if closed else "."), WIDTH)
+    return textwrap.wrap(text + (f"; {closed} setting{'s' * (closed != 1)} stopped early." if closed else "."), WIDTH)
 
 
 def _sum_up(outcome: runs.Outcome, planned: int) -> None:

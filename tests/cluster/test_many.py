@@ -132,7 +132,7 @@ def test_the_strategies_of_a_setting_take_their_turns_on_one_machine(cluster: Cl
         for strategy in ("good", "better")
     }
     assert all(len(one.turns) == 1 and one.whole == "" for one in records)
-    assert ("b", "2 in turns, tcp x2 64 B #2") in progress.told
+    assert ("b", "2 strategies, tcp x2 64 B #2") in progress.told
 
 
 def test_a_fault_is_one_strategy_s_and_the_others_of_its_setting_go_on(cluster: Cluster, folder: Path) -> None:
@@ -194,13 +194,13 @@ def test_a_trial_whose_machine_is_lost_waits_for_it_while_the_others_go_on(clust
 
 
 def test_a_setting_whose_machine_is_lost_is_measured_again_as_a_whole(cluster: Cluster, folder: Path) -> None:
-    progress = Triggers({("b", "2 in turns"): killing(cluster, "b")})
+    progress = Triggers({("b", "2 strategies"): killing(cluster, "b")})
     outcome = carry_out(cluster, plan(*IN_TURNS), folder, progress)
     lines = (folder / TRIALS_FILE).read_text().splitlines()
     records = read_run(folder).records
     assert (outcome.ok, len(lines), len(records)) == (6, 6, 6)
     assert {(one.server_host, len(one.turns)) for one in records if one.trial.repeat == 2} == {("b", 1)}
-    assert progress.told.count(("b", "2 in turns, tcp x2 64 B #2")) == 2
+    assert progress.told.count(("b", "2 strategies, tcp x2 64 B #2")) == 2
 
 
 def test_a_setting_of_which_a_record_is_missing_is_measured_again_and_counted_once(
@@ -217,7 +217,7 @@ def test_a_setting_that_its_machine_is_lost_in_again_and_again_has_failed(
     cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(many, "MOST_LOSSES", 1)
-    progress = Triggers({("b", "2 in turns"): killing(cluster, "b")})
+    progress = Triggers({("b", "2 strategies"): killing(cluster, "b")})
     outcome = carry_out(cluster, plan(*IN_TURNS), folder, progress)
     assert {(one.trial.strategy, one.reason) for one in outcome.failed} == {
         (strategy, "its machine b was lost 1 times in this setting") for strategy in ("good", "better")
