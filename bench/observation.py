@@ -14,7 +14,7 @@ import msgspec
 
 from bench.load import LoadWorker, Measured, Watch, measure_job
 from bench.probes.machine import MachineProbe
-from bench.probes.process import ProcessProbe, process_cpu_ns, with_children
+from bench.probes.process import ProcessProbe, process_cpu_ns
 from bench.probes.unwatched import Unwatched
 from bench.record import Machine
 from bench.server import RunningServer
@@ -79,8 +79,8 @@ class TurnObservation:
 
     def before(self) -> None:
         """Read before the server may go on."""
-        self._family = with_children([self._pid]) if self._pid else []
         self._probe.start([self._pid])
+        self._family = self._probe.family
         self._load_ns = _clocks([self._load_pid])[1]
         self._machine.start()
 
@@ -105,7 +105,7 @@ class TurnObservation:
         window = {name: value * _share(name, completed, in_all) for name, value in metrics.items()}
         if "cpu_ns" in metrics:
             window["cpu_ns"] = self._closed[1] - self._opened[1]
-            if self._family != with_children([self._pid]):
+            if self._family != self._probe.family:
                 del window["cpu_ns"]
                 missing = missing | {"cpu_ns": "processes of it began or ended within a turn"}
         times = (self._closed[0] - self._opened[0]) / max(1, whole.closed_ns - whole.opened_ns)

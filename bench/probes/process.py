@@ -48,6 +48,7 @@ class ProcessProbe:
         self.missing: dict[str, str] = {}
         self.opened_ns = 0
         self.closed_ns = 0
+        self.family: list[int] = []  # as found at the last reading
         self._roots: list[int] = []
         self._clocks = Clocks(0, {}, {}, {})
         self._switches: dict[int, Switches] = {}
@@ -61,7 +62,7 @@ class ProcessProbe:
         """Take the first reading."""
         self.missing = {}
         self._roots = list(pids)
-        family = with_children(pids)
+        family = self.family = with_children(pids)
         self._clocks = self._read_clocks(family)
         self.opened_ns = self._clocks.at_ns
         self._turns = self._read_turns(family)
@@ -69,7 +70,7 @@ class ProcessProbe:
 
     def stop(self) -> dict[str, float]:
         """Take the second reading; CPU and switches are the differences, the rest is as found now."""
-        family = with_children(self._roots)
+        family = self.family = with_children(self._roots)
         clocks = self._read_clocks(family)
         self.closed_ns = clocks.at_ns
         metrics: dict[str, float] = {}

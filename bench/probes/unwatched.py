@@ -17,6 +17,7 @@ class Unwatched:
 
     def __init__(self) -> None:
         self.missing = dict.fromkeys(METRICS, WHY)
+        self.family: list[int] = []
         self.opened_ns = 0
         self.closed_ns = 0
 
