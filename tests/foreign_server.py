@@ -18,6 +18,7 @@ from pathlib import Path
 
 MESSAGE_BYTES = 64
 EVERY = 3  # of the messages of a connection, this one is echoed wrongly
+DYING = threading.Lock()  # never let go: of several connections one is the last
 
 FAULTS: dict[str, Callable[[bytes], bytes]] = {
     "good": lambda message: message,
@@ -54,6 +55,7 @@ def talk(conn: socket.socket, kind: str) -> None:
         while message := receive(conn):
             number += 1
             if kind == "dies" and number == EVERY:
+                DYING.acquire()
                 print("foreign server: out of luck", file=sys.stderr, flush=True)
                 os._exit(7)
             wrong = FAULTS.get(kind, FAULTS["good"]) if number == EVERY else FAULTS["good"]

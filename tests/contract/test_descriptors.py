@@ -199,7 +199,10 @@ def lowest_free_descriptor(pid: int) -> int:
 
 def open_files(pid: int, first: int) -> set[str]:
     """Return the sockets and pipes that a process has open, from a descriptor number on."""
-    links = {int(fd.name): str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    links: dict[int, str] = {}
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # one that was closed in this moment
+            links[int(fd.name)] = str(fd.readlink())
     return {link for number, link in links.items() if number >= first and link.startswith(("socket:", "pipe:"))}
 
 
