@@ -16,8 +16,7 @@ A job with "hold": true waits after "connected" for a line {"go": ID}, so that s
 
 One with "turns": true waits for its turns, and any number of such jobs are open at once:
 
-    -> {"turn": ID, "warmup_s": 0.005, "duration_s": 0.025}
-    {"event": "window_opened", ...} {"event": "window_closed", ...} -> {"stop": ID}
+    -> {"turn": ID, "warmup_s": 0.002, "duration_s": 0.01, "clocks": [...]}
     {"event": "turned", "job": ID, "opened_ns": ..., "closed_ns": ..., "completed": n, "in_all": n, ...}
     -> {"end": ID, "kept": [0, 2, 3]}                           the numbers of the turns that count
     {"event": "result", ...}
@@ -195,13 +194,17 @@ class HeldJob:
 
 
 class Turned(msgspec.Struct):
-    """What the load generator saw of one turn. Times are ns of CLOCK_MONOTONIC; `cpu_ns` is its own."""
+    """What the load generator saw of one turn. Times are ns of CLOCK_MONOTONIC; `cpu_ns` is its own.
+
+    `clocks_ns` are the sums of the clocks that it was to read, at the window's start and at its end.
+    """
 
     opened_ns: Count
     closed_ns: Count
     completed: Count
     in_all: Count  # completed from the turn's beginning to its end, what was not recorded among them
     cpu_ns: Count
+    clocks_ns: tuple[Count, Count] = (0, 0)
 
 
 class JobInTurns:
@@ -219,16 +222,11 @@ class JobInTurns:
         self._send(self._line | {"turns": True})
         return _refused(self._expect("connected", connect_patience_s(self._line)))
 
-    def turn(self, warmup_s: float, duration_s: float, watch: Watch) -> Turned:
-        """Put the load on for a turn."""
-        self._send({"turn": self._name, "warmup_s": warmup_s, "duration_s": duration_s})
-        self._expect("window_opened", warmup_s + MARGIN_S)
-        watch.opened()
-        self._expect("window_closed", duration_s + MARGIN_S, tick=watch.tick)
-        watch.closed()
-        self._send({"stop": self._name})
+    def turn(self, warmup_s: float, duration_s: float, clocks: Sequence[int], tick: Callable[[], None]) -> Turned:
+        """Put the load on for a turn, while these clocks are read (clockid_t); `tick` as in Watch."""
+        self._send({"turn": self._name, "warmup_s": warmup_s, "duration_s": duration_s, "clocks": list(clocks)})
         with _whatever_goes_wrong(self._worker):
-            return msgspec.convert(self._expect("turned", MARGIN_S), Turned)
+            return msgspec.convert(self._expect("turned", warmup_s + duration_s + MARGIN_S, tick=tick), Turned)
 
     def result(self, kept: Sequence[int]) -> Load:
         """End the job; returns what the turns with these numbers came to."""

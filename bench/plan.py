@@ -17,10 +17,11 @@ from bench.record import Interpreter, StrategyInfo, Trial
 from bench.settings import Setting, in_blocks, in_settings, key_of
 from bench.slo import MAX_STEPS, USUAL_STEPS
 from bench.sweep import Mix, Sweep
+from bench.turn_length import turns_s
 from bench.workloads import count_points, points
 
 # What a trial takes beyond warm-up and window: an interpreter starts, connections open, all ends. Only an estimate.
-OVERHEAD_S = 0.12
+OVERHEAD_S = 0.08
 EACH_CONNECTION_S = 0.0005  # to open and to close it; a process for each takes ten times as long, most others a half
 START_S = 3.0  # of the load generator, and the report at the end
 MOST_TRIALS = 100_000  # a day at a second each
@@ -223,8 +224,8 @@ def takes_s(trial: Trial, slo: str = "") -> float:
 
 
 def lasting_s(trial: Trial) -> float:
-    """The part of a trial that takes as long as it was told to."""
-    return trial.ramp_s + trial.warmup_s + trial.duration_s
+    """The part of a trial that takes as long as it was told to, in turns."""
+    return trial.ramp_s + trial.warmup_s + turns_s(trial)
 
 
 def capacity_trial(trial: Trial) -> Trial | None:

@@ -25,7 +25,8 @@ from bench.trial import (
     stops_at,
     utc_now,
 )
-from bench.turns import Length, Side, close_load, enter, leave, length, open_load, recorded, take_turn
+from bench.turn_length import Length, length
+from bench.turns import Side, close_load, enter, leave, open_load, recorded, take_turn
 
 FEWEST_CLEAN = 0.5  # of the turns: with fewer that were not disturbed, the trial is
 

@@ -1,7 +1,7 @@
 """Turns: several servers are up at once, one of them runs under its load, and the others stand still.
 
 A shared machine is faster at one moment than at the next, by a factor of 1.6 within a minute where this was measured.
-Servers that take turns of some tens of milliseconds meet the same moments, and what differs between them is theirs. The
+Servers that take short turns meet the same moments, and what differs between them is theirs. The
 load generator keeps the connections of all of them open: connecting anew at each turn costs a thread or a process for
 each connection, and came out as a third of the throughput of `thread_per_connection`. Who isn't on is stopped with all
 of its processes (SIGSTOP): a server that polls would take the others' CPU.
@@ -25,53 +25,22 @@ import msgspec
 import psutil
 
 from bench import disturbance, processes
-from bench.load import JobInTurns, LoadFailedError, LoadWorker, Measured, Turned, Watch, job
-from bench.observation import CPU_TIMES, NOTHING_SEEN, STOCK, Seen, TurnObservation
+from bench.load import JobInTurns, LoadFailedError, LoadWorker, Measured, Turned, job
+from bench.observation import NOTHING_SEEN, Seen, TurnObservation
 from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
 from bench.probes.process import with_children
 from bench.processes import Ending
-from bench.record import Machine, Network, Trial, Turn
+from bench.record import Network, Trial, Turn
 from bench.server import RunningServer, ServerFailedError, stop_server
 from bench.trial import with_memory
+from bench.turn_length import Length
 
-# How long a turn is. A machine's wander is slower than any of these; what a switch costs (some 3 ms of signals, words
-# and readings) asks for long turns, and a server that has just been let go on needs a moment until its caches and the
-# scheduler are as they are under load: a fifth of the turn comes before its window, unrecorded.
-TURN_S = 0.05
-EACH_CONNECTION_S = 0.0004  # each must have its share: ten messages at 25,000 a second, the slowest of many connections
-PLANNED_TURN_S = 0.1  # where sends are planned, so that what is under way at a turn's end is one message in a thousand
-SETTLING = 0.2
 # A thread that SIGCONT has just woken has that still to deal with, so the kernel gives SIGTERM to another one
 # (complete_signal in kernel/signal.c), and Python's main thread does not hear of it until it is sent again.
 AWAKE_S = 0.002
-LEAST_SETTLING_S = 0.005
 
 _numbers = count()
-
-
-class Length(NamedTuple):
-    """How many turns one side has in a round, and how long each is: unrecorded at first, then its window."""
-
-    turns: int
-    warmup_s: float
-    duration_s: float
-
-
-def shortest_s(trial: Trial) -> float:
-    """How long one turn of this trial is to be (s) where there is time for several."""
-    least_s = PLANNED_TURN_S if trial.planned_hz or trial.load_fraction else TURN_S
-    return max(least_s, EACH_CONNECTION_S * trial.connections)
-
-
-def length(trial: Trial, in_all_s: float = 0.0, *, even: bool = False) -> Length:
-    """The turns of a trial, which have `in_all_s` together, by default as long as the trial is to be measured.
-
-    Their number is the nearest that makes each as long as it is to be, one at least; `even`: the nearest even one.
-    """
-    total_s, step = in_all_s or trial.duration_s, 2 if even else 1
-    turns = step * max(1, round(total_s / shortest_s(trial) / step))
-    return Length(turns, max(LEAST_SETTLING_S, SETTLING * total_s / turns), total_s / turns)
 
 
 class Taken(NamedTuple):
@@ -90,6 +59,7 @@ class Side:
     start: Callable[[], RunningServer]
     server: RunningServer | None = None
     job: JobInTurns | None = None
+    observation: TurnObservation | None = None  # of the load that is open
     taken: list[Taken] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     died: bool = False  # the server, before it was told to
@@ -140,20 +110,19 @@ def open_load(side: Side, worker: LoadWorker, planned_hz: float, trial: Trial | 
         if side.server.child is not None:
             _close_strays(side)
             side.strays = processes.open_strays(side.server.child, with_children([side.server.pid]))
+    if not side.faults:
+        side.observation = TurnObservation(side.server, worker)
 
 
 def take_turn(side: Side, worker: LoadWorker, turn: Length, tick: Callable[[], None] = lambda: None) -> None:
     """Let a side go on for a turn, and stop it again. Raises Interrupted."""
-    assert side.server is not None and side.job is not None
+    assert side.server is not None and side.job is not None and side.observation is not None
     began = time.monotonic()
-    observation = TurnObservation(side.server, worker)
-    observation.before()
+    side.observation.before()
     with _its_own_fault(side):
         with _on(side):
-            turned = side.job.turn(
-                turn.warmup_s, turn.duration_s, Watch(opened=observation.opened, closed=observation.closed, tick=tick)
-            )
-        whole, window, load_ns = observation.after(turned.completed, turned.in_all)
+            turned = side.job.turn(turn.warmup_s, turn.duration_s, side.observation.clocks, tick)
+        whole, window, load_ns = side.observation.after(turned)
         disturbed = why_disturbed(msgspec.structs.replace(turned, cpu_ns=load_ns), whole, side.server.cpus)
         side.taken.append(Taken(turned, window, disturbed))
         measured_s = (turned.closed_ns - turned.opened_ns) / 1e9
@@ -166,9 +135,11 @@ def take_turn(side: Side, worker: LoadWorker, turn: Length, tick: Callable[[], N
 def close_load(side: Side) -> None:
     """End a side's load: `measured` and `seen` are what those of its turns came to that count. Raises Interrupted."""
     opened, side.job = side.job, None
-    if opened is None or not side.taken or side.faults:
+    if opened is None or side.observation is None or not side.taken or side.faults:
         return
-    side.seen = with_memory(added([side.taken[number].seen for number in side.kept]), side.memory)
+    kept = [side.taken[number] for number in side.kept]
+    seen = side.observation.stop([turn.turned for turn in side.taken], [(turn.turned, turn.seen) for turn in kept])
+    side.seen = with_memory(seen, side.memory)
     with _spent(side, "teardown_s"), _on(side), _its_own_fault(side):
         side.measured = Measured(opened.result(side.kept), *side.unopened, machine=side.seen.machine)
 
@@ -188,40 +159,6 @@ def leave(side: Side, connections: int) -> Ending | None:
 
 
 # --- what turns come to
-
-
-def added(seen: Sequence[Seen]) -> Seen:
-    """What was seen in several windows, as if they had been one: amounts and times added, what is held as in the last.
-
-    What is not known of one of them is not known of their sum. Raises ValueError where there is none.
-    """
-    if not seen:
-        raise ValueError("a sum needs a turn")
-    last = seen[-1]
-    everywhere = set(last.metrics).intersection(*(one.metrics for one in seen))
-    metrics = {
-        name: value if name in STOCK else sum(one.metrics[name] for one in seen)
-        for name, value in last.metrics.items()
-        if name in everywhere
-    }
-    missing: dict[str, str] = {}
-    for one in seen:
-        missing |= one.missing
-    opened_ns = seen[0].opened_ns
-    closed_ns = opened_ns + sum(one.closed_ns - one.opened_ns for one in seen)
-    return Seen(opened_ns, closed_ns, metrics, missing, _machine([one.machine for one in seen]))
-
-
-def _machine(machines: Sequence[Machine | None]) -> Machine | None:
-    known = [one for one in machines if one is not None]
-    if len(known) < len(machines):
-        return None
-    waits = [one.load_wait_ns for one in known if one.load_wait_ns is not None]
-    return msgspec.structs.replace(
-        known[-1],
-        load_wait_ns=sum(waits) if len(waits) == len(known) else None,
-        **{name: sum(getattr(one, name) for one in known) for name in CPU_TIMES},
-    )
 
 
 def recorded(side: Side) -> list[Turn]:

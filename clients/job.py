@@ -94,10 +94,12 @@ class Turn:
 
     warmup_s: float  # unrecorded, at its beginning
     duration_s: float
+    clocks: list[int] = field(default_factory=list)  # by their clockid_t: read at both ends of the window
 
     def __post_init__(self) -> None:
         _require(0 <= self.warmup_s <= 1e6, "warmup_s must not be below 0")
         _require(0 < self.duration_s <= 1e6, "duration_s must be above 0")
+        _require(all(type(clock) is int for clock in self.clocks), "clocks must be whole numbers")
 
 
 def _check_size(pair: list[float]) -> None:

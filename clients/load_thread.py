@@ -21,8 +21,7 @@ from clients.lost import count_lost
 from clients.table import Table
 
 STEP_NS = 100_000_000  # between two looks at the course, at most
-SHORT_STEP_NS = 5_000_000  # the same while several threads must agree
-HOLD_STEP_NS = 250_000  # and once the window is closed: whoever takes turns waits for the end of this one
+SHORT_STEP_NS = 5_000_000  # the same while several threads must agree, or somebody waits for the end
 _GRACE_NS = 4 * SHORT_STEP_NS  # until when the other threads have seen that the end was moved
 DRAIN_NS = 250_000_000  # at most so long outstanding echoes are awaited at the end
 _NEVER_NS = 1 << 62
@@ -152,7 +151,8 @@ class LoadThread:
             os.sched_setaffinity(0, {cpu})
         if self.table.planned:
             pacing.take_slack()
-        time.sleep(max(0, course.begins_ns - time.monotonic_ns()) / 1e9)
+        if (wait_ns := course.begins_ns - time.monotonic_ns()) > 0:
+            time.sleep(wait_ns / 1e9)
         self._keep_on(lambda: course.opens_ns, watch, course.step_ns)
         while course.opened_ns == 0 and not self._first:
             if course.abandoned:
@@ -160,7 +160,7 @@ class LoadThread:
             soon_ns = time.monotonic_ns() + SHORT_STEP_NS // 10
             self._keep_on(lambda end_ns=soon_ns: end_ns, watch, SHORT_STEP_NS)  # type: ignore[misc]
         window = self._measure(watch)
-        self._keep_on(lambda: course.releases_ns, watch, HOLD_STEP_NS)
+        self._keep_on(lambda: course.releases_ns, watch, SHORT_STEP_NS)
         return window
 
     def finish(self, window: Window) -> Window:

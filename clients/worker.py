@@ -3,7 +3,7 @@
     {"job": "ID", "address": "tcp:127.0.0.1:4000", "connections": 64, "message_bytes": 64, "duration_s": 0.8, ...}
     {"stop": "ID"}
     {"go": "ID"}
-    {"turn": "ID", "warmup_s": 0.01, "duration_s": 0.05}                of a job with "turns": true
+    {"turn": "ID", "warmup_s": 0.01, "duration_s": 0.05, "clocks": [-38]}   of a job with "turns": true
     {"end": "ID", "kept": [0, 1, 3]}
 
     {"event": "ready", "pid": 1}
@@ -20,8 +20,10 @@ for `hold_s` at most, so that whoever watches the server can read its counters u
 connections are closed. A stop before the window closes ends it early.
 
 A job with "turns": true opens its connections and waits for its turns; any number of such jobs are there at once. Each
-turn is a warm-up, a window, and a while after it until the stop. Between two turns the job stands still, and the server
-is to do so too. The end says which turns count, from 0 on.
+turn is a warm-up and a window, and is over with that: a word about either would cost more than some turns last. So the
+clocks that whoever watches the server would read at the window's ends, by their numbers (clock_gettime(2)), are read
+here: their sums are in "turned". Between two turns the job stands still, and the server is to do so too. The end says
+which turns count, from 0 on.
 
 End-of-file ends the process, in mid-job too, and so does SIGTERM. SIGINT is ignored: in a terminal it reaches the whole
 group, and what is to be done about it is the runner's decision.
@@ -159,12 +161,12 @@ def _take_turn(
         raise JobError("there is no such job in turns")
     turn = read_turn(fields)
     before = sessions[job_id].completed
+    clocks_ns: list[int] = []
     windows = sessions[job_id].turn(
         turn.warmup_s,
         turn.duration_s,
-        say=lambda event, at_ns: say(event, job=job_id, monotonic_ns=at_ns),
+        say=lambda event, at_ns: clocks_ns.append(_sum_ns(turn.clocks)),
         ended=lambda: inbox.told_to_stop(job_id),
-        hold_s=sessions[job_id].job.hold_s,
         cpus=cpus,
     )
     opened, closed = windows[0].opened, windows[0].closed
@@ -176,7 +178,17 @@ def _take_turn(
         completed=sum(window.closed.completed - window.opened.completed for window in windows),
         in_all=sessions[job_id].completed - before,
         cpu_ns=closed.cpu_user_ns + closed.cpu_system_ns - opened.cpu_user_ns - opened.cpu_system_ns,
+        clocks_ns=clocks_ns,
     )
+
+
+def _sum_ns(clocks: Sequence[int]) -> int:
+    """What clocks show together; one that is gone, as that of a process that has ended, shows nothing."""
+    total = 0
+    for clock in clocks:
+        with suppress(OSError):
+            total += time.clock_gettime_ns(clock)
+    return total
 
 
 def _end(job_id: str, fields: dict[str, Any], sessions: dict[str, Session]) -> None:

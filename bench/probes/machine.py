@@ -40,14 +40,18 @@ class MachineProbe:
         self._server_cpus, self._load_cpus, self._load_pid = server_cpus, load_cpus, load_pid
         self._opened: Reading | None = None
         self._began_ns = 0
+        self.opened_ns = 0
+        self.closed_ns = 0
 
     def start(self) -> None:
         """Take the first reading."""
         self._began_ns = time.process_time_ns()
         self._opened = self._read()
+        self.opened_ns = time.monotonic_ns()
 
     def stop(self) -> Machine | None:
         """Take the second reading; None where the figures can't be had."""
+        self.closed_ns = time.monotonic_ns()
         harness_ns = time.process_time_ns() - self._began_ns
         before, after = self._opened, self._read()
         if before is None or after is None:

@@ -7,24 +7,25 @@ must be timely, while a server with ten thousand threads takes a while to be rea
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 PROC = Path("/proc")
+MOST_BYTES = 65536  # of a file there, at one go
 THREADS_ENDED = "threads ended within the window and took their counts with them"
 
 
-class Clocks(NamedTuple):
-    """CPU time used up to a moment, by process."""
+class Times(NamedTuple):
+    """CPU time that a process has used since it began, in whole clock ticks."""
 
-    at_ns: int
-    cpu_ns: dict[int, int]
-    user_s: dict[int, float]
-    system_s: dict[int, float]
+    user_s: float
+    system_s: float
 
 
 class Switches(NamedTuple):
@@ -41,6 +42,54 @@ class Turns(NamedTuple):
     waited_ns: int
 
 
+class CpuProbe:
+    """CPU time, and waits for a CPU: what can be read often. Each reading begins what the next one ends."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+        self.at_ns = 0  # of the last reading
+        self._cpu_ns: dict[int, int] = {}
+        self._turns: dict[int, Turns] = {}
+
+    def read(self, family: Sequence[int]) -> dict[str, float]:
+        """What these processes have used, and how long they have waited, since the reading before."""
+        self.missing = {}
+        used_before, turns_before = self._cpu_ns, self._turns
+        self._cpu_ns = self._read_clocks(family)
+        self._turns = self._read_turns(family)
+        if turns_before.keys() - self._turns.keys():
+            self._miss_turns(THREADS_ENDED)
+        grown = [_since(turns, turns_before.get(tid)) for tid, turns in self._turns.items()]
+        metrics = {
+            "cpu_ns": float(growth(used_before, self._cpu_ns)),
+            "runqueue_wait_ns": float(sum(turns.waited_ns for turns in grown)),
+            "thread_demand_ns": float(max((sum(turns) for turns in grown), default=0)),
+        }
+        return {name: value for name, value in metrics.items() if name not in self.missing}
+
+    def _read_clocks(self, family: Sequence[int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        before = time.monotonic_ns()
+        for pid in family:
+            try:
+                found[pid] = process_cpu_ns(pid)
+            except OSError as error:
+                self.missing["cpu_ns"] = f"the CPU clock of process {pid} can't be read: {error.strerror}"
+        self.at_ns = (before + time.monotonic_ns()) // 2
+        return found
+
+    def _read_turns(self, family: Sequence[int]) -> dict[int, Turns]:
+        """By thread."""
+        try:
+            return {tid: found for pid in family for tid, found in thread_turns(pid).items()}
+        except (OSError, ValueError) as error:
+            self._miss_turns(str(error))
+            return {}
+
+    def _miss_turns(self, reason: str) -> None:
+        self.missing["runqueue_wait_ns"] = self.missing["thread_demand_ns"] = reason
+
+
 class ProcessProbe:
     """CPU, switches, memory, threads and descriptors of processes (see bench.record.Server for the metrics)."""
 
@@ -50,9 +99,9 @@ class ProcessProbe:
         self.closed_ns = 0
         self.family: list[int] = []  # as found at the last reading
         self._roots: list[int] = []
-        self._clocks = Clocks(0, {}, {}, {})
+        self._cpu = CpuProbe()
+        self._times: dict[int, Times] = {}
         self._switches: dict[int, Switches] = {}
-        self._turns: dict[int, Turns] = {}
 
     def unavailable(self) -> str | None:
         """It runs wherever psutil does."""
@@ -63,71 +112,41 @@ class ProcessProbe:
         self.missing = {}
         self._roots = list(pids)
         family = self.family = with_children(pids)
-        self._clocks = self._read_clocks(family)
-        self.opened_ns = self._clocks.at_ns
-        self._turns = self._read_turns(family)
+        self._cpu.read(family)
+        self.opened_ns = self._cpu.at_ns
+        self.missing |= self._cpu.missing
+        self._times = self._read_times(family)
         self._switches = self._read_switches(family)
 
     def stop(self) -> dict[str, float]:
         """Take the second reading; CPU and switches are the differences, the rest is as found now."""
         family = self.family = with_children(self._roots)
-        clocks = self._read_clocks(family)
-        self.closed_ns = clocks.at_ns
-        metrics: dict[str, float] = {}
-        used = {
-            "cpu_ns": growth(self._clocks.cpu_ns, clocks.cpu_ns),
-            "cpu_user_ns": growth(self._clocks.user_s, clocks.user_s) * 1e9,
-            "cpu_system_ns": growth(self._clocks.system_s, clocks.system_s) * 1e9,
-        }
-        metrics.update({name: float(round(value)) for name, value in used.items()})
-        self._count_turns(family, metrics)
+        metrics = self._cpu.read(family)
+        self.closed_ns = self._cpu.at_ns
+        self.missing |= self._cpu.missing
+        self._count_times(family, metrics)
         self._count_switches(family, metrics)
         self._take_stock(family, metrics)
         return {name: value for name, value in metrics.items() if name not in self.missing}
 
-    def _read_clocks(self, family: Sequence[int]) -> Clocks:
-        cpu_ns: dict[int, int] = {}
-        times = {}
-        before = time.monotonic_ns()
+    def _read_times(self, family: Sequence[int]) -> dict[int, Times]:
+        found = {}
         for pid in family:
             try:
-                cpu_ns[pid] = process_cpu_ns(pid)
-            except OSError as error:
-                self.missing["cpu_ns"] = f"the CPU clock of process {pid} can't be read: {error.strerror}"
-        at_ns = (before + time.monotonic_ns()) // 2
-        for pid in family:
-            try:
-                times[pid] = psutil.Process(pid).cpu_times()
+                read = psutil.Process(pid).cpu_times()
             except psutil.Error as error:
                 self.missing["cpu_user_ns"] = self.missing["cpu_system_ns"] = str(error)
-        return Clocks(
-            at_ns,
-            cpu_ns,
-            {pid: read.user for pid, read in times.items()},
-            {pid: read.system for pid, read in times.items()},
-        )
+            else:
+                found[pid] = Times(read.user, read.system)
+        return found
 
-    def _read_turns(self, family: Sequence[int]) -> dict[int, Turns]:
-        """By thread."""
-        try:
-            return {tid: found for pid in family for tid, found in thread_turns(pid).items()}
-        except (OSError, ValueError) as error:
-            self._miss_turns(str(error))
-            return {}
-
-    def _count_turns(self, family: Sequence[int], metrics: dict[str, float]) -> None:
-        """Waits of all threads, and the thread that wanted a CPU for longest."""
-        now, started = self._read_turns(family), self._turns
-        if started.keys() - now.keys():
-            self._miss_turns(THREADS_ENDED)
-        before = {tid: started.get(tid, Turns(0, 0)) for tid in now}
-        waited = {tid: now[tid].waited_ns - before[tid].waited_ns for tid in now}
-        ran = {tid: now[tid].ran_ns - before[tid].ran_ns for tid in now}
-        metrics["runqueue_wait_ns"] = float(sum(waited.values()))
-        metrics["thread_demand_ns"] = float(max((ran[tid] + waited[tid] for tid in now), default=0))
-
-    def _miss_turns(self, reason: str) -> None:
-        self.missing["runqueue_wait_ns"] = self.missing["thread_demand_ns"] = reason
+    def _count_times(self, family: Sequence[int], metrics: dict[str, float]) -> None:
+        now, started = self._read_times(family), self._times
+        for at, name in enumerate(("cpu_user_ns", "cpu_system_ns")):
+            grown_s = growth(
+                {pid: read[at] for pid, read in started.items()}, {pid: read[at] for pid, read in now.items()}
+            )
+            metrics[name] = float(round(grown_s * 1e9))
 
     def _read_switches(self, family: Sequence[int]) -> dict[int, Switches]:
         """By thread; by process where there is no /proc."""
@@ -171,13 +190,18 @@ class ProcessProbe:
                 self.missing[metric] = str(error)
 
 
-def process_cpu_ns(pid: int) -> int:
-    """The CPU time that all threads of a process have used, in nanoseconds. Raises OSError.
+def process_clock(pid: int) -> int:
+    """The number (clockid_t) of the CPU clock of a process.
 
-    The clock id is made of the process id as clock_getcpuclockid(3) does it: bits inverted, shifted by three, the type
-    (2: scheduler time, CPUCLOCK_SCHED) in the lowest two and the bit for a single thread left clear.
+    It is made of the process id as clock_getcpuclockid(3) does it: bits inverted, shifted by three, the type (2:
+    scheduler time, CPUCLOCK_SCHED) in the lowest two and the bit for a single thread left clear.
     """
-    return time.clock_gettime_ns((~pid << 3) | 2)
+    return (~pid << 3) | 2
+
+
+def process_cpu_ns(pid: int) -> int:
+    """The CPU time that all threads of a process have used, in nanoseconds. Raises OSError."""
+    return time.clock_gettime_ns(process_clock(pid))
 
 
 def thread_switches(pid: int) -> dict[int, Switches]:
@@ -185,16 +209,12 @@ def thread_switches(pid: int) -> dict[int, Switches]:
 
     /proc/PID/status counts the main thread alone, hence the tour of /proc/PID/task.
     """
-    found = {}
-    for task in (PROC / str(pid) / "task").iterdir():
-        try:
-            status = (task / "status").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended just now
-        found[int(task.name)] = Switches(
+    return {
+        tid: Switches(
             _status_field(status, b"voluntary_ctxt_switches"), _status_field(status, b"nonvoluntary_ctxt_switches")
         )
-    return found
+        for tid, status in _of_threads(pid, "status")
+    }
 
 
 def thread_turns(pid: int) -> dict[int, Turns]:
@@ -205,16 +225,36 @@ def thread_turns(pid: int) -> dict[int, Turns]:
     """
     found = {}
     times_run = 0
-    for task in (PROC / str(pid) / "task").iterdir():
-        try:
-            fields = (task / "schedstat").read_bytes().split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended just now
-        found[int(task.name)] = Turns(int(fields[0]), int(fields[1]))
-        times_run += int(fields[2])
+    for tid, line in _of_threads(pid, "schedstat"):
+        ran_ns, waited_ns, times = line.split()
+        found[tid] = Turns(int(ran_ns), int(waited_ns))
+        times_run += int(times)
     if times_run == 0:
         raise ValueError("the kernel keeps no run-queue wait (schedstat)")
     return found
+
+
+def _of_threads(pid: int, name: str) -> Iterator[tuple[int, bytes]]:
+    """A file of each thread's folder in /proc, by the thread's number. Raises OSError."""
+    with os.scandir(PROC / str(pid) / "task") as tasks:
+        for task in tasks:
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+                yield int(task.name), _contents(f"{task.path}/{name}")
+
+
+def _contents(path: str) -> bytes:
+    """A file by bare system calls: a server may have ten thousand threads, and pathlib takes four times as long."""
+    fd, found = os.open(path, os.O_RDONLY), b""
+    try:
+        while part := os.read(fd, MOST_BYTES):
+            found += part
+    finally:
+        os.close(fd)
+    return found
+
+
+def _since(now: Turns, before: Turns | None) -> Turns:
+    return Turns(now.ran_ns - before.ran_ns, now.waited_ns - before.waited_ns) if before else now
 
 
 def thread_waits_ns(pid: int) -> dict[int, int]:
@@ -243,10 +283,11 @@ def children(pid: int) -> list[int]:
     The kernel lists them by the thread that forked them, in /proc/PID/task/TID/children (proc_tid_children(5)), if it
     was built so. psutil looks at every process of the machine instead, which takes milliseconds.
     """
-    found = []
+    found: list[int] = []
     try:
-        for task in (PROC / str(pid) / "task").iterdir():
-            found += [int(child) for child in (task / "children").read_bytes().split()]
+        with os.scandir(PROC / str(pid) / "task") as tasks:
+            for task in tasks:
+                found += map(int, _contents(f"{task.path}/children").split())
         return found
     except ProcessLookupError:
         return found
