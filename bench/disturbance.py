@@ -60,9 +60,9 @@ def waited_for_others(
 def stolen(window_ns: int, machine: Machine) -> float:
     """The share of a window that the hypervisor took from the CPUs of either side, as far as the kernel knows.
 
-    It tells that in whole ticks (proc_stat(5)), of 10 ms as a rule. One of them may have been nearly full long before, so
-    a long window is given it; in one of a few ticks it is most of what there was: throughput in turns of 10 ms with a
-    stolen tick was half of that in others, and leaving them out, which are 1 to 4 in a hundred, halves the noise.
+    It tells that in whole ticks (proc_stat(5)), of 10 ms as a rule. One of them may have been nearly full long before,
+    so a long window is given it. In one of a few ticks it is most of what there was: in turns of 10 ms with a stolen
+    tick throughput was half of that in others, and leaving out those, 0 to 4 in a hundred, took away half of the noise.
     """
     taken_ns = max(machine.server_steal_ns, machine.load_steal_ns)
     if window_ns > LONG_NS:

@@ -98,14 +98,9 @@ def serve(job: dict[str, Any], fault: str) -> None:
 
 def window(name: str, fault: str, conn: socket.socket) -> int | None:
     """Have a window until the stop: when it opened; None where there was none."""
-    if fault == "wait_for_death":
-        conn.recv(1)
-        assert hear() == {"stop": name}
-        say("failed", job=name, reason="all connections were lost")
+    opened = enter_window(name, fault, conn)
+    if opened is None:
         return None
-    if fault in FAULTS:
-        FAULTS[fault]()
-    opened = time.monotonic_ns()
     say("window_opened", job=name, monotonic_ns=opened)
     say("window_closed", job="of another trial", monotonic_ns=0)
     called_off = hear() if fault == "lingers" else None
@@ -114,16 +109,28 @@ def window(name: str, fault: str, conn: socket.socket) -> int | None:
     return opened
 
 
+def enter_window(name: str, fault: str, conn: socket.socket) -> int | None:
+    if fault == "wait_for_death":
+        conn.recv(1)
+        assert hear() == {"stop": name}
+        say("failed", job=name, reason="all connections were lost")
+        return None
+    if fault in FAULTS:
+        FAULTS[fault]()
+    return time.monotonic_ns()
+
+
 def take_turn(name: str) -> None:
     if name not in HELD:
         say("failed", job=name, reason="there is no such job in turns")
         return
     held = HELD[name]
-    opened = window(name, held.fault, held.conn)
+    opened = enter_window(name, held.fault, held.conn)
     if opened is None:
         HELD.pop(name).conn.close()
         return
     held.opened.append(opened)
+    say("turned", job="of another trial")
     say(
         "turned",
         job=name,
@@ -132,6 +139,7 @@ def take_turn(name: str) -> None:
         completed=COMPLETED,
         in_all=COMPLETED,
         cpu_ns=2,
+        clocks_ns=[5, 8],
     )
 
 

@@ -112,10 +112,11 @@ def test_a_few_rounds_are_run_however_small_the_budget(time: Time, folder: Path)
 
 def test_the_records_are_looked_at_in_equal_steps_of_the_budget_but_for_the_last_look(time: Time, folder: Path) -> None:
     heard = Heard()
-    go_through(Budget(planned(30.0), folder, nothing_decided, 0.0), {}, time, heard)
+    plan = planned(30.0)
+    go_through(Budget(plan, folder, nothing_decided, 0.0), {}, time, heard)
     assert len(heard.looks) == LOOKS - 1
     for number, look in enumerate(heard.looks, start=1):
-        assert 30.0 * number / LOOKS <= look.elapsed_s < 30.0 * number / LOOKS + 3
+        assert 30.0 * number / LOOKS <= look.elapsed_s < 30.0 * number / LOOKS + round_s(plan)
     assert read_manifest(folder).looks == heard.looks
 
 

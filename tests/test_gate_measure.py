@@ -24,6 +24,7 @@ from bench.observation import Seen
 from bench.processes import Ending
 from bench.record import Load, Machine, Trial
 from bench.server import RunningServer, ServerFailedError
+from bench.turn_length import length
 from bench.turns import Length, Taken
 from bench.turns import Side as Turns
 
@@ -44,6 +45,12 @@ def seen(**machine: float) -> Seen:
         "load_wait_ns": 0.0,
     }
     return Seen(0, SECOND_NS, metrics, {}, Machine(**(idle | machine)))
+
+
+TURNS = length(TRIAL, measure.FULL_LOAD_S, even=True).turns
+TURNS_AT_A_RATE = length(
+    msgspec.structs.replace(TRIAL, workload="open", planned_hz=1000.0), measure.FIXED_RATE_S, even=True
+).turns
 
 
 @dataclass
@@ -159,16 +166,16 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Pairing:
 def test_each_side_is_first_as_often_as_second_so_that_a_drift_meets_both_alike(pair: Pairing) -> None:
     world = World()
     pair(world)
-    assert world.order == "BH" + "bhhb" * 4
+    assert world.order == "BH" + "bhhb" * (TURNS // 2)
     world = World()
     pair(world, first="head")
-    assert world.order == "HB" + "hbbh" * 4
+    assert world.order == "HB" + "hbbh" * (TURNS // 2)
 
 
 def test_connections_are_opened_once_for_each_load_and_not_for_each_turn(pair: Pairing) -> None:
     world = World()
     pair(world, offered_hz=1000.0)
-    assert world.order == "BH" + "bhhb" * 4 + "BH" + "bhhb" * 2
+    assert world.order == "BH" + "bhhb" * (TURNS // 2) + "BH" + "bhhb" * (TURNS_AT_A_RATE // 2)
     assert [(trial.workload, trial.planned_hz) for trial in world.loads] == [("closed", 0.0)] * 2 + [
         ("open", 1000.0)
     ] * 2
@@ -177,7 +184,7 @@ def test_connections_are_opened_once_for_each_load_and_not_for_each_turn(pair: P
 def test_a_side_that_is_broken_has_no_more_turns_and_the_other_goes_on(pair: Pairing) -> None:
     world = World(breaks="h")
     found = pair(world)
-    assert world.order == "BH" + "bh" + "b" * 7
+    assert world.order == "BH" + "bh" + "b" * (TURNS - 1)
     assert (found.base.failed, found.head.failed) == ("", "it broke")
     assert found.base.metrics["rate_hz"] == 100_000
 
@@ -185,7 +192,7 @@ def test_a_side_that_is_broken_has_no_more_turns_and_the_other_goes_on(pair: Pai
 def test_a_side_that_failed_at_full_load_has_no_fixed_rate(pair: Pairing) -> None:
     world = World(errors={"h": {"corrupt": 3}})
     found = pair(world, offered_hz=1000.0)
-    assert world.order.endswith("B" + "b" * 4)
+    assert world.order.endswith("B" + "b" * TURNS_AT_A_RATE)
     assert found.head.failed == "errors: 3 corrupt"
 
 
@@ -204,7 +211,7 @@ def test_only_the_first_window_of_a_load_comes_after_the_warm_up_of_a_new_proces
     world = World()
     pair(world, offered_hz=1000.0)
     warmups_s = [turn.warmup_s for turn in world.lengths]
-    of_full_load, at_a_rate = warmups_s[:16], warmups_s[16:]
+    of_full_load, at_a_rate = warmups_s[: 2 * TURNS], warmups_s[2 * TURNS :]
     for first, *others in (of_full_load[::2], of_full_load[1::2], at_a_rate[::2], at_a_rate[1::2]):
         assert first == TRIAL.warmup_s
         assert all(warmup_s < first for warmup_s in others)
@@ -213,16 +220,17 @@ def test_only_the_first_window_of_a_load_comes_after_the_warm_up_of_a_new_proces
 # --- which pairs count
 
 STOLEN = "the hypervisor took 40 % of a window"
+HALF = TURNS // 2
 
 
 @pytest.mark.parametrize(
     ("base", "head", "why"),
     [
         (0, 0, ""),
-        (4, 0, ""),
-        (4, 4, ""),
-        (0, 5, f"5 of 8 turns of head: {STOLEN}"),
-        (8, 0, f"8 of 8 turns of base: {STOLEN}"),
+        (HALF, 0, ""),
+        (HALF, HALF, ""),
+        (0, HALF + 1, f"{HALF + 1} of {TURNS} turns of head: {STOLEN}"),
+        (TURNS, 0, f"{TURNS} of {TURNS} turns of base: {STOLEN}"),
     ],
 )
 def test_a_pair_counts_where_at_least_half_of_the_turns_of_either_side_do(
@@ -233,12 +241,12 @@ def test_a_pair_counts_where_at_least_half_of_the_turns_of_either_side_do(
 
 
 def test_turns_at_a_fixed_rate_are_enough_or_not_by_themselves(pair: Pairing) -> None:
-    world = World(disturbed={"b": [""] * 8 + [STOLEN] * 3})
-    assert pair(world, offered_hz=1000.0).disturbed == f"3 of 4 turns of base: {STOLEN}"
+    world = World(disturbed={"b": [""] * TURNS + [STOLEN] * 3})
+    assert pair(world, offered_hz=1000.0).disturbed == f"3 of {TURNS_AT_A_RATE} turns of base: {STOLEN}"
 
 
 def test_a_server_that_was_left_no_cpu_was_disturbed_and_has_not_failed(pair: Pairing) -> None:
-    found = pair(World(completed={"h": 0}, disturbed={"h": [STOLEN] * 8}))
+    found = pair(World(completed={"h": 0}, disturbed={"h": [STOLEN] * TURNS}))
     assert (found.failed, found.clean, found.head.metrics) == (False, False, {})
 
 
@@ -291,7 +299,7 @@ def test_a_server_that_does_not_start_fails_its_side_alone(pair: Pairing) -> Non
     world = World()
     found = pair(world, head=source("head", why_not="it has no legs"))
     assert (found.base.failed, found.head.failed) == ("", "it has no legs")
-    assert world.order == "B" + "b" * 8
+    assert world.order == "B" + "b" * TURNS
 
 
 def test_without_a_load_generator_both_sides_have_failed(pair: Pairing) -> None:

@@ -13,6 +13,7 @@ from driving import check_books, load_code, recorded
 from peers import Peer, peer
 from test_load_worker import Worker, job, worker
 
+from bench.probes.process import process_clock
 from clients.job import Job, JobError, read_kept, read_turn
 from clients.opening import connect
 from clients.session import Session
@@ -123,10 +124,8 @@ def warm() -> Iterator[Worker]:
         assert running.complaints() == ""
 
 
-def take_turn(running: Worker, name: str) -> dict[str, Any]:
-    running.tell({"turn": name, "warmup_s": 0.005, "duration_s": 0.02})
-    assert [running.hear()["event"] for _ in range(2)] == ["window_opened", "window_closed"]
-    running.tell({"stop": name})
+def take_turn(running: Worker, name: str, **asked: Any) -> dict[str, Any]:
+    running.tell({"turn": name, "warmup_s": 0.005, "duration_s": 0.02, **asked})
     turned = running.hear()
     assert (turned["event"], turned["job"]) == ("turned", name)
     return turned
@@ -158,6 +157,24 @@ def test_a_turn_tells_its_window_and_what_it_took_of_the_cpu(warm: Worker) -> No
         end(warm, "told", [0])
     assert turned["closed_ns"] - turned["opened_ns"] == pytest.approx(20e6, rel=0.5)
     assert 0 < turned["cpu_ns"] <= 2 * (turned["closed_ns"] - turned["opened_ns"])
+
+
+def test_clocks_are_read_at_the_two_ends_of_a_turn_s_window_and_added_up(warm: Worker) -> None:
+    with peer() as server:
+        warm.tell(job("timed", server, turns=True))
+        assert warm.hear()["event"] == "connected"
+        turned = take_turn(warm, "timed", clocks=[time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC])
+        end(warm, "timed", [0])
+    assert turned["clocks_ns"] == pytest.approx([2 * turned["opened_ns"], 2 * turned["closed_ns"]], abs=4e6)
+
+
+def test_the_clock_of_a_process_that_has_ended_shows_nothing(warm: Worker) -> None:
+    with peer() as server:
+        warm.tell(job("gone", server, turns=True))
+        assert warm.hear()["event"] == "connected"
+        turned = take_turn(warm, "gone", clocks=[process_clock(2**22)])
+        end(warm, "gone", [0])
+    assert turned["clocks_ns"] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +209,15 @@ def test_turns_that_there_were_not_can_not_count(kept: Any) -> None:
         read_kept({"kept": kept}, 2)
 
 
-@pytest.mark.parametrize("fields", [{}, {"duration_s": 0.0, "warmup_s": 0.0}, {"duration_s": 1.0, "warmup_s": -1.0}])
-def test_a_turn_without_a_length_is_refused(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"duration_s": 0.0, "warmup_s": 0.0},
+        {"duration_s": 1.0, "warmup_s": -1.0},
+        {"duration_s": 1.0, "warmup_s": 0.0, "clocks": ["1"]},
+    ],
+)
+def test_a_turn_without_a_length_or_with_clocks_that_have_no_number_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(JobError):
         read_turn(fields)

@@ -278,9 +278,7 @@ def test_connections_silent_ones_too_take_time_to_open_and_to_close() -> None:
         )
         for connections, silent in ((1, 0), (10_000, 0), (1, 9_999))
     )
-    by_connections, by_silent = (expected_s([trial]) - expected_s([few]) for trial in many)
-    assert by_connections == pytest.approx(by_silent)
-    assert 1 < by_connections < 10
+    assert all(1 < expected_s([trial]) - expected_s([few]) < 10 for trial in many)
 
 
 def test_the_sweep_of_load_curves_takes_a_few_minutes() -> None:

@@ -1,4 +1,4 @@
-"""Turns: how long they are, which of them count, what they add up to; and real servers that have them."""
+"""Turns: which of them count; and real servers that have them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,18 @@ from bench.external import read_externals
 from bench.external_server import start_external
 from bench.load import Turned
 from bench.load_pool import LoadPool
-from bench.observation import NOTHING_SEEN, Seen
+from bench.observation import NOTHING_SEEN, Seen, added
 from bench.probes.process import process_cpu_ns, with_children
 from bench.processes import Guard
 from bench.record import Machine, Trial
 from bench.server import RunningServer, start_server
+from bench.turn_length import Length
 from bench.turns import (
-    EACH_CONNECTION_S,
-    LEAST_SETTLING_S,
-    TURN_S,
-    Length,
     Side,
     Taken,
-    added,
     close_load,
     enter,
     leave,
-    length,
     open_load,
     recorded,
     take_turn,
@@ -61,56 +56,9 @@ def trial(connections: int = 16, duration_s: float = 1.0, **changes: Any) -> Tri
     return Trial(connections=connections, duration_s=duration_s, **(fields | changes))
 
 
-# --- how long
-
-
-def test_a_turn_is_as_short_as_it_may_be_and_all_of_them_last_as_long_as_the_trial() -> None:
-    found = length(trial(duration_s=40 * TURN_S))
-    assert (found.turns, found.duration_s) == (40, pytest.approx(TURN_S))
-
-
-@pytest.mark.parametrize("total_s", [0.18, 0.2, 0.33, 1.0, 7.77])
-@pytest.mark.parametrize("even", [False, True])
-@pytest.mark.parametrize("connections", [1, 128, 10_000])
-def test_turns_last_in_all_as_long_as_asked(total_s: float, even: bool, connections: int) -> None:
-    found = length(trial(connections), total_s, even=even)
-    assert found.turns * found.duration_s == pytest.approx(total_s)
-
-
-def test_a_turn_is_longer_the_more_connections_there_are_so_that_each_has_its_share() -> None:
-    lengths_s = [length(trial(connections), 60.0).duration_s for connections in (1, 16, 128, 1000)]
-    assert lengths_s[0] == lengths_s[1] == pytest.approx(TURN_S)
-    assert lengths_s[2:] == [pytest.approx(EACH_CONNECTION_S * number, rel=0.01) for number in (128, 1000)]
-
-
-@pytest.mark.parametrize("plan", [{"planned_hz": 1000.0}, {"load_fraction": 0.5}])
-def test_a_turn_of_planned_sends_is_longer(plan: dict[str, float]) -> None:
-    assert length(trial(workload="open", **plan)).duration_s > 1.5 * length(trial()).duration_s
-
-
-@pytest.mark.parametrize(("total_s", "number"), [(0.01, 2), (0.12, 2), (0.22, 4), (0.4, 8), (0.46, 10)])
-def test_where_sides_are_to_be_first_as_often_as_second_the_number_of_turns_is_even(
-    total_s: float, number: int
-) -> None:
-    assert length(trial(), total_s, even=True).turns == number
-
-
-def test_there_is_one_turn_at_least_however_short_the_time() -> None:
-    found = length(trial(10_000, duration_s=0.1))
-    assert (found.turns, found.duration_s) == (1, 0.1)
-
-
-def test_what_comes_before_a_window_is_a_share_of_it_and_never_less_than_a_switch_takes() -> None:
-    assert length(trial(1000), 0.4).warmup_s == pytest.approx(0.08)
-    assert length(trial(), 0.01).warmup_s == LEAST_SETTLING_S
-
-
-# --- what they add up to
-
-
-def seen(cpu_ns: float = 10e6, rss_bytes: float = 1000, **about: Any) -> Seen:
+def seen(cpu_ns: float = 10e6, **about: Any) -> Seen:
     at_ns = int.from_bytes(os.urandom(4), "little")
-    metrics = {"cpu_ns": cpu_ns, "thread_demand_ns": cpu_ns + 5, "rss_bytes": rss_bytes, "threads": 1}
+    metrics = {"cpu_ns": cpu_ns, "thread_demand_ns": cpu_ns + 5}
     return Seen(at_ns, at_ns + WINDOW_NS, metrics, {}, machine())._replace(**about)
 
 
@@ -125,39 +73,6 @@ def machine(**changes: Any) -> Machine:
         "harness_ns": 1e5,
     }
     return Machine(**(fields | changes))
-
-
-def test_amounts_and_times_add_up_as_if_there_had_been_one_window() -> None:
-    found = added([seen(7e6), seen(5e6), seen(1e6)])
-    assert found.closed_ns - found.opened_ns == 3 * WINDOW_NS
-    assert (found.metrics["cpu_ns"], found.metrics["thread_demand_ns"]) == (13e6, 13e6 + 15)
-    assert found.machine is not None
-    assert (found.machine.server_idle_ns, found.machine.load_idle_ns) == (6e6, 9e6)
-    assert (found.machine.server_steal_ns, found.machine.load_wait_ns) == (3e3, 3e6)
-    assert (found.machine.harness_ns, found.machine.load_cpus) == (3e5, [0])
-
-
-def test_what_is_held_is_as_in_the_last_turn() -> None:
-    found = added([seen(rss_bytes=1000), seen(rss_bytes=3000), seen(rss_bytes=2000)])
-    assert (found.metrics["rss_bytes"], found.metrics["threads"]) == (2000, 1)
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_what_is_not_known_of_one_turn_is_not_known_of_their_sum(place: int) -> None:
-    def sum_with(other: Seen) -> Seen:
-        return added([other, seen()] if place == 0 else [seen(), other])
-
-    found = sum_with(seen(metrics={"threads": 1.0}, missing={"cpu_ns": "no clock"}))
-    assert (found.metrics, found.missing) == ({"threads": 1.0}, {"cpu_ns": "no clock"})
-    assert sum_with(seen(machine=None)).machine is None
-    unknown = sum_with(seen(machine=machine(load_wait_ns=None))).machine
-    assert unknown is not None
-    assert unknown.load_wait_ns is None
-
-
-def test_no_turn_has_no_sum() -> None:
-    with pytest.raises(ValueError, match="needs a turn"):
-        added([])
 
 
 # --- which of them count
