@@ -141,6 +141,9 @@ def start(
     return Child(process, stderr, guard)
 
 
+AGAIN = (0.01, 0.04, 0.2)  # of the patience: when SIGTERM is sent again to one that hasn't ended yet
+
+
 class Ending(NamedTuple):
     """How a process ended. `killed`: it did not end by itself in time. `stderr_tail`: the last that it wrote there.
 
@@ -163,10 +166,13 @@ def end(child: Child, terminate: bool, patience_s: float) -> Ending:
     if terminate:
         _signal_group(child, signal.SIGTERM)
         # One that comes just before a system call is entered doesn't interrupt it, and CPython's handler runs between
-        # two byte codes: it would wait for as long as the call sleeps.
-        if not _has_ended(child.pid, patience_s / 4):
-            _signal_group(child, signal.SIGTERM)
-        patience_s *= 3 / 4
+        # two byte codes: it would wait for as long as the call sleeps. Nor does the main thread hear of one that the
+        # kernel gave to another, as it does where the main thread still has SIGCONT to deal with.
+        waits_s = [patience_s * share for share in AGAIN]
+        for wait_s in waits_s:
+            if not _has_ended(child.pid, wait_s):
+                _signal_group(child, signal.SIGTERM)
+        patience_s -= sum(waits_s)
     killed = not _has_ended(child.pid, patience_s)
     stopped = killed and is_stopped(child.pid)
     # Until it is reaped, its number can't be given to another process; what is left of the group can be killed safely.
