@@ -54,7 +54,8 @@ FILE, LINE = "readiness.py", "                connection.echo_some()\n"
 SIX = ("thread_per_connection", "nonblocking_polling", "select", "epoll_lt", "epoll_et", "asyncio_protocol")
 WHOLE = "in a whole trial"
 CALIBRATION_ROUNDS = 12
-SWEEP_ROUNDS = (4, 12)  # of a sweep of a minute, and of the default sweep, where a round takes thirteen seconds
+# Of a sweep of a minute, of the default sweep, where a round takes thirteen seconds, and of one that takes eight minutes.
+SWEEP_ROUNDS = (4, 12, 36)
 REPLAYS = 1000
 PERCENTILE_REPLAYS = 100  # each takes a second
 METRICS = (RATE, CPU, P99)
@@ -256,6 +257,16 @@ class Table:
         values = {name: rows[:, chosen] for name, rows in self.values.items()}
         return Table(self.title, self.names, values, [[row[number] for number in chosen] for row in self.hdr])
 
+    def centred(self) -> Table:
+        """The same with what differs between the names' averages over all rounds taken out of their values.
+
+        What is drawn from these has no differences but for chance. Histograms stay as they are.
+        """
+        logs = {name: np.log(rows) for name, rows in self.values.items()}
+        own = {name: np.nanmean(rows - np.nanmean(rows, axis=0), axis=1, keepdims=True) for name, rows in logs.items()}
+        values = {name: np.exp(rows - own[name]) for name, rows in logs.items()}
+        return Table(self.title, self.names, values, self.hdr)
+
     def rows(self, names: Sequence[str]) -> Table:
         """The same with these names only."""
         chosen = [self.names.index(name) for name in names]
@@ -353,7 +364,8 @@ def tell_equal(tables: Mapping[tuple[bool, str], Table], rng: random.Random) -> 
             ("replayed", drawn[:PERCENTILE_REPLAYS], METRICS),
             ("replayed, without p99", drawn, (RATE, CPU)),
         ):
-            _tell_sweeps(equal, size, what, sweeps, [metric.name for metric in metrics])
+            of = equal if what == "fresh" else {title: table.centred() for title, table in equal.items()}
+            _tell_sweeps(of, size, what, sweeps, [metric.name for metric in metrics])
     for name in slowed_names:
         _tell_detection(tables, name, rounds, rng)
 
