@@ -54,7 +54,7 @@ FILE, LINE = "readiness.py", "                connection.echo_some()\n"
 SIX = ("thread_per_connection", "nonblocking_polling", "select", "epoll_lt", "epoll_et", "asyncio_protocol")
 WHOLE = "in a whole trial"
 CALIBRATION_ROUNDS = 12
-# Of a sweep of a minute, of the default sweep, where a round takes thirteen seconds, and of one that takes eight minutes.
+# Of a sweep of a minute, of the default one, where a round takes thirteen seconds, and of one of eight minutes.
 SWEEP_ROUNDS = (4, 12, 36)
 REPLAYS = 1000
 PERCENTILE_REPLAYS = 100  # each takes a second
