@@ -64,8 +64,8 @@ def _ids(entries: Iterable[Entry]) -> set[str]:
 
 def _ancestors(place: Path, commits: Sequence[str]) -> list[str]:
     """These commits and all before them, parents first and else by date; none where git fails (git-rev-list(1))."""
-    # Git sets GIT_DIR and the like for its hooks: with them, `-C` would not choose the repository. In a partial clone, a
-    # commit that is not there is no reason to go to the network.
+    # Git sets GIT_DIR and the like for its hooks: with them, `-C` would not choose the repository. In a partial clone,
+    # a commit that is not there is no reason to go to the network.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     options = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
     try:

@@ -21,7 +21,7 @@ class Point(NamedTuple):
 
 
 class Trend(NamedTuple):
-    """A case and metric on like machines, in order of the runs. A change is before the point that it has the number of."""
+    """A case and metric on like machines, in order of runs. A change is before the point that it has the number of."""
 
     machine: str
     case: str
