@@ -55,11 +55,11 @@ def test_a_run_of_an_older_commit_that_is_made_later_stands_where_its_commit_doe
 def test_runs_of_older_commits_that_are_added_later_are_no_change_for_the_worse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commits = a_repository(tmp_path / "repository", 20)
-    rates = noisy(70, 10, 1) + noisy(100, 10, 2) + noisy(70, 6, 3)
+    commits = a_repository(tmp_path / "repository", 30)
+    rates = noisy(70, 12, 1) + noisy(100, 18, 2) + noisy(70, 8, 3)
     runs = [
         an_entry(number, rate, metric="rate_hz", commit=commit)
-        for number, (rate, commit) in enumerate(zip(rates, commits + commits[:6], strict=True))
+        for number, (rate, commit) in enumerate(zip(rates, commits + commits[:8], strict=True))
     ]
     path = write_history(tmp_path / "repository" / "history.jsonl", runs)
     by_time = trends(runs)[0].changes

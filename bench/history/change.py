@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-ALPHA = 0.002  # of a series: at most so often is a change found in one that has none
+ALPHA = 0.002  # of a series: about so often is a change found in one that has none
 PERMUTATIONS = 4999
 FEWEST = 4  # values on either side of a change
 LONGEST = 400  # values that are looked at, the newest: the test takes the square of them
+# Shuffles that come out the same (those within one level) count by half, which is Lancaster's mid-P (1961). Compared
+# to the last bit, it would be chance which of them count: their sums are rounded differently.
+CLOSE = 1e-9
 AT_ONCE = 1 << 17  # distances that are shuffled in one step: what a core's cache holds, and most of numpy's calls saved
 
 
@@ -78,26 +82,29 @@ def first_found(found: Sequence[Change], values: Sequence[float], came: Sequence
 
 
 @cache
-def fewest_values() -> int:
-    """How many values a series needs for a change to be found in it, tried on the clearest one that there is.
+def fewest_values(alpha: float = ALPHA) -> int:
+    """How many values a series needs for a change to be found in it, however clear it is.
 
-    A short series can be shuffled in few ways: of eight values on two levels, one shuffle in 35 gives two levels again.
+    The clearest change has half of the values before it. There are C(n, n / 2) ways to choose those that come first.
+    Two of them part the values as they were, or the other way round, and count by half.
     """
-    return next(n for n in count(2 * FEWEST) if changes([1.0] * (n // 2) + [2.0] * (n - n // 2)))
+    return next(n for n in count(2 * FEWEST) if 1 / comb(n, n // 2) <= alpha)
 
 
 def _splits(logs: Floats, offset: int, alpha: float) -> Iterator[tuple[int, float]]:
     n = len(logs)
-    if n < 2 * FEWEST or alpha < 1 / (PERMUTATIONS + 1):
+    if alpha < 1 / (PERMUTATIONS + 1) or n < fewest_values(alpha):
         return
     distances = np.abs(logs[:, None] - logs[None, :])
     at, statistic = (found.item() for found in _best_split(distances))
     shuffler = np.random.default_rng(n)  # the same values give the same answer
-    reached = 1
+    margin = CLOSE * abs(statistic)
+    reached = 1.0
     for size in _batches(max(1, AT_ONCE // n**2)):
         orders = shuffler.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
         _, shuffled = _best_split(distances[orders[:, :, None], orders[:, None, :]])
-        reached += np.count_nonzero(shuffled >= statistic)
+        above, as_high = (int(np.sum(shuffled >= statistic + off)) for off in (margin, -margin))
+        reached += (above + as_high) / 2
         if reached / (PERMUTATIONS + 1) > alpha:
             return
     yield offset + at, reached / (PERMUTATIONS + 1)

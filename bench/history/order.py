@@ -19,18 +19,18 @@ GIT_PATIENCE_S = 20.0
 
 
 def ancestry(entries: Iterable[Entry], places: Iterable[Path]) -> dict[str, int]:
-    """Number the commits of runs, ancestors first, as the checkout round the first of `places` that knows any has them.
+    """Number the commits of runs, ancestors first, as the checkout of `places` that knows most of them has them.
 
     A commit that git doesn't know is left out, all of them where git fails: it is no error, since there is the time.
     """
     commits = sorted(_ids(entries))
     if len(commits) < 2:
         return {}
-    for place in places:
-        ranks = {commit: rank for rank, commit in enumerate(_ancestors(place, commits)) if commit in commits}
-        if ranks:
-            return ranks
-    return {}
+    found = (
+        {commit: rank for rank, commit in enumerate(_ancestors(place, commits)) if commit in commits}
+        for place in places
+    )
+    return max(found, key=len, default={})
 
 
 def in_order(entries: Iterable[Entry], ranks: Mapping[str, int]) -> list[Entry]:

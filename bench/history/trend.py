@@ -89,9 +89,7 @@ def commit(entry: Entry) -> str:
 def machines(entries: Sequence[Entry], like: Sequence[str] = ()) -> list[str]:
     """A sentence for each kind of machine, with the facts in which they differ, and how the kinds were chosen."""
     kinds = {entry.machine: entry.facts for entry in entries}
-    differ = [
-        name for name, fact in FACTS.items() if len({str(facts.get(fact)) for facts in kinds.values()}) > 1
-    ]
+    differ = [name for name, fact in FACTS.items() if len({str(facts.get(fact)) for facts in kinds.values()}) > 1]
     told = []
     for machine, facts in kinds.items():
         runs = counted(sum(entry.machine == machine for entry in entries), "run")
