@@ -25,7 +25,7 @@ LONGEST = 400  # values that are looked at, the newest: the test takes the squar
 # Shuffles that come out the same (those within one level) count by half, which is Lancaster's mid-P (1961). Compared
 # to the last bit, it would be chance which of them count: their sums are rounded differently.
 CLOSE = 1e-9
-AT_ONCE = 1 << 17  # distances that are shuffled in one step: what a core's cache holds, and most of numpy's calls saved
+AT_ONCE = 1 << 17  # distances of shuffles in one step: they stay in a core's cache, and most calls of numpy are saved
 
 
 class Change(NamedTuple):
@@ -95,14 +95,13 @@ def _splits(logs: Floats, offset: int, alpha: float) -> Iterator[tuple[int, floa
     n = len(logs)
     if alpha < 1 / (PERMUTATIONS + 1) or n < fewest_values(alpha):
         return
-    distances = np.abs(logs[:, None] - logs[None, :])
-    at, statistic = (found.item() for found in _best_split(distances))
+    best, highest = _best_split(logs)
+    at, statistic = int(best), float(highest)
     shuffler = np.random.default_rng(n)  # the same values give the same answer
     margin = CLOSE * abs(statistic)
     reached = 1.0
     for size in _batches(max(1, AT_ONCE // n**2)):
-        orders = shuffler.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
-        _, shuffled = _best_split(distances[orders[:, :, None], orders[:, None, :]])
+        _, shuffled = _best_split(shuffler.permuted(np.tile(logs, (size, 1)), axis=1))
         above, as_high = (int(np.sum(shuffled >= statistic + off)) for off in (margin, -margin))
         reached += (above + as_high) / 2
         if reached / (PERMUTATIONS + 1) > alpha:
@@ -117,16 +116,17 @@ def _batches(size: int) -> Iterator[int]:
         yield min(size, PERMUTATIONS - done)
 
 
-def _best_split(distances: Floats) -> tuple[Places, Floats]:
+def _best_split(logs: Floats) -> tuple[Places, Floats]:
     """Give the split into two parts of the largest scaled energy distance (equations 5 and 7, with exponent 1).
 
-    The last two axes are those of the values; before them, there may be one of shuffles.
+    The last axis is that of the values; before it, there may be one of shuffles.
     """
-    n = distances.shape[-1]
-    # Sums of |x - y| within the first k, and between the first k and the others, for all k from running sums.
-    rows = np.cumsum(distances, axis=-1)
-    within = np.cumsum(np.diagonal(rows, axis1=-2, axis2=-1), axis=-1)  # of pairs i < j <= k
-    to_first = np.cumsum(rows[..., -1], axis=-1)  # of all pairs with the first in the first k
+    n = logs.shape[-1]
+    distances = logs[..., :, None] - logs[..., None, :]
+    np.abs(distances, out=distances)
+    # Sums of |x - y| within the first k, and between the first k and all, for all k from running sums.
+    within = np.cumsum(np.einsum("...ij,ij->...i", distances, np.tri(n)), axis=-1)  # of pairs i < j <= k
+    to_first = np.cumsum(np.sum(distances, axis=-1), axis=-1)  # of all pairs with the first in the first k
     total = to_first[..., -1:] / 2
     k = np.arange(1, n, dtype=np.float64)
     left = within[..., :-1]
