@@ -312,7 +312,7 @@ def test_a_kernel_that_is_patched_weekly_hides_no_change_where_machines_are_alik
     assert "kernel 6.8.3" in said
     history(Options(path, None, (), (), None, tmp_path / "page", fail_on_change=False, like=["cpu", "cpus"]))
     said = " ".join(capsys.readouterr().out.split())
-    told = "Machines of the same cpu and cpus are taken for alike, whatever their machine, kernel, "
+    told = "Machines of the same cpu and cpus count as alike, whatever their machine, kernel, "
     assert "28 runs" in said
     assert "(worse)" in said
     assert told in said

@@ -98,9 +98,11 @@ def machines(entries: Sequence[Entry], like: Sequence[str] = ()) -> list[str]:
     if like:
         others = [name for name in FACTS if name not in like]
         whatever = f", whatever their {joined(others, 'or')}" if others else ""
-        told.append(f"Machines of the same {joined(list(dict.fromkeys(like)))} are taken for alike{whatever}.")
+        told.append(f"Machines of the same {joined(list(dict.fromkeys(like)))} count as alike{whatever}.")
     elif len(kinds) > 1:
-        told.append(f"They are not compared with each other: --like {EXAMPLE} makes alike what has these in common.")
+        told.append(
+            f"They are not compared with each other; --like {EXAMPLE} compares those that have these in common."
+        )
     return told
 
 
