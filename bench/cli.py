@@ -315,14 +315,19 @@ def history(
         Path | None, typer.Option("--out", metavar="DIR", help="Write history.html and charts there.")
     ] = None,
     fail_on_change: Annotated[
-        bool, typer.Option("--fail-on-change", help="Exit with 1 for a new change for the worse.")
+        bool, typer.Option("--fail-on-change", help="Exit with 1 for a change for the worse, once: when found.")
     ] = False,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="cpu,cpus", help="What like machines have in common; else all.")
+    ] = None,
 ) -> None:
     """Show runs over time: trends by commit, and where a case has changed."""
     from bench.history import command  # noqa: PLC0415
 
     names = [name.strip() for name in strategies.split(",")] if strategies else []
-    raise typer.Exit(command.history(command.Options(path, add, metric or [], names, otava, out, fail_on_change)))
+    facts = [name.strip() for name in like.split(",")] if like is not None else []
+    options = command.Options(path, add, metric or [], names, otava, out, fail_on_change, facts)
+    raise typer.Exit(command.history(options))
 
 
 @app.command()

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from bench import one_step, templating
 from bench.errors import BadInputError, did_you_mean
-from bench.history import otava, store
+from bench.history import order, otava, store
 from bench.history.trend import BY_NAME, Trend, commit, is_worse, machines, newly_worse, sentence, too_short, trends
 from bench.metrics import Metric
+from bench.processes import HOME
 from bench.record import read_run
 from bench.say import plain, say
 from bench.words import digits
@@ -33,39 +34,72 @@ class Options(NamedTuple):
     otava: Path | None
     out: Path | None
     fail_on_change: bool
+    like: Sequence[str] = ()
 
 
 def history(options: Options) -> int:
-    """Add a run or show them all; 1 where the newest change is for the worse and the user asked to fail on that."""
-    if options.add:
-        path = options.path / store.HISTORY_FILE if options.path.suffix != ".jsonl" else options.path
-        run = options.add if options.add.is_dir() else path.parent / options.add
-        entry = store.entry_of(read_run(run))
-        store.add(path, entry)
-        print(f"{entry.run} is in {path}: {len(entry.estimates)} estimates at {commit(entry)}")
+    """Add a run, show them all, or both; 1 where the user asked to fail on a change, and the newest run shows one.
+
+    A run that is added is the newest, whenever it was made. Raises BadInputError.
+    """
+    _check(options)
+    newest = _added(options.path, options.add) if options.add else None
+    if newest and not (options.fail_on_change or options.otava or options.out):
         return 0
-    for name in options.metrics:
-        if name not in store.KEPT:
-            raise BadInputError(
-                f"No history is kept of {name!r}{did_you_mean(name, store.KEPT)}; of: {', '.join(store.KEPT)}.",
-                f"iobench history --metric {store.KEPT[0]}",
-            )
-    entries = store.read(options.path)
+    entries = store.alike(store.read(options.path), options.like)
+    ranks = order.ancestry(entries, _checkouts(options.path))
+    entries = order.in_order(entries, ranks)
     found = trends(entries, options.metrics, options.strategies)
     if not found:
         raise BadInputError("The history has none of these strategies.", f"iobench history {options.path}")
-    _tell(entries, found)
+    about = [*machines(entries, options.like), *filter(None, [order.unordered(entries, ranks)])]
+    _tell(about, found)
     if options.otava:
         for path in otava.write(options.otava, found)[:1]:
             print(path)
     if options.out:
-        print(_write_page(options.out, entries, found))
-    return int(options.fail_on_change and any(map(newly_worse, found)))
+        print(_write_page(options.out, entries, found, about))
+    return _verdict(found, newest or max(map(store.made, entries))) if options.fail_on_change else 0
 
 
-def _tell(entries: Sequence[store.Entry], found: Sequence[Trend]) -> None:
+def _check(options: Options) -> None:
+    """Raises BadInputError for a name that there is not, before anything is added."""
+    for what, asked, known, example in (
+        ("No history is kept of", options.metrics, store.KEPT, f"--metric {store.KEPT[0]}"),
+        ("Machines can't be alike by", options.like, store.FACTS, f"--like {store.EXAMPLE}"),
+    ):
+        for name in asked:
+            if name not in known:
+                raise BadInputError(
+                    f"{what} {name!r}{did_you_mean(name, known)}; of: {', '.join(known)}.", f"iobench history {example}"
+                )
+
+
+def _added(path: Path, run: Path) -> tuple[str, str]:
+    """Add a run; gives when it was made. Raises BadInputError."""
+    path = path / store.HISTORY_FILE if path.suffix != ".jsonl" else path
+    entry = store.entry_of(read_run(run if run.is_dir() else path.parent / run))
+    store.add(path, entry)
+    print(f"{entry.run} is in {path}: {len(entry.estimates)} estimates at {commit(entry)}")
+    return store.made(entry)
+
+
+def _checkouts(path: Path) -> list[Path]:
+    """Where to ask git for the order of commits: beside the history, here, and where iobench itself lies."""
+    return [path if path.is_dir() else path.parent, Path(), HOME]
+
+
+def _verdict(found: Sequence[Trend], newest: tuple[str, str]) -> int:
+    """Name the changes that a run is the first to show; 1 where there is one."""
+    news = [sentence(trend, change) for trend in found for change in newly_worse(trend, newest)]
+    for text in news:
+        say(f"Found first with the run {newest[1]}: {text}.", indent="  ")
+    return int(bool(news))
+
+
+def _tell(about: Sequence[str], found: Sequence[Trend]) -> None:
     console = Console(highlight=False, markup=False, width=80)
-    for text in machines(entries):
+    for text in about:
         say(text)
     several = len({trend.machine for trend in found}) > 1
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -93,7 +127,7 @@ def shown(metric: Metric, value: float) -> str:
     return digits(value / 2**20 if metric.unit == "bytes" else value)
 
 
-def _write_page(folder: Path, entries: Sequence[store.Entry], found: Sequence[Trend]) -> Path:
+def _write_page(folder: Path, entries: Sequence[store.Entry], found: Sequence[Trend], about: Sequence[str]) -> Path:
     from bench.figures import history as figure  # noqa: PLC0415 - matplotlib is slow to import
     from bench.figures.style import THEME, picture  # noqa: PLC0415
 
@@ -109,7 +143,7 @@ def _write_page(folder: Path, entries: Sequence[store.Entry], found: Sequence[Tr
     html = environment.get_template("history.html.j2").render(
         theme=THEME,
         plates=plates,
-        machines=machines(entries),
+        about=about,
         runs=[(entry, commit(entry)) for entry in entries],
         changes=[(is_worse(trend, change), sentence(trend, change)) for trend in found for change in trend.changes],
         short=too_short(found),

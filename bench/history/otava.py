@@ -63,7 +63,7 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _table(trends: Sequence[Trend]) -> str:
-    values: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    values: dict[tuple[str, str, str, str], dict[str, float]] = {}  # in the order of the runs, as Otava goes by it
     for trend in trends:
         for entry, estimate in trend.points:
             row = (entry.created, entry.commit, entry.run, entry.machine)
@@ -72,7 +72,7 @@ def _table(trends: Sequence[Trend]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["time", *ATTRIBUTES, *names])
-    for row, found in sorted(values.items()):
+    for row, found in values.items():
         if len(found) == len(names):
             writer.writerow([*map(no_formula, row), *(repr(found[name]) for name in names)])
     return out.getvalue()

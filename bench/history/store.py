@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,8 +21,11 @@ from bench.words import case_title
 
 SCHEMA = 1
 HISTORY_FILE = "history.jsonl"
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e18)]  # a change is a ratio
 # Runs whose machines differ in any of these are of unlike machines, and are not compared.
 LIKE = ("cpu_model", "cpus", "machine", "kernel", "virtualization", "governor", "cpus_allowed")
+FACTS = {fact.removesuffix("_model"): fact for fact in LIKE}  # by what `--like` calls them
+EXAMPLE = "cpu,cpus"  # of names for `--like`: what a hosted runner keeps when its kernel is patched
 KEPT = ("rate_hz", "cpu_us", "p50_us", "p99_us", "rss_peak_bytes")
 
 
@@ -32,7 +35,7 @@ class Estimate(msgspec.Struct, kw_only=True):
     case: str
     strategy: str
     metric: str
-    value: Amount
+    value: Positive
     low: Amount
     high: Amount
     n: Count
@@ -88,24 +91,44 @@ def entry_of(run: Run) -> Entry:
     manifest = run.manifest
     git = manifest.host.get("git")
     git = git if isinstance(git, dict) else {}
-    facts = {name: manifest.host.get(name, "unknown") for name in LIKE}
+    facts = {fact: manifest.host.get(fact, "unknown") for fact in LIKE}
     return Entry(
         run=run.folder.resolve().name,
         created=manifest.created,
         sweep=str(manifest.sweep.get("name", "")),
         commit=str(git.get("commit", "unknown")),
         dirty=git.get("dirty") is True,
-        machine=hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:8],
+        machine=_fingerprint(facts),
         facts=facts,
         versions={str(name): str(version) for name, version in manifest.versions.items()},
         estimates=estimates,
     )
 
 
+def _fingerprint(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:8]
+
+
+def alike(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    """The same runs, with machines that are alike where these of FACTS are; all of them where none is named."""
+    if not names:
+        return list(entries)
+    found = []
+    for entry in entries:
+        facts = {FACTS[name]: entry.facts.get(FACTS[name], "unknown") for name in names}
+        found.append(msgspec.structs.replace(entry, machine=_fingerprint(facts), facts=facts))
+    return found
+
+
+def made(entry: Entry) -> tuple[str, str]:
+    """When a run was made, and its name: no two runs have both, and they sort by time."""
+    return entry.created, entry.run
+
+
 def add(path: Path, entry: Entry) -> None:
     """Append a run. Raises BadInputError where it is there already, has no estimates, or the file can't be written."""
     known = read_file(path) if path.exists() else []
-    if any((one.run, one.created) == (entry.run, entry.created) for one in known):
+    if any(made(one) == made(entry) for one in known):
         raise BadInputError(f"{path} has the run {entry.run} already.", f"iobench history {path}")
     if not entry.estimates:
         raise BadInputError(f"The run {entry.run} has no estimate to keep.", f"iobench report {entry.run}")
@@ -152,13 +175,13 @@ def read(path: Path) -> list[Entry]:
     Raises BadInputError where there is none.
     """
     if path.is_file():
-        return _in_order(read_file(path))
+        return sorted(read_file(path), key=made)
     if not path.is_dir():
         raise BadInputError(
             f"There is no history {path}.", "iobench history --add RUN appends a run to results/history.jsonl"
         )
     entries = read_file(path / HISTORY_FILE) if (path / HISTORY_FILE).exists() else []
-    known = {(entry.run, entry.created) for entry in entries}
+    known = {made(entry) for entry in entries}
     for manifest in sorted(path.glob("*/manifest.json")):
         try:
             if read_manifest(manifest.parent).compared:
@@ -167,12 +190,8 @@ def read(path: Path) -> list[Entry]:
         except BadInputError as error:
             warnings.warn(f"{manifest.parent} is left out: {error}", stacklevel=2)
             continue
-        if (entry.run, entry.created) not in known:
+        if made(entry) not in known:
             entries.append(entry)
     if not any(entry.estimates for entry in entries):
         raise BadInputError(f"There is no run in {path} to show.", "iobench sweep, and later again")
-    return _in_order(entries)
-
-
-def _in_order(entries: Iterable[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: (entry.created, entry.run))
+    return sorted(entries, key=made)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from bench.history.change import FEWEST, Change, changes
-from bench.history.store import Entry, Estimate
+from bench.history.change import Change, changes, fewest_values, first_found
+from bench.history.store import EXAMPLE, FACTS, Entry, Estimate, made
 from bench.metrics import METRICS, Metric
-from bench.words import counted
+from bench.words import counted, joined
 
 BY_NAME = {metric.name: metric for metric in METRICS}
-RECENT = 5  # runs: a change for the worse no older than that fails `--fail-on-change`
 
 
 class Point(NamedTuple):
@@ -22,7 +21,7 @@ class Point(NamedTuple):
 
 
 class Trend(NamedTuple):
-    """A case and metric on like machines, in order of time. A change is before the point it has the number of."""
+    """A case and metric on like machines, in order of runs. A change is before the point that it has the number of."""
 
     machine: str
     case: str
@@ -59,11 +58,17 @@ def is_worse(trend: Trend, change: Change) -> bool:
     return (change.ratio < 1) == trend.metric.higher_is_better
 
 
-def newly_worse(trend: Trend) -> bool:
-    """Whether the newest change is for the worse and not older than RECENT runs."""
-    return bool(
-        trend.changes and is_worse(trend, trend.changes[-1]) and len(trend.points) - trend.changes[-1].at <= RECENT
-    )
+def newly_worse(trend: Trend, newest: tuple[str, str]) -> list[Change]:
+    """Give the changes for the worse that are found for the first time with the run that was `made` then.
+
+    None where the trend has no such run: what was found in it was found before.
+    """
+    worse = [change for change in trend.changes if is_worse(trend, change)]
+    when = [made(point.entry) for point in trend.points]
+    if not worse or newest not in when:
+        return []
+    came = sorted(range(len(when)), key=lambda place: (when[place] == newest, when[place]))
+    return first_found(worse, [point.estimate.value for point in trend.points], came)
 
 
 def sentence(trend: Trend, change: Change) -> str:
@@ -81,22 +86,32 @@ def commit(entry: Entry) -> str:
     return f"{entry.commit[:10]}{'+' if entry.dirty else ''}"
 
 
-def machines(entries: Sequence[Entry]) -> list[str]:
-    """A sentence for each kind of machine, with the facts in which they differ."""
+def machines(entries: Sequence[Entry], like: Sequence[str] = ()) -> list[str]:
+    """A sentence for each kind of machine, with the facts in which they differ, and how the kinds were chosen."""
     kinds = {entry.machine: entry.facts for entry in entries}
-    differ = [
-        name for name in next(iter(kinds.values()), {}) if len({str(facts.get(name)) for facts in kinds.values()}) > 1
-    ]
+    differ = [name for name, fact in FACTS.items() if len({str(facts.get(fact)) for facts in kinds.values()}) > 1]
     told = []
     for machine, facts in kinds.items():
         runs = counted(sum(entry.machine == machine for entry in entries), "run")
-        about = ", ".join(f"{name} {facts.get(name)}" for name in differ)
+        about = ", ".join(f"{name} {facts.get(FACTS[name])}" for name in differ)
         told.append(f"Machine {machine}: {runs}{f', {about}' if about else ''}.")
+    if like:
+        others = [name for name in FACTS if name not in like]
+        whatever = f", whatever their {joined(others, 'or')}" if others else ""
+        told.append(f"Machines of the same {joined(list(dict.fromkeys(like)))} count as alike{whatever}.")
+    elif len(kinds) > 1:
+        told.append(
+            f"They are not compared with each other; --like {EXAMPLE} compares those that have these in common."
+        )
     return told
 
 
 def too_short(found: Sequence[Trend]) -> str:
-    """A remark where no trend is long enough for a change to be found in it."""
-    if found and max(len(trend.points) for trend in found) < 2 * FEWEST:
-        return f"A change is looked for from {2 * FEWEST} runs of a case on."
-    return ""
+    """A remark where trends are not long enough for a change to be found in them."""
+    fewest = fewest_values()
+    short = sum(len(trend.points) < fewest for trend in found)
+    if not short:
+        return ""
+    which = "Each series here" if short == len(found) else f"{short} of {counted(len(found), 'series', 'series')} here"
+    verb = "is" if short in (1, len(found)) else "are"
+    return f"{which} {verb} too short for a change to be found: it takes {fewest} runs of a case on like machines."
