@@ -58,6 +58,7 @@ class _Refused(msgspec.Struct):
 
 class _Stopped(msgspec.Struct):
     refused: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]]
+    gil: bool | None = None  # now; a server of an earlier version does not say
 
 
 class _Other(msgspec.Struct):
@@ -117,6 +118,7 @@ class RunningServer:
         elif isinstance(said, _Stopped):
             self.refused = dict(list(said.refused.items())[:MOST_REASONS])
             self.refused_are_all = len(said.refused) <= MOST_REASONS
+            self.gil = self.gil if said.gil is None else said.gil
 
 
 def start_server(

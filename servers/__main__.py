@@ -7,19 +7,19 @@
 
 The status descriptor, where given, gets JSON lines: {"event": "ready"} once SIGTERM is handled and the server is
 about to accept, {"event": "refused"} at the first connection refused for a reason, {"event": "stopped"} at the end.
+The last tells once more whether there is an interpreter lock: what a strategy imports to serve may have switched it on.
 """
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import importlib
 import json
 import os
-import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import servers
@@ -92,8 +92,7 @@ def _tried_in_a_child(strategies: Sequence[Strategy]) -> Dict[str, Optional[str]
     if child == 0:
         try:
             os.close(reading)
-            faulthandler.disable()  # the reason is told by the parent
-            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            leave_no_traces()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             for strategy in strategies:
                 signal.alarm(PROBE_PATIENCE_S)
@@ -109,6 +108,21 @@ def _tried_in_a_child(strategies: Sequence[Strategy]) -> Dict[str, Optional[str]
     return found
 
 
+def leave_no_traces() -> None:
+    """Have a crash of this process write neither a traceback nor a core file: the parent tells of it.
+
+    Not every build of an interpreter has these modules, and not everybody may change a limit.
+    """
+    with suppress(ImportError):
+        import faulthandler  # noqa: PLC0415
+
+        faulthandler.disable()
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def _fatal(status: int) -> str:
     """What a probe that ended its process has shown, in words."""
     if not os.WIFSIGNALED(status):
@@ -121,14 +135,11 @@ def _fatal(status: int) -> str:
 
 
 def describe_interpreter() -> Dict[str, object]:
-    """Which interpreter runs this server.
-
-    `gil` is False where it runs without one, which takes a free-threaded build, and can be switched on there.
-    """
+    """Which interpreter runs this server, and whether it has a lock and a compiler now."""
     return {
         "implementation": implementation(),
         "version": sys.version.split()[0],
-        "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
+        "gil": has_gil(),
         "jit": has_jit(),
     }
 
@@ -147,6 +158,15 @@ def describe_build() -> Dict[str, object]:
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "compiler": platform.python_compiler(),
     }
+
+
+def has_gil() -> bool:
+    """Whether the interpreter lock is on; to be without takes a free-threaded build.
+
+    There it is off at first, and is switched on for good by the import of an extension module that does not declare
+    that it can do without.
+    """
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def has_jit() -> bool:
@@ -198,7 +218,7 @@ def serve(strategy: Strategy, sock: socket.socket, transport: str, status_fd: Op
         strategy.serve(source)
     except Stop:
         pass
-    say("stopped", refused=source.refused)
+    say("stopped", refused=source.refused, gil=has_gil())
     place = source.address.partition(":")[2]
     if transport != "tcp" and status_fd is None and not place.startswith("@"):
         os.unlink(place)
@@ -222,10 +242,15 @@ def socket_for(strategy: Strategy, text: str, listen_fd: Optional[int]) -> Tuple
         if listen_fd is None:
             return listen(address), transport
         os.set_inheritable(listen_fd, False)
-        return socket.socket(fileno=listen_fd), transport
+        sock = socket.socket(fileno=listen_fd)
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         where = text if listen_fd is None else f"descriptor {listen_fd}"
         raise ValueError(f"can't listen on {where}: {error.strerror or error}") from None
+    if not listens:  # accept(2) would say EINVAL or, of a datagram socket, EOPNOTSUPP
+        sock.close()
+        raise ValueError(f"descriptor {listen_fd} is a socket that does not listen: call listen(2) first")
+    return sock, transport
 
 
 def main(argv: List[str]) -> int:

@@ -135,6 +135,7 @@ async def echo_by_sock(channel: Channel) -> None:
     """Receive and send on the socket itself until the peer closes."""
     loop = asyncio.get_running_loop()
     with socket.socket(fileno=channel.rfd) as sock, suppress(OSError):
+        sock.setblocking(False)
         while True:
             for _ in range(TURN):
                 data = await loop.sock_recv(sock, RECV_SIZE)
@@ -166,7 +167,7 @@ async def attach(channel: Channel, incoming: Any, outgoing: Any) -> Tuple[Any, A
 
 def serve(listener: Listener, echo: Callable[[Channel], Awaitable[None]], new_loop: Callable[[], Any]) -> None:
     """Run the loop until SIGTERM; `echo` becomes a task for each connection."""
-    listener.set_blocking(False)
+    listener.set_blocking(False, channels=True)  # every transport sets O_NONBLOCK itself
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # half a loop can't be left in order
     loop = new_loop()
     asyncio.set_event_loop(loop)  # keeps it, and all that waits in it, alive after its end: nothing is left to log

@@ -21,11 +21,28 @@ RECV_SIZE = 64 * 1024
 # Connections the kernel completes while the server is busy elsewhere. The kernel caps it at net.core.somaxconn.
 BACKLOG = 4096
 
-# What accept() says when there is no descriptor, or no memory, left for one more connection.
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# What accept(2), and the hand-over of pipes, say when there is no descriptor, or no memory, left for a connection.
+# ETOOMANYREFS (unix(7)): pipes that clients have not taken out of their sockets count against a limit as well.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 
-# The limits behind two of these.
-LIMITS = {errno.EMFILE: " (RLIMIT_NOFILE, ulimit -n)", errno.ENFILE: " (fs.file-max)"}
+# What accept(2) passes on of the one connection that it took out of the queue: the network lost it, or a firewall
+# forbids it. The last line is what some kernels return besides.
+LOST = (
+    *(errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH),
+    *(errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM),
+    *(errno.ETIMEDOUT, errno.ENOSR, errno.ESOCKTNOSUPPORT, errno.EPROTONOSUPPORT),
+)
+
+# The limits behind some errors; ENOSPC is epoll_ctl(2)'s.
+LIMITS = {
+    errno.EMFILE: " (RLIMIT_NOFILE, ulimit -n)",
+    errno.ENFILE: " (fs.file-max)",
+    errno.ETOOMANYREFS: " (RLIMIT_NOFILE, ulimit -n: pipes that clients have not taken yet)",
+    errno.ENOSPC: " (fs.epoll.max_user_watches)",
+}
+
+# Before the next attempt at what the system had nothing left for: a server must not spin on it.
+PAUSE_S = 0.01
 
 
 class Stop(SystemExit):
@@ -53,14 +70,15 @@ class Listener:
 
     A connection for which there is no descriptor left is refused in an orderly way: it is taken out of the queue and
     closed, so that its client learns of it at once, and the listener and all other connections live on. Refusals are
-    counted by reason in `refused`; `on_refused` is told of the first one of each reason.
+    counted by reason in `refused`, and so are connections that the network lost in the queue; `on_refused` is told of
+    the first one of each reason.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         address: str,
-        open_channel: Callable[[socket.socket], Channel],
+        open_channel: Callable[[int], Channel],
         on_refused: Optional[Callable[[str], None]] = None,
     ) -> None:
         self.fd = sock.fileno()
@@ -69,29 +87,36 @@ class Listener:
         self._sock = sock
         self._open_channel = open_channel
         self._on_refused = on_refused
-        self._blocking = True
+        self._channels_block = True
         self._reserve = _reserve_descriptor()
 
-    def set_blocking(self, blocking: bool) -> None:
-        """Choose whether `accept` waits, and whether the channels that it yields do."""
-        self._blocking = blocking
+    def set_blocking(self, blocking: bool, channels: Optional[bool] = None) -> None:
+        """Choose whether `accept` waits, and whether the channels that it yields do: the same, if not told.
+
+        A new channel waits (accept(2): O_NONBLOCK is not inherited), and Python's accept has no SOCK_NONBLOCK. Another
+        one takes a system call for each descriptor: a strategy whose loop makes that call anyway takes those that wait.
+        """
+        self._channels_block = blocking if channels is None else channels
         self._sock.setblocking(blocking)
 
     def accept(self) -> Optional[Channel]:
         """Take one connection out of the queue; None if none is waiting (non-blocking only) or can be accepted now.
 
-        Those that have gone again, and those that must be refused, are passed over.
+        Those that have gone again, those that the network lost, and those that must be refused, are passed over. Raises
+        OSError for what no other connection will mend.
         """
         for _ in range(BACKLOG):
             try:
-                conn = self._accept_socket()
+                conn = self._accept_descriptor()
                 channel = self._open(conn) if conn is not None else None
             except BlockingIOError:
                 return None
-            except ConnectionError:
-                continue  # it was in the queue, and has gone
+            except OSError as error:
+                self.pass_over(error)
+                continue
             if channel is not None:
                 return channel
+        time.sleep(PAUSE_S)  # a firewall may forbid them all, and leave them in the queue
         return None
 
     def adopt(self, fd: int) -> Optional[Channel]:
@@ -100,8 +125,9 @@ class Listener:
         For strategies in which the kernel accepts by itself. Raises OSError for what no other connection will mend.
         """
         try:
-            return self._open(socket.socket(fileno=fd))
-        except ConnectionError:
+            return self._open(fd)
+        except OSError as error:
+            self.pass_over(error)
             return None
 
     def close(self) -> None:
@@ -114,55 +140,67 @@ class Listener:
     def refuse(self, channel: Channel, reason: str) -> None:
         """Close a connection that the strategy can't serve, and count it."""
         channel.close()
-        self._count(reason)
+        self.count(reason)
 
-    def _open(self, conn: socket.socket) -> Optional[Channel]:
+    def count(self, reason: str) -> None:
+        """Count a connection that could not be served, and tell of the first one for that reason."""
+        first = reason not in self.refused
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        if first and self._on_refused is not None:
+            self._on_refused(reason)
+
+    def pass_over(self, error: OSError) -> None:
+        """Go on after an error of one connection: its client has gone, or the network lost it, which is counted.
+
+        Raises any other error.
+        """
+        if error.errno in LOST:
+            self.count(describe(error))
+        elif not isinstance(error, ConnectionError):
+            raise error
+
+    def _open(self, conn: int) -> Optional[Channel]:
         """Open the channel of an accepted connection; None if there is no descriptor left for it."""
         try:
             channel = self._open_channel(conn)
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
-            self._count(_reason(error))
+            self.count(describe(error))
             return None
-        os.set_blocking(channel.rfd, self._blocking)
-        os.set_blocking(channel.wfd, self._blocking)
+        if not self._channels_block:
+            for fd in set(channel):
+                os.set_blocking(fd, False)
         return channel
 
-    def _accept_socket(self) -> Optional[socket.socket]:
+    def _accept_descriptor(self) -> Optional[int]:
         """Accept; with no descriptor left, on the reserved one. None if the connection had to be closed again.
 
         A connection that is left in the queue would keep the listener readable, and a level-triggered loop would spin.
         Raises BlockingIOError where none is waiting, or where there is no descriptor even so.
         """
         try:
-            return self._sock.accept()[0]
+            return self._sock.accept()[0].detach()
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
             if self._reserve is not None:
                 os.close(self._reserve)
             try:
-                conn = self._sock.accept()[0]
+                conn = self._sock.accept()[0].detach()
             except OSError as again:
                 if again.errno not in EXHAUSTED:
                     raise
-                time.sleep(0.01)  # the limit was lowered, or the whole system has run out: do not spin on it
+                time.sleep(PAUSE_S)  # the limit was lowered, or the whole system has run out
                 raise BlockingIOError from None
             finally:
                 self._reserve = _reserve_descriptor()
             if self._reserve is not None:
                 return conn  # the kernel wants a descriptor before it looks at the queue: one has become free meanwhile
-            conn.close()
-            self._count(_reason(error))
+            os.close(conn)
+            self.count(describe(error))
             self._reserve = _reserve_descriptor()
             return None
-
-    def _count(self, reason: str) -> None:
-        first = reason not in self.refused
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-        if first and self._on_refused is not None:
-            self._on_refused(reason)
 
 
 @dataclass(frozen=True)
@@ -211,6 +249,8 @@ def _reserve_descriptor() -> Optional[int]:
         return None
 
 
-def _reason(error: OSError) -> str:
-    number = error.errno or 0
-    return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}{LIMITS.get(number, '')}"
+def describe(error: Exception) -> str:
+    """The name of an error, what it means, and the limit behind it where that is known; other exceptions' own words."""
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error)
+    return f"{errno.errorcode.get(error.errno, error.errno)}: {os.strerror(error.errno)}{LIMITS.get(error.errno, '')}"

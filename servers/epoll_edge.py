@@ -20,7 +20,7 @@ from __future__ import annotations
 import select
 from typing import Dict, List
 
-from servers.contract import Listener, Strategy
+from servers.contract import Listener, Strategy, describe
 from servers.polling import Connection
 
 # Reads in one turn: few enough that others wait for a millisecond at most, enough that the list is seldom used.
@@ -34,25 +34,22 @@ def serve(listener: Listener) -> None:
     epoll = select.epoll()
     epoll.register(listening, select.EPOLLIN)  # level-triggered: one accept for each report loses nobody
     connections: Dict[int, Connection] = {}  # by each of their descriptors
-    unfinished: List[int] = []
+    unfinished: List[Connection] = []
     while True:
-        edges = epoll.poll(0 if unfinished else -1)
-        due = dict.fromkeys(unfinished + [fd for fd, _ in edges])  # once each: an edge must not add a turn for good
+        edges = [fd for fd, _ in epoll.poll(0 if unfinished else -1)]
+        # Once each: an edge must not add a turn for good, nor have a pair of pipes one for each of its descriptors.
+        due = dict.fromkeys(unfinished + [connections[fd] for fd in edges if fd != listening])
         unfinished = []
-        for fd in due:
-            if fd == listening:
-                welcome(listener, epoll, connections)
-                continue
-            connection = connections.get(fd)
-            if connection is None:
-                continue  # due twice, and its first turn ended it
+        for connection in due:
             try:
                 if not take_turn(connection):
-                    unfinished.append(fd)
+                    unfinished.append(connection)
             except (OSError, EOFError):
                 del connections[connection.rfd]
                 connections.pop(connection.wfd, None)
                 connection.channel.close()  # takes it off the interest list: no other process has a copy
+        if listening in edges:
+            welcome(listener, epoll, connections)
 
 
 def take_turn(connection: Connection) -> bool:
@@ -79,7 +76,7 @@ def welcome(listener: Listener, epoll: select.epoll, connections: Dict[int, Conn
             epoll.register(channel.rfd, select.EPOLLIN | select.EPOLLET)
             epoll.register(channel.wfd, select.EPOLLOUT | select.EPOLLET)
     except OSError as error:
-        listener.refuse(channel, str(error))
+        listener.refuse(channel, describe(error))
         return
     connections[channel.rfd] = connections[channel.wfd] = Connection(channel)
 

@@ -16,6 +16,7 @@ What it costs as connections grow: for each that waits, a greenlet with its fram
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import suppress
 from functools import partial
@@ -42,7 +43,7 @@ def serve(listener: Listener) -> None:
     import gevent.os  # type: ignore[import-untyped]  # noqa: PLC0415
     import gevent.socket  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    listener.set_blocking(False)
+    listener.set_blocking(False, channels=True)  # a socket of gevent sets O_NONBLOCK itself
     stopped = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         # libev's handler takes the place of Python's: Stop would be raised in whichever greenlet runs.
@@ -68,6 +69,8 @@ def echo_on_socket(gevent: ModuleType, channel: Channel) -> None:
 
 def echo_on_pipes(gevent: ModuleType, channel: Channel) -> None:
     """Echo by gevent's functions for descriptors that are no sockets."""
+    for fd in channel:
+        os.set_blocking(fd, False)
 
     def write_all(data: bytes) -> None:
         sent = gevent.os.nb_write(channel.wfd, data)

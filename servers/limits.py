@@ -7,10 +7,14 @@ is looked up when that has happened, and those that have been reached are named.
 from __future__ import annotations
 
 import os
-import resource
 from contextlib import suppress
 from functools import lru_cache
-from typing import Iterator, NamedTuple
+from importlib import import_module
+from typing import Any, Iterator, NamedTuple, Optional
+
+resource: Any = None
+with suppress(ImportError):  # not every build of an interpreter has it, and no echo needs it
+    resource = import_module("resource")
 
 MIB = 1 << 20
 
@@ -41,10 +45,18 @@ def limits() -> Iterator[Limit]:
             yield from find()
 
 
+def soft_limit(name: str) -> Optional[int]:
+    """This process's own limit, RLIMIT_something of getrlimit(2); None where there is none, or no module to ask."""
+    if resource is None:
+        return None
+    most: int = resource.getrlimit(getattr(resource, name))[0]
+    return None if most == resource.RLIM_INFINITY else most
+
+
 def _of_the_user() -> Iterator[Limit]:
     """RLIMIT_NPROC counts the threads of the real user, and does not bind root (getrlimit(2))."""
-    most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if most == resource.RLIM_INFINITY or os.geteuid() == 0:
+    most = soft_limit("RLIMIT_NPROC")
+    if most is None or os.geteuid() == 0:
         return
     uid, used = os.getuid(), 0
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -86,10 +98,10 @@ def _of_this_process() -> Iterator[Limit]:
     with open("/proc/self/maps") as lines:
         mappings = sum(1 for _ in lines)
     yield Limit("vm.max_map_count", mappings, _number("/proc/sys/vm/max_map_count"), 3)
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if most != resource.RLIM_INFINITY:
+    most = soft_limit("RLIMIT_AS")
+    if most is not None:
         with open("/proc/self/statm") as line:
-            used = int(line.read().split()[0]) * resource.getpagesize()
+            used = int(line.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         yield Limit("RLIMIT_AS (ulimit -v)", used, most, 16 * MIB)
 
 

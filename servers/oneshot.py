@@ -24,7 +24,7 @@ import sys
 import threading
 from typing import Dict
 
-from servers.contract import Channel, Listener, Strategy
+from servers.contract import Channel, Listener, Strategy, describe
 from servers.polling import Connection
 from servers.processes import cpus
 
@@ -81,8 +81,7 @@ class Pool:
         try:
             self.epoll.register(channel.rfd, select.EPOLLIN | select.EPOLLONESHOT)
         except OSError as error:
-            self.forget(channel)
-            self.listener.refuse(channel, str(error))
+            self.refuse(channel, error)
 
     def take_turn(self, connection: Connection) -> None:
         """Echo once, then arm or close the connection."""
@@ -97,7 +96,10 @@ class Pool:
             self.forget(connection.channel)
             connection.channel.close()
             return
-        self.arm(connection)
+        try:
+            self.arm(connection)
+        except OSError as error:  # ENOSPC, ENOMEM: a pipe's write end is one more descriptor on the interest list
+            self.refuse(connection.channel, error)
 
     def arm(self, connection: Connection) -> None:
         """Wait for room while anything is unsent, else for bytes: the other end of a pair of pipes stays disarmed."""
@@ -109,6 +111,11 @@ class Pool:
             self.epoll.modify(fd, events)
         except FileNotFoundError:  # ENOENT: a pipe's write end, at its first wait for room
             self.epoll.register(fd, events)
+
+    def refuse(self, channel: Channel, error: OSError) -> None:
+        """Close a connection that can't be watched."""
+        self.forget(channel)
+        self.listener.refuse(channel, describe(error))
 
     def forget(self, channel: Channel) -> None:
         """Take a connection out of the table, before it is closed."""

@@ -33,7 +33,6 @@ import importlib
 import socket
 import warnings
 from functools import lru_cache, partial
-from importlib.metadata import version
 from typing import Any
 
 from servers.asyncio_loops import FORMS, Echo, Form, echo_by_protocol, on_loop
@@ -131,6 +130,13 @@ def transports_end(package: str) -> bool:
     finally:
         loop.close()
         client.close()
+
+
+def version(package: str) -> str:
+    """The release of an installed package."""
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and for a reason to give alone
+
+    return metadata.version(package)
 
 
 def on_package(package: str, form: Form) -> Strategy:

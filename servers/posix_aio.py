@@ -155,8 +155,6 @@ class Requests:
         if len(self.outstanding) >= POOL:
             self.listener.refuse(channel, f"{POOL:,} connections: each needs a thread of the pool")
             return
-        for fd in set(channel):
-            os.set_blocking(fd, True)  # the C library's threads are to wait: EAGAIN would be their result
         buffer = (ctypes.c_char * RECV_SIZE)()
         self._read(Connection(channel, buffer, ctypes.addressof(buffer)))
 
@@ -259,7 +257,8 @@ def serve_by_callback(listener: Listener) -> None:
 def serve(requests: Requests, actions: Dict[int, Callable[[], None]]) -> None:
     """Do what is due for each descriptor that is readable; once a second look for what nobody tells of."""
     IN_USE.append(requests)
-    requests.listener.set_blocking(False)
+    # The threads of the C library are to wait in a transfer: EAGAIN would be its result.
+    requests.listener.set_blocking(False, channels=True)
     poll = select.poll()
     for fd in actions:
         poll.register(fd, select.POLLIN)

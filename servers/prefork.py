@@ -36,7 +36,7 @@ from functools import partial
 from typing import Dict, Set
 
 from servers import processes, readiness
-from servers.contract import Channel, Listener, Stop, Strategy
+from servers.contract import Channel, Listener, Stop, Strategy, describe
 
 # What the workers have to stop in, before they are killed.
 PATIENCE_S = 0.5
@@ -57,12 +57,25 @@ class ExclusiveInterest(readiness.RegisteredInterest):
     def admit(self, channel: Channel) -> None:
         super().admit(channel)
         self.poller.unregister(self.listening)
-        self.listen(self.listening)
+        try:
+            self.listen(self.listening)
+        except OSError:  # ENOSPC: another process took the place that we left. Who has just come gives up another one
+            self.poller.unregister(channel.rfd)
+            self.listen_again()
+            raise
+
+    def listen_again(self) -> None:
+        """Get back into the line. Raises RuntimeError: a worker that no connection wakes must not go on."""
+        try:
+            self.listen(self.listening)
+        except OSError as error:
+            raise RuntimeError(f"a worker can't wait for connections any more: {describe(error)}") from None
 
 
 def serve(listener: Listener) -> None:
     """Fork a worker for each CPU that we may run on; end them all at Stop, or when one of them ends."""
-    import ctypes  # noqa: PLC0415, F401 - once here, instead of once in each worker
+    with suppress(ImportError):
+        import ctypes  # noqa: PLC0415, F401 - once here, instead of once in each worker
 
     workers: Set[int] = set()
     report, reporting = os.pipe()
@@ -89,10 +102,14 @@ def work(listener: Listener, reporting: int, parent: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
-    import ctypes  # noqa: PLC0415
+    """Have the kernel kill this process when its parent ends, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG).
 
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    An interpreter that was built without ctypes can't ask for that: there, workers outlive a parent that is killed.
+    """
+    with suppress(ImportError):
+        import ctypes  # noqa: PLC0415
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     if os.getppid() != parent:  # it ended before we had asked
         os._exit(1)
 
@@ -103,12 +120,13 @@ def stop(workers: Set[int], report: int) -> bytes:
     Python notices a signal that comes just before a worker sleeps only when it wakes: therefore they are told again.
     """
     reports = b""
+    waiting = select.poll()
+    waiting.register(report, select.POLLIN)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        for pid in workers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        while select.select([report], [], [], 0.05)[0]:
+        for pid in filter(processes.runs, workers):
+            os.kill(pid, signal.SIGTERM)
+        while waiting.poll(50):
             data = os.read(report, 4096)
             if not data:
                 deadline = 0.0  # the last copy of the other end is closed: all have ended

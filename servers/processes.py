@@ -115,12 +115,21 @@ def reap(children: Set[int]) -> None:
             children.discard(pid)
 
 
+def runs(pid: int) -> bool:
+    """Whether a child of ours still runs; if it has ended, it is waited for.
+
+    A number that has been waited for may be anybody's by now, and must not be sent a signal.
+    """
+    with suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    return False
+
+
 def end(children: Set[int]) -> None:
     """Kill the children that are left, and wait until they have gone. SIGKILL, which ends even one that is stopped."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for pid in children:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for pid in filter(runs, children):
+        os.kill(pid, signal.SIGKILL)
     with suppress(ChildProcessError):
         while True:
             os.wait()

@@ -23,8 +23,11 @@ from __future__ import annotations
 import select
 from typing import Any, Dict, List, Protocol, Set, Tuple
 
-from servers.contract import Channel, Listener, Strategy
+from servers.contract import Channel, Listener, Strategy, describe
 from servers.polling import Connection
+
+# The bits in an fd_set of the C library, <sys/select.h>; what select(2) writes beyond them is somebody else's memory.
+FD_SETSIZE = 1024
 
 
 class Interest(Protocol):
@@ -60,10 +63,8 @@ class SelectInterest:
         self.readers.add(fd)
 
     def admit(self, channel: Channel) -> None:
-        try:
-            select.select(channel, (), (), 0)
-        except ValueError:
-            raise ValueError("a descriptor numbered FD_SETSIZE or above, which select can't watch") from None
+        if max(channel) >= FD_SETSIZE:
+            raise ValueError("a descriptor numbered FD_SETSIZE or above, which select can't watch")
         self.readers.add(channel.rfd)
 
     def await_room(self, channel: Channel) -> None:
@@ -127,7 +128,7 @@ def serve(listener: Listener, interest: Interest) -> None:
                 welcome(listener, interest, connections)
                 continue
             connection = connections[fd]
-            awaited_room = connection.unsent
+            awaited_bytes = not connection.unsent
             try:
                 connection.echo_some()
             except BlockingIOError:
@@ -136,13 +137,23 @@ def serve(listener: Listener, interest: Interest) -> None:
                 interest.forget(fd)
                 connections.pop(fd).channel.close()
                 continue
-            # Wait for room while anything is unsent, else for bytes: never for both, or a flood would fill our memory.
-            if connection.unsent and not awaited_room:
-                interest.await_room(connection.channel)
-                connections[connection.wfd] = connections.pop(fd)
-            elif awaited_room and not connection.unsent:
-                interest.await_bytes(connection.channel)
-                connections[connection.rfd] = connections.pop(fd)
+            if (not connection.unsent) != awaited_bytes:
+                turn_round(listener, interest, connections, fd)
+
+
+def turn_round(listener: Listener, interest: Interest, connections: Dict[int, Connection], fd: int) -> None:
+    """Wait for room while anything is unsent, else for bytes: never for both, or a flood would fill our memory."""
+    connection = connections.pop(fd)
+    channel = connection.channel
+    try:
+        if connection.unsent:
+            interest.await_room(channel)
+            connections[channel.wfd] = connection
+        else:
+            interest.await_bytes(channel)
+            connections[channel.rfd] = connection
+    except OSError as error:  # ENOSPC, ENOMEM: of a pair of pipes, another descriptor is waited for from now on
+        listener.refuse(channel, describe(error))
 
 
 def welcome(listener: Listener, interest: Interest, connections: Dict[int, Connection]) -> None:
@@ -153,7 +164,7 @@ def welcome(listener: Listener, interest: Interest, connections: Dict[int, Conne
     try:
         interest.admit(channel)
     except (ValueError, OSError) as error:
-        listener.refuse(channel, str(error))
+        listener.refuse(channel, describe(error))
     else:
         connections[channel.rfd] = Connection(channel)
 

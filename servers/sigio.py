@@ -33,7 +33,7 @@ import struct
 import threading
 from typing import Dict, Iterable, List, Optional
 
-from servers.contract import Listener, Strategy
+from servers.contract import Listener, Strategy, describe
 from servers.epoll_edge import take_turn
 from servers.polling import Connection
 
@@ -103,7 +103,7 @@ def signalfd(numbers: Iterable[int], flags: int) -> int:
 
 
 def arm(fd: int) -> None:
-    """Have a non-blocking descriptor send READY, with its number, to this thread. Raises OSError.
+    """Have a descriptor be non-blocking and send READY, with its number, to this thread. Raises OSError.
 
     To the thread, not to the process: any other thread that does not block the signal would die of it, and all with it.
     """
@@ -114,7 +114,7 @@ def arm(fd: int) -> None:
 
 def serve(listener: Listener) -> None:
     """Give a turn to each connection that sent a signal, and to each whose last turn ended before EAGAIN."""
-    listener.set_blocking(False)
+    listener.set_blocking(False, channels=True)  # arm() sets O_NONBLOCK along with O_ASYNC
     signals = Signals((READY, signal.SIGIO))
     # An inherited listener may be armed already, by and for another process: only O_ASYNC set anew notes our number.
     fcntl.fcntl(listener.fd, fcntl.F_SETFL, os.O_NONBLOCK)
@@ -156,7 +156,7 @@ def welcome(listener: Listener) -> Optional[Connection]:
         for fd in set(channel):
             arm(fd)
     except OSError as error:
-        listener.refuse(channel, str(error))
+        listener.refuse(channel, describe(error))
         return None
     return Connection(channel)
 

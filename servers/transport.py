@@ -101,7 +101,7 @@ def dial(address: Address, timeout: Optional[float] = None) -> Channel:
             sock.close()
             raise
     sock.settimeout(None)
-    return _socket_channel(sock)
+    return _socket_channel(sock.detach())
 
 
 def _is_host(text: str) -> bool:
@@ -111,27 +111,26 @@ def _is_host(text: str) -> bool:
         return False
 
 
-def _socket_channel(sock: socket.socket) -> Channel:
-    fd = sock.detach()
+def _socket_channel(fd: int) -> Channel:
     return Channel(fd, fd)
 
 
-def _hand_over_pipes(conn: socket.socket) -> Channel:
+def _hand_over_pipes(fd: int) -> Channel:
     """Make two pipes and pass the client its ends as ancillary data (SCM_RIGHTS, unix(7)).
 
     The server must not keep a copy of the client's ends: as long as any process holds a write end, the reader never
     sees end-of-file.
     """
     made: List[int] = []
-    with conn:
+    with socket.socket(fileno=fd) as conn:
         try:
             made += os.pipe()  # close-on-exec, as is every descriptor that Python makes (PEP 446)
             made += os.pipe()
             from_client, client_writes, client_reads, to_client = made
             socket.send_fds(conn, [b"p"], [client_reads, client_writes])
         except OSError:
-            for fd in made:
-                os.close(fd)
+            for end in made:
+                os.close(end)
             raise
     os.close(client_reads)
     os.close(client_writes)

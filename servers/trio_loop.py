@@ -23,7 +23,7 @@ import socket
 from types import ModuleType
 from typing import Any, Tuple
 
-from servers.contract import RECV_SIZE, Channel, Listener, Strategy
+from servers.contract import RECV_SIZE, Channel, Listener, Strategy, describe
 
 ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,7 +40,7 @@ def serve(listener: Listener) -> None:
     """Run trio's loop until SIGTERM."""
     import trio  # noqa: PLC0415 - no other server needs it
 
-    listener.set_blocking(False)
+    listener.set_blocking(False, channels=True)  # trio sets O_NONBLOCK itself
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # until trio can handle them
     trio.run(echo_until_signal, trio, listener)
 
@@ -72,10 +72,10 @@ async def welcome(trio: ModuleType, listener: Listener, nursery: Any) -> None:
         await trio.lowlevel.wait_readable(listener.fd)
         channel = listener.accept()
         if channel is not None:
-            nursery.start_soon(echo, trio, channel)
+            nursery.start_soon(echo, trio, listener, channel)
 
 
-async def echo(trio: ModuleType, channel: Channel) -> None:
+async def echo(trio: ModuleType, listener: Listener, channel: Channel) -> None:
     """Echo until the peer closes the channel or it breaks; then close it."""
     source, sink = streams(trio, channel)
     async with source, sink:
@@ -84,6 +84,8 @@ async def echo(trio: ModuleType, channel: Channel) -> None:
                 await sink.send_all(data)
         except trio.BrokenResourceError:
             pass  # ECONNRESET, EPIPE: the peer has gone
+        except OSError as error:  # ENOSPC, ENOMEM of epoll_ctl: to wait for a pipe, which a stream passes on as it is
+            listener.count(describe(error))
 
 
 def streams(trio: ModuleType, channel: Channel) -> Tuple[Any, Any]:

@@ -32,10 +32,11 @@ import importlib
 import os
 import select
 import socket
+import time
 from itertools import count
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from servers.contract import EXHAUSTED, RECV_SIZE, Channel, Listener, Strategy
+from servers.contract import EXHAUSTED, PAUSE_S, RECV_SIZE, Channel, Listener, Strategy, describe
 
 # Submissions that fit in between two calls; the completion queue has twice as many. What does not fit is not lost: a
 # full submission queue is submitted, and what the completion queue can't hold waits in the kernel.
@@ -56,6 +57,9 @@ REFUSALS = {
 }
 
 
+# Errors of io_uring_enter(2) after which it can be called again: a signal, no memory, no room for completions.
+PASSING = (errno.EINTR, errno.EAGAIN, errno.EBUSY)
+
 # An entry of the completion queue: user_data, what the system call would have returned or minus the errno, and flags.
 Completion = Tuple[int, int, int]
 
@@ -68,13 +72,14 @@ class Ring:
         self.liburing = import_liburing()
         self._ring = self.liburing.Ring()
         self._entry = self.liburing.Cqe()
+        self._done: List[Completion] = []
         # One thread submits, and completions are worked on when it asks for them: it is not interrupted for each.
         flags = self.liburing.IORING_SETUP_SINGLE_ISSUER | self.liburing.IORING_SETUP_DEFER_TASKRUN
         try:
             self.liburing.io_uring_queue_init(entries, self._ring, flags)
         except OSError as error:
             number = error.errno or 0
-            raise RuntimeError(REFUSALS.get(number, f"io_uring_setup fails ({describe(number)})")) from None
+            raise RuntimeError(REFUSALS.get(number, f"io_uring_setup fails ({describe(failure(number))})")) from None
 
     def close(self) -> None:
         """Give up the queues, and cancel what is under way."""
@@ -82,31 +87,52 @@ class Ring:
 
     def put(self, entry: Any) -> None:
         """Copy a prepared entry, or a chain of them, into the submission queue."""
-        if not self.liburing.put_sqe(self._ring, entry):
-            self.liburing.io_uring_submit(self._ring)
-            self.liburing.put_sqe(self._ring, entry)
+        while not self.liburing.put_sqe(self._ring, entry):
+            self._enter(self.liburing.io_uring_submit)
 
     def wait(self) -> List[Completion]:
-        """Submit everything, sleep until something is complete, and take all completions out of the queue."""
+        """Submit everything, sleep until something is complete, and take all completions out of the queue.
+
+        There may be none: a signal came that raised nothing, or the kernel has no memory for what was submitted.
+        """
+        self._enter(self.liburing.io_uring_submit_and_wait, 0 if self._done else 1)
+        self._reap()
+        done, self._done = self._done, []
+        return done
+
+    def _enter(self, call: Callable[..., Any], *arguments: int) -> None:
+        """Make an io_uring_enter(2), which may have submitted nothing or not all: the queue is kept. Raises OSError.
+
+        "The application should wait for some completions and try again", says io_uring_enter(2) of EAGAIN and EBUSY. In
+        the queue some may be already, and EBUSY lasts for as long as they stay there. If there are none, a sleep until
+        there are might have no end: our peers may wait for what was not submitted.
+        """
         try:
-            self.liburing.io_uring_submit_and_wait(self._ring, 1)
-        except InterruptedError:
-            return []  # a signal that raised nothing
-        done = []
+            call(self._ring, *arguments)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            self._reap()
+            if not self._done and error.errno != errno.EINTR:
+                time.sleep(PAUSE_S)
+
+    def _reap(self) -> None:
+        """Take all completions out of the queue, to be handed out by `wait`."""
+        reaped = 0
         for _ in self.liburing.CqeIter(self._ring, self._entry):
             entry = self._entry[0]
             try:
                 result = entry.res
             except OSError as error:
                 result = -(error.errno or 0)
-            done.append((entry.user_data, result, entry.flags))
-        self.liburing.io_uring_cq_advance(self._ring, len(done))
-        return done
+            self._done.append((entry.user_data, result, entry.flags))
+            reaped += 1
+        self.liburing.io_uring_cq_advance(self._ring, reaped)
 
 
-def describe(number: int) -> str:
-    """Return the name of an errno, and what it means."""
-    return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
+def failure(number: int) -> OSError:
+    """The exception for an errno."""
+    return OSError(number, os.strerror(number))
 
 
 def import_liburing() -> Any:
@@ -138,21 +164,20 @@ class Acceptor:
         ring.put(self.accept)
 
     def take(self, user_data: int, result: int, flags: int) -> Optional[Channel]:
-        """Return the channel that a completion of ours brings, if it does; and ask for the next one."""
-        if -result in EXHAUSTED:
-            # accept(2) looks for a descriptor before it looks at the queue: tried again at once, it would fail at once,
-            # for ever. So wait for somebody whom the listener can accept, or refuse.
+        """Return the channel that a completion of ours brings, if it does; and ask for the next one.
+
+        Raises OSError for what no other connection will mend.
+        """
+        if result < 0:
+            if -result not in EXHAUSTED:
+                self.listener.pass_over(failure(-result))
+            # accept(2) looks for a descriptor, and a firewall is asked, before it looks at the queue: tried again at
+            # once, it would fail at once, for ever. So wait for somebody whom the listener can accept, or refuse.
             self.ring.put(self.poll)
             return None
         if not flags & self.more:
             self.ring.put(self.accept)
-        if user_data == WAITING:
-            return self.accept_waiting()
-        if result == -errno.ECONNABORTED:
-            return None
-        if result < 0:
-            raise OSError(-result, os.strerror(-result))
-        return self.adopt(result)
+        return self.accept_waiting() if user_data == WAITING else self.adopt(result)
 
     def adopt(self, fd: int) -> Optional[Channel]:
         """Make a channel of what the kernel accepted."""
@@ -160,12 +185,9 @@ class Acceptor:
 
     def accept_waiting(self) -> Optional[Channel]:
         """Accept or refuse those in the queue, without waiting for more; the channel is a blocking one."""
-        self.listener.set_blocking(False)
+        self.listener.set_blocking(False, channels=True)
         channel = self.listener.accept()
         self.listener.set_blocking(True)
-        if channel is not None:
-            os.set_blocking(channel.rfd, True)
-            os.set_blocking(channel.wfd, True)
         return channel
 
 

@@ -27,12 +27,12 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from itertools import count
 from typing import Dict, List, Optional
 
-from servers.contract import RECV_SIZE, Channel, Listener, Strategy
-from servers.uring import Acceptor, Ring, describe
+from servers.contract import RECV_SIZE, Channel, Listener, Strategy, describe
+from servers.limits import soft_limit
+from servers.uring import Acceptor, Ring, failure
 
 BUFFERS = 64  # RECV_SIZE each: 4 MiB
 GROUP = 0  # the name of the pool
@@ -73,9 +73,10 @@ class MultishotAcceptor(Acceptor):
     """An accept that is submitted once keeps to the RLIMIT_NOFILE of that moment."""
 
     def adopt(self, fd: int) -> Optional[Channel]:
-        if fd < resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        most = soft_limit("RLIMIT_NOFILE")
+        if most is None or fd < most:
             return self.listener.adopt(fd)
-        self.listener.refuse(Channel(fd, fd), describe(errno.EMFILE))
+        self.listener.refuse(Channel(fd, fd), describe(failure(errno.EMFILE)))
         return None
 
 
@@ -170,7 +171,7 @@ def serve(listener: Listener) -> None:
                 connection = due[number] = connections[number]
                 connection.note(operation, result, flags, pool)
             elif operation == GIVE_BACK:
-                raise OSError(-result, f"a buffer can't be given back ({describe(-result)})")
+                raise OSError(-result, f"a buffer can't be given back ({describe(failure(-result))})")
             else:
                 channel = acceptor.take(user_data, result, flags)
                 if channel is not None:
@@ -197,7 +198,7 @@ def probe() -> None:
                     "the kernel's io_uring is too old (EINVAL): a multishot read takes Linux 6.7 or later"
                 )
             if result < 0:
-                raise RuntimeError(f"a multishot read fails ({describe(-result)})")
+                raise RuntimeError(f"a multishot read fails ({describe(failure(-result))})")
             connection.note(READ, result, flags, pool)
     finally:
         ring.close()

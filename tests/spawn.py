@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import psutil
+import pytest
 
 from servers.transport import Address, bound_address, listen
 
@@ -69,6 +72,12 @@ class Server:
             line += byte
         return dict(json.loads(line))
 
+    def refused_in_all(self) -> dict[str, int]:
+        """Return how many connections it says, at its end, that it refused, by reason."""
+        ending = self.next_status()
+        assert ending["event"] == "stopped", ending
+        return dict(ending["refused"])
+
 
 def list_strategies(python: str = sys.executable) -> list[dict[str, Any]]:
     """Ask `python -m servers --list` what there is."""
@@ -77,6 +86,7 @@ def list_strategies(python: str = sys.executable) -> list[dict[str, Any]]:
     return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
+@cache
 def cases(python: str = sys.executable) -> list[Case]:
     """Return every strategy with every transport that it serves."""
     return [
@@ -211,6 +221,30 @@ def asleep(server: Server) -> bool:
         return all((task / "stat").read_text().rpartition(") ")[2].startswith("S") for task in tasks)
     except (FileNotFoundError, ProcessLookupError):
         return False  # a thread was about to end
+
+
+def system_calls(pid: int, action: Callable[[], object]) -> list[str]:
+    """Return the names of the system calls that a process makes meanwhile."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace"
+        tracer = subprocess.Popen([strace, "-f", "-o", trace, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
+        assert tracer.stderr is not None
+        first = tracer.stderr.readline()
+        if "attached" not in first:
+            tracer.wait(WAIT_S)
+            tracer.stderr.close()
+            pytest.skip(f"strace can't attach: {first.strip()}")
+        try:
+            action()
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(WAIT_S)
+            tracer.stderr.close()
+        lines = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
+    return [line.partition("(")[0] for line in lines if "(" in line and line[0].isalpha()]
 
 
 def eventually(condition: Callable[[], object]) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
 import pkgutil
+import resource
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,9 +21,11 @@ from pathlib import Path
 
 import pytest
 from echo_client import Client
-from spawn import ROOT, WAIT_S, cases, list_strategies, spawned, stop
+from spawn import ROOT, WAIT_S, Case, cases, list_strategies, spawned, stop
 
 import servers
+from bench.events import Event
+from bench.server import RunningServer
 from servers.__main__ import main
 from servers.transport import TRANSPORTS, Address, bound_address, listen, parse
 
@@ -217,6 +222,101 @@ def test_a_strategy_that_can_not_run_here_is_listed_with_the_reason_and_refused(
         main(["impossible", "tcp:127.0.0.1:0"])
     assert ending.value.code == 2
     assert "impossible can't run here: no such thing in this kernel" in capsys.readouterr().err
+
+
+def without(*modules: str) -> str:
+    """A program that is `python -m servers` on an interpreter that was built without these modules."""
+    return f"""
+import sys
+sys.modules.update(dict.fromkeys({modules!r}))
+from servers.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+# Extension modules that a build may lack, and the files of servers/ that take the last two, or whose packages do.
+OPTIONAL = ("resource", "faulthandler", "ctypes", "fcntl")
+IN_NEED = ("sigio", "posix_aio", "trio_loop", "gevent_loop")
+
+
+@pytest.mark.parametrize(
+    "which", [case for case in cases() if case.transport == "tcp" and not case.unavailable], ids=str
+)
+def test_a_server_does_without_modules_that_no_echo_needs(which: Case) -> None:
+    lacking = OPTIONAL[:2] if which.module in IN_NEED else OPTIONAL
+    with spawned(which, program=["-c", without(*lacking)]) as server:
+        with Client(server.address) as client:
+            assert client.echo(b"served") == b"served"
+        assert stop(server.process) == 0
+        assert server.complaints() == ""
+
+
+def test_every_strategy_is_tried_by_an_interpreter_without_modules_that_no_echo_needs() -> None:
+    command = [sys.executable, "-c", without(*OPTIONAL[:2]), "--list"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert [json.loads(line) for line in shown.stdout.splitlines()] == list_strategies()
+    assert shown.stderr == ""
+
+
+def test_a_limit_that_may_not_be_changed_makes_no_strategy_unavailable(
+    new_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    new_file.write_text(MADE_UP)
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    main(["--list"])
+    reasons = {line["name"]: line["reason"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert reasons["made_up"] == ""
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=str)
+def test_a_descriptor_that_does_not_listen_gets_one_clear_message(
+    kind: socket.SocketKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_UNIX, kind) as sock, pytest.raises(SystemExit) as ending:
+        main(["epoll_lt", "unix", "--listen-fd", str(os.dup(sock.fileno()))])
+    assert ending.value.code == 2
+    assert "is a socket that does not listen: call listen(2) first" in capsys.readouterr().err
+
+
+SWITCHES_THE_LOCK_ON = """
+import sys
+from servers import iterative
+from servers.__main__ import main
+enabled = []
+sys._is_gil_enabled = lambda: bool(enabled)
+echo = iterative.echo
+def importing(channel):
+    enabled.append("an extension module that is not safe without it")
+    echo(channel)
+iterative.echo = importing
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_server_tells_at_its_end_of_an_interpreter_lock_that_was_switched_on_while_it_served() -> None:
+    which = next(case for case in cases() if str(case) == "iterative-tcp")
+    with spawned(which, program=["-c", SWITCHES_THE_LOCK_ON]) as server:
+        with Client(server.address) as client:
+            assert client.echo(b"served") == b"served"
+        assert stop(server.process) == 0
+        ending = server.next_status()
+        assert (ending["event"], ending["gil"]) == ("stopped", True)
+
+
+@pytest.mark.parametrize(("told", "recorded"), [({"gil": True}, True), ({"gil": False}, False), ({}, False)])
+def test_what_is_recorded_of_the_interpreter_lock_is_what_held_at_the_end(
+    told: dict[str, bool], recorded: bool
+) -> None:
+    running = RunningServer(None, "", [], None, 0.0)  # type: ignore[arg-type]
+    for fields in (
+        {"event": "ready", "implementation": "CPython", "version": "3.14.0", "gil": False},
+        {"event": "stopped", "refused": {}, **told},
+    ):
+        running.hear(Event(running.status, fields))
+    assert running.gil is recorded
 
 
 DEADLY = '''

@@ -104,7 +104,7 @@ def test_sigterms_that_keep_coming_while_a_loop_ends_are_as_quiet_as_one(served:
             time.sleep(0.0005)  # at every stage of the ending
         assert server.process.wait(0) == 0
         assert server.complaints() == ""
-        assert server.next_status() == {"event": "stopped", "refused": {}}
+        assert server.refused_in_all() == {}
 
 
 SIGTERM_WHILE_IT_BEGINS = """

@@ -112,7 +112,7 @@ sys.exit(main(sys.argv[1:]))
         assert "Resource temporarily unavailable" in refusal["reason"]
         assert eventually(lambda: asleep(server))  # a connection is closed first, and counted then
         assert stop(server.process) == 0
-        assert server.next_status() == {"event": "stopped", "refused": {refusal["reason"]: 3}}
+        assert server.refused_in_all() == {refusal["reason"]: 3}
         assert server.complaints() == ""
 
 
@@ -129,6 +129,56 @@ def test_a_worker_that_is_killed_ends_the_server_with_the_reason(transport: str)
         assert client.receive_to_end() == b""
         with pytest.raises(EOFError):
             server.next_status()
+
+
+NOTES_WHOM_IT_SIGNALS = """
+import os, sys
+from servers.__main__ import main
+kill = os.kill
+def noted(pid, number):
+    print("signals", pid, file=sys.stderr, flush=True)
+    kill(pid, number)
+os.kill = noted
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_worker_that_has_been_waited_for_is_sent_no_signal_whoever_has_its_number_now() -> None:
+    with spawned(preforking("tcp"), program=["-c", NOTES_WHOM_IT_SIGNALS]) as server:
+        assert eventually(lambda: asleep(server))
+        dead, *others = [worker.pid for worker in children(server)]
+        os.kill(dead, signal.SIGKILL)
+        assert server.process.wait(WAIT_S) == 1
+        signalled = {int(line.split()[1]) for line in server.complaints().splitlines() if line.startswith("signals")}
+        assert signalled == set(others)
+
+
+STOPPED_WHILE_IT_REAPS = """
+import os, signal, sys
+from servers.__main__ import main
+kill, waitpid = os.kill, os.waitpid
+def noted(pid, number):
+    print("signals", pid, file=sys.stderr, flush=True)
+    kill(pid, number)
+def interrupted(pid, options):
+    ended = waitpid(pid, options)
+    if pid == -1 and ended[0]:
+        kill(os.getpid(), signal.SIGTERM)
+    return ended
+os.kill, os.waitpid = noted, interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_child_that_has_been_waited_for_is_sent_no_signal_though_sigterm_came_before_that_was_noted() -> None:
+    with spawned(forking("tcp"), program=["-c", STOPPED_WHILE_IT_REAPS]) as server, ExitStack() as stack:
+        clients = [stack.enter_context(client) for client in greeted(server, 2)]
+        dead, other = (child.pid for child in children(server))
+        os.kill(dead, signal.SIGKILL)
+        assert server.process.wait(WAIT_S) == 0
+        assert server.complaints() == f"signals {other}\n"
+        assert nobody_left(server.process)
+        assert all(client.receive_to_end() == b"" for client in clients)
 
 
 def test_a_worker_that_fails_ends_the_server_with_the_reason() -> None:
@@ -165,7 +215,7 @@ def test_a_worker_that_does_not_listen_to_sigterm_is_killed_in_time() -> None:
         server.process.terminate()
         assert server.process.wait(STOP_S) == 0
         assert nobody_left(server.process)
-        assert server.next_status() == {"event": "stopped", "refused": {}}
+        assert server.refused_in_all() == {}
         assert server.complaints() == ""
 
 

@@ -15,7 +15,7 @@ def assert_stops(server: Server, signals: int = 1) -> None:
     assert server.process.wait(STOP_S) == 0
     assert eventually(lambda: nobody_left(server.process)), "it left processes behind"
     assert server.complaints() == ""
-    assert server.next_status() == {"event": "stopped", "refused": {}}
+    assert server.refused_in_all() == {}
 
 
 def test_sigterm_stops_a_server_that_is_idle(case: Case) -> None:

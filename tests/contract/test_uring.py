@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,9 +13,10 @@ from typing import Any
 
 import pytest
 from echo_client import Client, noise
-from spawn import WAIT_S, Case, asleep, cases, cpu_share, eventually, spawned, stop
+from spawn import Case, asleep, cases, cpu_share, eventually, spawned, stop, system_calls
 
 from servers import uring, uring_multishot
+from servers.transport import Address, listen, listener
 
 ECHOES = 50
 CALLS = {"io_uring": 1, "io_uring_multishot": 2}  # for one echo, when they come one by one
@@ -94,18 +92,102 @@ def test_when_more_clients_never_read_than_there_are_buffers_others_are_answered
 
 
 def test_a_full_submission_queue_and_a_full_completion_queue_lose_nothing() -> None:
-    liburing = package()
     ring = open_ring(entries=2)
     for number in range(50):
-        entry = liburing.Sqe()
-        liburing.io_uring_prep_nop(entry)
-        entry.user_data = number
-        ring.put(entry)
+        ring.put(nop(number))
     done: list[int] = []
     while len(done) < 50:
         done += [user_data for user_data, _, _ in ring.wait()]
     ring.close()
     assert sorted(done) == list(range(50))
+
+
+@pytest.mark.parametrize("number", [errno.EINTR, errno.EAGAIN, errno.EBUSY], ids=errno.errorcode.get)
+def test_a_call_that_the_kernel_puts_off_is_made_again_after_a_pause_and_nothing_is_lost(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, pauses_s = open_ring(entries=4), paused(monkeypatch)
+    put_off_once(monkeypatch, "io_uring_submit_and_wait", number)
+    ring.put(nop(7))
+    assert ring.wait() == []
+    assert ring.wait() == [(7, 0, 0)]
+    ring.close()
+    assert len(pauses_s) == (number != errno.EINTR), "after a signal there is no reason to wait"
+
+
+def test_completions_that_have_come_are_taken_when_there_is_no_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring, pauses_s = open_ring(entries=4), paused(monkeypatch)
+    ring.put(nop(7))
+    package().io_uring_submit(ring._ring)
+    put_off_once(monkeypatch, "io_uring_submit_and_wait", errno.EBUSY)
+    assert ring.wait() == [(7, 0, 0)]
+    ring.close()
+    assert pauses_s == []
+
+
+@pytest.mark.parametrize("number", [errno.EINTR, errno.EAGAIN, errno.EBUSY], ids=errno.errorcode.get)
+def test_a_full_submission_queue_that_the_kernel_does_not_take_at_first_loses_nothing(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = open_ring(entries=2)
+    paused(monkeypatch)
+    put_off_once(monkeypatch, "io_uring_submit", number)
+    for user_data in range(3):
+        ring.put(nop(user_data))
+    done: list[int] = []
+    while len(done) < 3:
+        done += [user_data for user_data, _, _ in ring.wait()]
+    ring.close()
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_an_error_that_no_other_call_will_mend_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = open_ring(entries=2)
+    put_off_once(monkeypatch, "io_uring_submit_and_wait", errno.EBADF)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        ring.wait()
+    ring.close()
+
+
+PUT_OFF_EVERY_OTHER_CALL = """
+import errno, os, sys
+import liburing
+from itertools import cycle
+from servers.__main__ import main
+submit_and_wait = liburing.io_uring_submit_and_wait
+outcomes = cycle([errno.EAGAIN, 0, errno.EBUSY, 0])
+def put_off(*arguments):
+    number = next(outcomes)
+    if number:
+        raise OSError(number, os.strerror(number))
+    return submit_and_wait(*arguments)
+liburing.io_uring_submit_and_wait = put_off
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("which", EITHER)
+def test_a_server_that_the_kernel_puts_off_serves_on(which: Case) -> None:
+    with spawned(which, program=["-c", PUT_OFF_EVERY_OTHER_CALL]) as server, Client(server.address) as client:
+        for number in range(1, 10):
+            assert client.echo(noise(number * 1000)) == noise(number * 1000)
+        assert stop(server.process) == 0
+        assert server.complaints() == ""
+
+
+def test_an_accept_that_fails_for_one_connection_is_counted_and_any_other_failure_is_not_swallowed(
+    tmp_path: Path,
+) -> None:
+    ring = open_ring(entries=4)
+    with listen(Address("unix", str(tmp_path / "echo"))) as sock:
+        source = listener(sock, "unix")
+        acceptor = uring.Acceptor(ring, source, package().io_uring_prep_accept)
+        for number in (errno.EPROTO, errno.ECONNABORTED, errno.EPERM):
+            assert acceptor.take(uring.ACCEPT, -number, 0) is None
+        assert [reason.partition(":")[0] for reason in source.refused] == ["EPROTO", "EPERM"]
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            acceptor.take(uring.ACCEPT, -errno.EBADF, 0)
+    ring.close()
 
 
 def test_a_failed_operation_is_reported_by_its_errno() -> None:
@@ -176,37 +258,42 @@ def package() -> Any:
     return pytest.importorskip("liburing")
 
 
+def nop(user_data: int) -> Any:
+    """Prepare an operation that does nothing, and is complete as soon as it is submitted."""
+    entry = package().Sqe()
+    package().io_uring_prep_nop(entry)
+    entry.user_data = user_data
+    return entry
+
+
+def put_off_once(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+    """Have a call of the wheel fail with an errno the first time."""
+    made, failures = getattr(package(), call), [number]
+
+    def fail_first(*arguments: object) -> object:
+        if failures:
+            failures.clear()
+            raise OSError(number, os.strerror(number))
+        return made(*arguments)
+
+    monkeypatch.setattr(package(), call, fail_first)
+
+
+def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list of the pauses that are asked for from now on, none of which is made."""
+    pauses_s: list[float] = []
+    monkeypatch.setattr("servers.uring.time.sleep", pauses_s.append)
+    return pauses_s
+
+
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def open_ring(entries: int) -> uring.Ring:
     """Open a ring, or skip the test with the reason."""
+    package()
     try:
         return uring.Ring(entries)
     except RuntimeError as error:
         pytest.skip(str(error))
-
-
-def system_calls(pid: int, action: Callable[[], object]) -> list[str]:
-    """Return the names of the system calls that a process makes meanwhile."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace"
-        tracer = subprocess.Popen([strace, "-f", "-o", trace, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
-        assert tracer.stderr is not None
-        first = tracer.stderr.readline()
-        if "attached" not in first:
-            tracer.wait(WAIT_S)
-            tracer.stderr.close()
-            pytest.skip(f"strace can't attach: {first.strip()}")
-        try:
-            action()
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait(WAIT_S)
-            tracer.stderr.close()
-        lines = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
-    return [line.partition("(")[0] for line in lines if "(" in line and line[0].isalpha()]
