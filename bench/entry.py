@@ -81,7 +81,7 @@ def told(error: Exception) -> int:
     else:
         where, what = _keep_traceback(error), type(error).__name__ + (f": {error}" if str(error) else "")
         what = f"iobench itself failed, which says nothing of what is measured: {what.rstrip('.')}. {where}"
-        next_step = "report it to the makers of iobench, with the traceback and what you had typed"
+        next_step = "report it as an issue of the project that you have iobench from, with the traceback"
     complain(f"error:{NO_BREAK}{what}")  # a path may be as long as a line
     print(plain(f"next: {next_step}"), file=sys.stderr, flush=True)
     return BAD_INPUT

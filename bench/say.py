@@ -28,5 +28,7 @@ def plain(text: str) -> str:
 
 def lines(text: str, indent: str = "") -> list[str]:
     """Give the lines of one paragraph; none where it is empty."""
-    wrapped = textwrap.wrap(plain(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    wrapped = textwrap.wrap(
+        plain(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
     return [line.replace(NO_BREAK, " ") for line in wrapped]

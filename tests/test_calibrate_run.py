@@ -398,7 +398,7 @@ def test_what_was_measured_is_written_before_it_is_told(tmp_path: Path, monkeypa
 def test_a_calibration_that_can_not_be_read_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text("{")
     one, measured = claim(outcome(GOOD))
-    with pytest.raises(BadInputError, match="calibration.json can't be read"):
+    with pytest.raises(BadInputError, match=r"calibration\.json can't be read"):
         run.calibrate(True, tmp_path, [one])
     assert measured == []
     assert (tmp_path / "calibration.json").read_text() == "{"

@@ -235,7 +235,7 @@ def test_a_path_that_can_not_be_written_is_bad_input(tmp_path: Path, to: str) ->
 @pytest.mark.parametrize("to", ["csv", "hgrm", "github-action-benchmark"])
 def test_no_folder_is_made_above_the_one_that_was_named(tmp_path: Path, to: str) -> None:
     run = run_of(tmp_path, record())
-    with pytest.raises(BadInputError, match="There is no folder .*/new") as told:
+    with pytest.raises(BadInputError, match=r"There is no folder .*/new\.") as told:
         export(run, to, tmp_path / "new" / "out")
     assert told.value.next_step == f"mkdir -p {tmp_path / 'new'}"
     assert not (tmp_path / "new").exists()

@@ -285,7 +285,7 @@ def test_a_run_takes_the_counts_of_its_strategies_from_this_machine_alone() -> N
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"counts": 1}'])
-def test_a_file_that_can_not_be_read_is_told_and_one_that_is_not_there_counts_nothing(tmp_path: Path, text: str) -> None:
+def test_a_file_that_can_not_be_read_is_told_and_none_counts_nothing(tmp_path: Path, text: str) -> None:
     assert files.read(tmp_path) is None
     assert files.read(tmp_path / "none") is None
     (tmp_path / figures.WHY_FILE).write_text(text)

@@ -148,7 +148,9 @@ def test_code_compiled_once_is_used_by_the_next_process_until_a_file_of_it_chang
     assert cache_use(copied, "closed", NUMBA_CACHE_DIR=where) == "compiled"
 
 
-def test_where_no_cache_can_be_written_the_code_is_compiled_and_works_and_it_is_told(copied: Path, tmp_path: Path) -> None:
+def test_where_no_cache_can_be_written_it_is_told_and_the_code_is_compiled_and_works(
+    copied: Path, tmp_path: Path
+) -> None:
     (tmp_path / "home").write_text("a file where a folder is wanted: not even root can write into it")
     no_folder = copied / "clients" / "__pycache__"
     shutil.rmtree(no_folder, ignore_errors=True)

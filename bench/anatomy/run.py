@@ -75,9 +75,7 @@ def anatomy(names: Sequence[str], transport: str, svg: Path | None = None, resul
     return 1 if any(one.status == "failed" for one in found) else 0
 
 
-def _take_all(
-    chosen: Sequence[StrategyInfo], transport: str, tracer: Tracer, *, told_at_once: bool
-) -> list[Anatomy]:
+def _take_all(chosen: Sequence[StrategyInfo], transport: str, tracer: Tracer, *, told_at_once: bool) -> list[Anatomy]:
     """One after the other; each is printed, or its name, as soon as it is there. Raises Interrupted."""
     layout, guard = host.choose_cpus(), Guard()
     found = []

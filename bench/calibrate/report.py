@@ -48,7 +48,7 @@ def overall(findings: Sequence[Finding]) -> Verdict:
 
 
 def make_folder(results: Path) -> None:
-    """Make the results folder, before anything is measured. Raises BadInputError, also for a file that can't be read."""
+    """Make the results folder, before anything is measured. Raises BadInputError, for what can't be read there, too."""
     read_kept(results / NEWEST, dict[str, Any])
     try:
         one_step.try_to_write(results / NEWEST, make_folder=True)

@@ -45,7 +45,7 @@ SHARED = "server and load generator share one core"
 
 
 def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, worker_command: Sequence[str] = ()) -> int:
-    """Measure the claims, write the file, print the table; returns the exit code of the verdict. Raises BadInputError."""
+    """Measure the claims, write the file, print the table; returns the verdict's exit code. Raises BadInputError."""
     report.make_folder(results)
     layout = host.choose_cpus()
     guard = Guard()

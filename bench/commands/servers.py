@@ -63,7 +63,7 @@ def serve(strategy: str, address: str) -> NoReturn:
 
 
 def load(arguments: Sequence[str]) -> None:
-    """Be the load generator, in this process: what goes wrong with it is told as with any command. Raises SystemExit."""
+    """Be the load generator, in this process: what goes wrong is told as with any command. Raises SystemExit."""
     sys.path.insert(0, str(HOME))  # ours comes before whatever else is called so
     sys.argv[1:] = arguments
     runpy.run_module("clients", run_name="__main__", alter_sys=True)

@@ -69,22 +69,26 @@ def lab(
         return 128 + interruption.signum
     finally:
         guard.close()
-    written = None
     if results is not None:
-        took_s = round(time.monotonic() - began, 1)
-        facts: dict[str, Any] = {
-            "host": host.describe(host.choose_cpus()),
-            "versions": host.versions(),
-            "command": host.command(),
-        }
-        written = write(results, Lab(created=created, took_s=took_s, findings=findings, **facts))
+        written = write(results, _described(created, round(time.monotonic() - began, 1), findings))
         for one, finding in zip(chosen, findings, strict=True):  # what was found is written before it is told
             show.finding(finding, one.module, at_length=False)
-    if everything:
         say(summed_up(findings))
-    if written:
         print(written)
+    elif everything:
+        say(summed_up(findings))
     return 1 if any(finding.status == "failed" for finding in findings) else 0
+
+
+def _described(created: str, took_s: float, findings: list[Finding]) -> Lab:
+    return Lab(
+        created=created,
+        took_s=took_s,
+        findings=findings,
+        host=host.describe(host.choose_cpus()),
+        versions=host.versions(),
+        command=host.command(),
+    )
 
 
 def discover(package: ModuleType = bench.lab) -> list[Found]:
