@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from bench import drawing, one_step
+from bench.entry import BAD_INPUT, open_streams, refuse_odd_places, told
 from bench.errors import BadInputError
 from bench.gate.model import GATE_FILE
 from bench.rows import plain_strings
@@ -49,12 +50,18 @@ def write(folder: Path, baseline: str = "", trials: Sequence[str] = (), *, helpe
 def _made(folder: Path, baseline: str, trials: Sequence[str], helper: drawing.Helper | None) -> dict[str, bytes]:
     """Every file of the report, by its name in the folder; report.html comes last."""
     with drawing.collecting_seldom():
-        from bench import page, rows, strategy_page, summary  # noqa: PLC0415 - pandas and matplotlib are slow to import
+        # pandas and matplotlib are slow to import
+        from bench import caveats, page, rows, strategy_page, summary  # noqa: PLC0415
         from bench.analyse import analyse  # noqa: PLC0415
         from bench.figures.chosen import choose  # noqa: PLC0415
         from bench.record import read_run  # noqa: PLC0415
 
-    analysis = analyse(read_run(folder))
+    run = read_run(folder)
+    unread = caveats.unread(run.manifest)
+    for note in unread:
+        warnings.warn(note, stacklevel=2)
+    run.notes += unread
+    analysis = analyse(run)
     chosen = choose(analysis, baseline, trials)
     content, shared = page.content(analysis), strategy_page.Shared(analysis)  # meanwhile the second process draws
     drawn = drawing.draw(analysis, chosen, helper)
@@ -84,7 +91,7 @@ def _write_whole(folder: Path, name: str, content: bytes) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Read the command line and obey it; the exit code is 2 for bad input."""
+    """Read the command line and obey it; the exit code is 2 for bad input, and for an error of iobench itself."""
     parser = argparse.ArgumentParser(prog="report.py", description="Make the report of a run.")
     parser.add_argument("folder", type=Path, help="the run: a folder in results/")
     parser.add_argument("--baseline", default="", metavar="NAME", help="the strategy that the others are compared with")
@@ -93,10 +100,13 @@ def main(argv: Sequence[str]) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
+            refuse_odd_places(argv)
             written = write(given.folder, given.baseline, given.trial, helped=True)
         except BadInputError as error:
             print(f"{error}\n{error.next_step}", file=sys.stderr)
-            return 2
+            return BAD_INPUT
+        except Exception as error:
+            return told(error)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     print(written)
@@ -104,4 +114,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    open_streams()
     sys.exit(main(sys.argv[1:]))

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
+import msgspec
 import pandas as pd
 
+from bench.anatomy.steps import Anatomy
 from bench.clusters import two_groups
+from bench.lab.experiment import Finding
 from bench.metrics import CASE, CPU, GROUP
-from bench.record import Manifest, Record, StrategyInfo
+from bench.record import MANIFEST_FILE, Manifest, Record, StrategyInfo
 from bench.rows import dicts
+from bench.why.counts import Counts
 from bench.words import USUAL, column_text, counted, joined, named, percent, quoted, value_text, varying
 
 
@@ -111,6 +116,24 @@ def missing(records: Iterable[Record]) -> list[str]:
         f"{metric} could not be read of {named(sorted(strategies))}: {why.rstrip('.')}."
         for (metric, why), strategies in sorted(found.items())
     ]
+
+
+def unread(manifest: Manifest) -> list[str]:
+    """Say what other commands have put into a manifest that can't be read, so that a report leaves it out."""
+    kept: dict[str, tuple[dict[str, Any] | None, str, Any]] = {
+        "calibrate": (manifest.calibration, "findings", list[dict[str, Any]]),
+        "lab": (manifest.lab, "findings", list[Finding]),
+        "anatomy": (manifest.anatomy, "anatomies", list[Anatomy]),
+        "why": (manifest.why, "counts", list[Counts]),
+    }
+    sentences = []
+    for command, (values, key, kind) in kept.items():
+        try:
+            msgspec.convert((values or {}).get(key, []), kind)
+        except msgspec.ValidationError as error:
+            what = str(error).replace("`", "")
+            sentences.append(f"{MANIFEST_FILE}: what iobench {command} found can't be read, and is left out: {what}")
+    return sentences
 
 
 def unfinished(manifest: Manifest, recorded: int, folder: str) -> str:

@@ -1,24 +1,44 @@
 """The command line: what each command takes. What it does is in commands/, or with the part that it belongs to.
 
-Exit codes: 0 fine, 1 failed trials or a regression, 2 bad input, 3 an inconclusive gate, 130 and 143 ended by SIGINT
-and SIGTERM. Heavy imports stay inside the commands: `iobench --help` must be quick.
+Exit codes: 0 fine, 1 failed trials, a failed claim or a regression, 2 bad input or an error of iobench itself, 3 an
+inconclusive gate or calibration, 130 and 143 ended by SIGINT and SIGTERM. Heavy imports stay inside the commands:
+`iobench --help` must be quick.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from bench import complete
-from bench.errors import BadInputError
-from bench.say import NO_BREAK, WIDTH, complain, plain
+from bench.entry import DEBUG, open_streams, refuse_odd_places, told
+from bench.say import WIDTH, complain
+
+
+class _Commands(TyperGroup):
+    """All commands: whatever one of them raises ends here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for. Raises what Typer does, and nothing else."""
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            if hasattr(error, "signum"):  # bench.events.Interrupted: SIGINT or SIGTERM, where nobody saw to it
+                raise typer.Exit(128 + error.signum) from None
+            if hasattr(error, "exit_code") or not isinstance(error, Exception):  # Typer's own, and SystemExit
+                raise
+            raise typer.Exit(told(error)) from None
+
 
 app = typer.Typer(
     name="iobench",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -69,13 +89,19 @@ ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="T
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error of iobench itself.")] = False,
+) -> None:
     """Show which I/O strategy a Python server should use, prove the figure, and explain it."""
+    if debug:
+        os.environ[DEBUG] = "1"
     if version:
         from bench.host import own_version  # noqa: PLC0415
 
         typer.echo(f"iobench {own_version()}")
         raise typer.Exit
+    refuse_odd_places(sys.argv[1:])
 
 
 @app.command()
@@ -390,16 +416,12 @@ def export(
     command.export(run, to, out, results)
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line and exit."""
+    open_streams()
     warnings.simplefilter("default", UserWarning)  # whatever PYTHONWARNINGS says: what was left out is told, plainly
     warnings.showwarning = _show_warning
-    try:
-        app()
-    except BadInputError as error:
-        complain(f"error:{NO_BREAK}{error}")  # a path may be as long as a line
-        typer.echo(plain(f"next: {error.next_step}"), err=True)
-    sys.exit(2)
+    app()
 
 
 def _show_warning(  # noqa: PLR0917 - the signature of warnings.showwarning

@@ -138,12 +138,23 @@ def version(package: str) -> str:
         return UNKNOWN
 
 
-def own_version() -> str:
+def own_version(home: Path = HOME) -> str:
     """The version of iobench, also in a checkout that is not installed."""
-    project = HOME / "pyproject.toml"
-    if project.exists():
-        return str(tomllib.loads(project.read_text())["project"]["version"])
-    return version("iobench")
+    return str(of_checkout(home).get("version") or version("iobench"))
+
+
+def of_checkout(home: Path = HOME) -> dict[str, Any]:
+    """The table `project` of the checkout that iobench runs from; empty where it is installed.
+
+    Then its metadata lies beside its packages, and whatever else does belongs to somebody else.
+    """
+    if any(home.glob("iobench-*.dist-info")):
+        return {}
+    try:
+        project = tomllib.loads((home / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    except (OSError, ValueError):
+        return {}
+    return project if isinstance(project, dict) and project.get("name") == "iobench" else {}
 
 
 def read(path: Path) -> str:
@@ -224,8 +235,8 @@ def limits() -> dict[str, list[int | str]]:
 
 def git() -> dict[str, Any]:
     """The commit of the code that ran: from the checkout, or from what pip noted down at an installation from git."""
-    commit = _git("rev-parse", "--show-toplevel", "HEAD").split()
-    if len(commit) == 2 and Path(commit[0]) == HOME:  # not some other repository round the place of installation
+    commit = _git("rev-parse", "--show-toplevel", "HEAD").split() if of_checkout(HOME) else []
+    if len(commit) == 2 and Path(commit[0]) == HOME:  # not some other repository round it
         return {"commit": commit[1], "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
     try:
         noted = json.loads(metadata.distribution("iobench").read_text("direct_url.json") or "{}")

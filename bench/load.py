@@ -2,7 +2,7 @@
 
 One job a line goes to its standard input, events come back from its standard output:
 
-    {"event": "ready", "pid": ...}                              warm: everything is compiled
+    {"event": "ready", "pid": ..., "note": ...}                 warm: everything is compiled
     -> {"job": ID, "address": "tcp:127.0.0.1:4000", "workload": "closed", "connections": 64, "message_bytes": 64,
         "warmup_s": 0.2, "duration_s": 0.8, "timeout_s": 10.0, "connect_s": 10.1, "hold_s": 1.1, "seed": 1}
     {"event": "connected", "job": ID, "connections": n, "refused": n, "reason": ..., "connect_ns": ...}
@@ -71,6 +71,7 @@ class LoadWorker:
     cpus: list[int]
     usable: bool = True
     ending: processes.Ending | None = None  # once it has ended
+    note: str = ""  # what a user should know of it
 
     def send(self, line: dict[str, Any]) -> None:
         """Write one line to it. Raises LoadFailedError where it has gone."""
@@ -120,7 +121,7 @@ def start_worker(cpus: Sequence[int], guard: Guard, command: Sequence[str] = ())
     assert child.process.stdout is not None
     worker = LoadWorker(child, Stream(child.process.stdout.fileno(), "the load generator"), list(cpus))
     try:
-        _expect(worker, "ready", "", WARM_PATIENCE_S)
+        worker.note = str(_expect(worker, "ready", "", WARM_PATIENCE_S).get("note", ""))
     except (TimeoutError, ProtocolError) as error:
         end_worker(worker)
         raise LoadFailedError(f"the load generator does not get ready: {error}", fatal=True) from None

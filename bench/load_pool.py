@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.load import LoadWorker, end_worker, start_worker
 from bench.processes import Guard
+from bench.say import complain
 
 
 class LoadPool:
@@ -14,6 +15,7 @@ class LoadPool:
     def __init__(self, guard: Guard, cpus: Sequence[int], command: Sequence[str] = ()) -> None:
         self._guard, self._cpus, self._command = guard, tuple(cpus), command
         self._workers: dict[tuple[int, ...], LoadWorker] = {}
+        self._told: list[str] = []
 
     def worker(self, cpus: Sequence[int] = ()) -> LoadWorker:
         """A load generator that is warm and fit for work, on its usual CPUs unless others are named.
@@ -27,7 +29,14 @@ class LoadPool:
             worker = None
         if worker is None:
             worker = self._workers[place] = start_worker(place, self._guard, self._command)
+            self._tell(worker.note)
         return worker
+
+    def _tell(self, note: str) -> None:
+        """Tell a note of a load generator once."""
+        if note and note not in self._told:
+            self._told.append(note)
+            complain(f"note: {note}.")
 
     @property
     def running(self) -> LoadWorker | None:

@@ -11,9 +11,13 @@ PART = ".part"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def try_to_write(path: Path) -> None:
-    """Make the folder, and find out whether the file could be written, before anything is measured. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def try_to_write(path: Path, *, make_folder: bool = False) -> None:
+    """Find out whether the file could be written, before anything is measured. Raises OSError.
+
+    `make_folder` makes the folder that it is to be in, where the user named that one; those above it nobody asked for.
+    """
+    if make_folder:
+        path.parent.mkdir(exist_ok=True)
     part = _part(path)
     part.write_bytes(b"")
     part.unlink()
@@ -42,6 +46,8 @@ def remedy(error: OSError, folder: Path, then: str) -> str:
     """What to type after a file in a folder could not be written, and `then` the command to go on with."""
     if error.errno in NO_ROOM:
         return f"make room, then: {then}"
+    if error.errno == errno.ENOENT:
+        return f"mkdir -p {shlex.quote(str(folder))}, then: {then}"
     return f"ls -ld {shlex.quote(str(folder))} shows who may write there; then: {then}"
 
 

@@ -21,6 +21,8 @@ from typing import IO, NamedTuple
 
 import psutil
 
+from bench.errors import BadInputError
+
 # The folder that holds bench, servers and clients, in a checkout and where they are installed.
 HOME = Path(__file__).resolve().parent.parent
 GUARD = Path(__file__).with_name("guard.py")
@@ -42,6 +44,7 @@ class Guard:
     """The process that ends ours, and removes their folders, when iobench itself is killed (see guard.py)."""
 
     def __init__(self) -> None:
+        _refuse_without_temporary_folder()
         self.mark = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), self.mark],
@@ -88,6 +91,14 @@ class Guard:
         assert pipe is not None
         with suppress(BrokenPipeError):  # somebody killed the guard: runs go on, only less well guarded
             os.write(pipe.fileno(), line.encode())
+
+
+def _refuse_without_temporary_folder() -> None:
+    """Sockets and what servers say go into one: find out before anything is measured. Raises BadInputError."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        raise BadInputError(f"{error.strerror}.", "TMPDIR=DIR iobench ..., with a DIR that you may write to") from None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The pytest plugin: echo servers and verified load as fixtures, for anybody's suite.
+"""What the pytest plugin's fixtures do: echo servers and verified load, for anybody's suite.
 
     def test_my_server(load):
         found = load("tcp:127.0.0.1:9000", connections=16)
@@ -8,7 +8,8 @@
         with echo_server("epoll_lt").dial() as connection:
             benchmark(connection.round_trip, b"x" * 64)
 
-It is loaded with every run of pytest, so nothing but the standard library is imported before a fixture is used.
+The fixtures themselves are in iobench_pytest.py, which pytest loads with every run, and which imports this file when
+one of them is used.
 """
 
 from __future__ import annotations
@@ -144,35 +145,33 @@ class PutsLoad(Protocol):
         """Put load on a server and return what came of it: a closed loop, or an open one at `rate_hz`."""
 
 
-@pytest.fixture(scope="session")
-def _iobench_guard() -> Iterator[Guard]:
+def guard() -> Iterator[Guard]:
+    """The process that ends ours when pytest is killed."""
     from bench.processes import Guard  # noqa: PLC0415
 
-    guard = Guard()
-    yield guard
-    guard.close()
+    made = Guard()
+    yield made
+    made.close()
 
 
-@pytest.fixture(scope="session")
-def _iobench_strategies() -> dict[str, StrategyInfo]:
+def strategies() -> dict[str, StrategyInfo]:
+    """All strategies by name."""
     from bench.catalogue import list_strategies  # noqa: PLC0415
 
     return {info.name: info for info in list_strategies()[0]}
 
 
-@pytest.fixture(scope="session")
-def _iobench_pool(_iobench_guard: Guard) -> Iterator[LoadPool]:
+def pool(guard: Guard) -> Iterator[LoadPool]:
     """The load generator, started by the first test that uses it and warm for all others."""
     from bench.host import choose_cpus  # noqa: PLC0415
     from bench.load_pool import LoadPool  # noqa: PLC0415
 
-    pool = LoadPool(_iobench_guard, choose_cpus().load)
-    yield pool
-    pool.end()
+    made = LoadPool(guard, choose_cpus().load)
+    yield made
+    made.end()
 
 
-@pytest.fixture
-def echo_server(_iobench_guard: Guard, _iobench_strategies: dict[str, StrategyInfo]) -> Iterator[StartsServers]:
+def echo_server(guard: Guard, known: dict[str, StrategyInfo]) -> Iterator[StartsServers]:
     """Start echo servers of iobench: `echo_server("epoll_lt", "unix")`. They end with the test.
 
     A strategy that can't run here skips the test, with the reason; one that there isn't fails it.
@@ -183,9 +182,9 @@ def echo_server(_iobench_guard: Guard, _iobench_strategies: dict[str, StrategyIn
     from bench.server import ServerFailedError, start_server, stop_server  # noqa: PLC0415
 
     def start(strategy: str, transport: str = "tcp", *, python: str = "") -> EchoServer:
-        info = _iobench_strategies.get(strategy)
+        info = known.get(strategy)
         if info is None:
-            pytest.fail(f"there is no strategy {strategy!r}{did_you_mean(strategy, _iobench_strategies)}")
+            pytest.fail(f"there is no strategy {strategy!r}{did_you_mean(strategy, known)}")
         if transport not in info.transports:
             pytest.fail(f"{strategy} does not serve {transport!r}, but {', '.join(info.transports)}")
         if not info.available and not python:
@@ -193,7 +192,7 @@ def echo_server(_iobench_guard: Guard, _iobench_strategies: dict[str, StrategyIn
         try:
             command = interpreters.command(python)
             env = interpreters.environment_for(python)
-            server = start_server(info, transport, choose_cpus().server, _iobench_guard, command, env=env)
+            server = start_server(info, transport, choose_cpus().server, guard, command, env=env)
         except interpreters.BrokenError as error:
             pytest.skip(f"{error}")
         except ServerFailedError as error:
@@ -207,7 +206,6 @@ def echo_server(_iobench_guard: Guard, _iobench_strategies: dict[str, StrategyIn
         yield start
 
 
-@pytest.fixture
 def load(request: pytest.FixtureRequest) -> PutsLoad:
     """Put verified load on any echo server: `load("tcp:127.0.0.1:9000", connections=16)`."""
 

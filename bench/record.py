@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shlex
 import warnings
 from collections.abc import Iterator
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +38,7 @@ Weight = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 # What is wrong with a file of JSON that is none, or not of the type that it should be.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 MOST_BYTES = 64 * 1024 * 1024  # of a line, or of a manifest
+Kept = TypeVar("Kept")
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -438,6 +440,21 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, *UNREADABLE) as error:
         why = getattr(error, "strerror", None) or error
         raise BadInputError(f"{path} can't be read: {why}.", "iobench sweep makes a new run") from None
+
+
+def read_kept(path: Path, kind: type[Kept]) -> Kept | None:
+    """What a file holds that one command writes again and again; None where there is none.
+
+    Raises BadInputError where it can't be read: what is in it may not be overwritten, nor passed over in silence.
+    """
+    try:
+        return msgspec.json.decode(read_at_most(path, MOST_BYTES), type=kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, *UNREADABLE) as error:
+        why = getattr(error, "strerror", None) or error
+        name = shlex.quote(str(path))
+        raise BadInputError(f"{path} can't be read: {why}.", f"mv {name} {name}.aside, and once more") from None
 
 
 def read_at_most(path: Path, most: int) -> bytes:

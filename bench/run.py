@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,14 +29,15 @@ from bench.progress import Progress
 from bench.record import (
     MANIFEST_FILE,
     TRIALS_FILE,
-    UNREADABLE,
     Host,
+    Kept,
     Manifest,
     Record,
     Run,
     Search,
     Trial,
     append,
+    read_kept,
     read_manifest,
     write_manifest,
 )
@@ -46,6 +48,7 @@ from bench.slo import answer, capacity_hz, next_step, read_objective
 from bench.sweep import Sweep
 from bench.trial import not_run, run_trial, utc_now
 from bench.why import files as counts
+from bench.why.counts import WHY_FILE, Why
 
 WARMING_UP = "Warming up the load generator. The first time, it is compiled: up to a minute."
 # Facts that must not change between the parts of one run: figures from two machines do not belong into one chart.
@@ -91,7 +94,7 @@ def make_folder(results: Path, what: str) -> Path:
     """Make results/WHAT-TIME, with a number behind it where that exists. Raises BadInputError."""
     name = f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
-        results.mkdir(parents=True, exist_ok=True)
+        results.mkdir(exist_ok=True)
         for number in range(1, 1000):
             folder = results / (name if number == 1 else f"{name}-{number}")
             try:
@@ -105,6 +108,14 @@ def make_folder(results: Path, what: str) -> Path:
             "--results DIR, with a DIR that you may write to",
         ) from None
     raise BadInputError(f"There are a thousand runs called {name} in {results}.", f"ls {results}")
+
+
+def try_results(results: Path) -> None:
+    """Find out whether `make_folder` would do, before anything is measured. Raises BadInputError."""
+    there = results.exists()
+    make_folder(results, "try").rmdir()
+    if not there:
+        results.rmdir()
 
 
 def make_manifest(
@@ -149,11 +160,18 @@ def newest_anatomy(results: Path) -> dict[str, Any] | None:
 def _newest(results: Path, name: str) -> dict[str, Any] | None:
     found = [*results.glob(name), *results.glob(f"*/{name}")]
     for path in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True):
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (OSError, *UNREADABLE):
-            continue
+        if (values := _unless_unreadable(path, dict[str, Any])) is not None:
+            return values
     return None
+
+
+def _unless_unreadable(path: Path, kind: type[Kept]) -> Kept | None:
+    """What a file holds; None where there is none, and with a warning where it can't be read."""
+    try:
+        return read_kept(path, kind)
+    except BadInputError as error:
+        warnings.warn(f"{str(error).rstrip('.')}; the run goes without it", stacklevel=2)
+        return None
 
 
 def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout, hosts: Sequence[Host] = ()) -> Path:
@@ -169,7 +187,8 @@ def start_run(results: Path, sweep: Sweep, plan: Plan, layout: host.CpuLayout, h
         manifest.hosts, manifest.host = list(hosts), hosts[0].facts
         if not alike:
             manifest.calibration = manifest.lab = manifest.anatomy = None
-    manifest.why = counts.of_strategies(counts.read(results), plan.strategies, manifest.host)
+    counted = _unless_unreadable(results / WHY_FILE, Why)
+    manifest.why = counts.of_strategies(counted, plan.strategies, manifest.host)
     folder = make_folder(results, sweep.name)
     try:
         write_manifest(folder, manifest)

@@ -13,12 +13,12 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but the end of a l
 
 def say(text: str, indent: str = "") -> None:
     """Print one paragraph of results; `indent` stands before all lines but the first."""
-    print(_wrapped(text, indent))
+    print("\n".join(lines(text, indent)))
 
 
 def complain(text: str) -> None:
     """Print one paragraph of anything else."""
-    print(_wrapped(text), file=sys.stderr, flush=True)
+    print("\n".join(lines(text)), file=sys.stderr, flush=True)
 
 
 def plain(text: str) -> str:
@@ -26,6 +26,9 @@ def plain(text: str) -> str:
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
-def _wrapped(text: str, indent: str = "") -> str:
-    lines = textwrap.fill(plain(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return lines.replace(NO_BREAK, " ")
+def lines(text: str, indent: str = "") -> list[str]:
+    """Give the lines of one paragraph; none where it is empty."""
+    wrapped = textwrap.wrap(
+        plain(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace(NO_BREAK, " ") for line in wrapped]

@@ -171,6 +171,23 @@ def _stolen_share(record: Record) -> float | None:
     return of_one / (load.closed_ns - load.opened_ns)
 
 
+def without_lock(records: Iterable[Record]) -> str:
+    """Say which servers ran without the interpreter lock, and whether that could show; nothing where none did."""
+    servers = [(one.trial.strategy, one.server) for one in records if one.status == "ok" and one.server is not None]
+    free = [(strategy, server) for strategy, server in servers if not server.gil]
+    if not free:
+        return ""
+    who = "All servers" if len(free) == len(servers) else named(sorted({strategy for strategy, _ in free}))
+    on = joined(sorted({f"{server.implementation} {server.version}" for _, server in free}))
+    text = f"{who} ran without the interpreter lock (GIL), on {on}."
+    if any(len(server.cpus) > 1 for _, server in free):
+        return text
+    return (
+        f"{text} Each was pinned to one CPU, where threads run one at a time all the same: what a free-threaded build "
+        "gains on several CPUs is not in these figures."
+    )
+
+
 def machine(host: Mapping[str, Any]) -> list[str]:
     """Say of the machine what figures depend on most."""
     sentences = []
@@ -215,7 +232,7 @@ def _governors(host: Mapping[str, Any]) -> list[str]:
 
 def in_short(
     trials: pd.DataFrame,
-    records: Iterable[Record],
+    records: Sequence[Record],
     claims: Sequence[Claimed],
     host: Mapping[str, Any],
     comparisons: Iterable[Comparison],
@@ -234,15 +251,14 @@ def in_short(
         ("Noise", _noise_in_short(trials, comparisons)),
         ("Stolen time", steal(records)),
         ("Machine", _machine_in_short(host)),
+        *([("Interpreter lock", text)] if (text := without_lock(records)) else []),
     ]
 
 
 def _calibrated_in_short(claims: Sequence[Claimed]) -> str:
     if not claims:
         return "Not calibrated on this machine; `iobench calibrate` does it in a few minutes."
-    wrong = [row.claim for row in claims if row.verdict != "passed"]
-    text = f"Proved {len(claims) - len(wrong)} of {counted(len(claims), 'claim')} about itself on this machine"
-    return f"{text}; not {joined(wrong)}." if wrong else f"{text}."
+    return f"Proved {_proved(claims)}."
 
 
 def _trials_in_short(trials: pd.DataFrame, good: pd.DataFrame) -> str:
@@ -353,8 +369,12 @@ def calibration_summary(rows: Sequence[Claimed]) -> str:
             "The load generator was not calibrated on this machine before this run. `iobench calibrate` does it in a "
             "few minutes, and later runs show the result."
         )
+    return f"The load generator proved {_proved(rows)}."
+
+
+def _proved(rows: Sequence[Claimed]) -> str:
+    """Say how many claims held, and which did not; one that the machine was too disturbed for has not."""
     wrong = {verdict: [row.claim for row in rows if row.verdict == verdict] for verdict in ("failed", "inconclusive")}
     passed = sum(row.verdict == "passed" for row in rows)
-    text = f"The load generator proved {passed} of {counted(len(rows), 'claim')} about itself on this machine"
-    text += "".join(f"; {verdict}: {joined(names)}" for verdict, names in wrong.items() if names)
-    return f"{text}."
+    text = f"{passed} of {counted(len(rows), 'claim')} about itself on this machine"
+    return text + "".join(f"; {verdict}: {joined(names)}" for verdict, names in wrong.items() if names)

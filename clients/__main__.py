@@ -143,6 +143,7 @@ def _refuse(what: str, next_step: str) -> NoReturn:
 
 
 def _load(options: argparse.Namespace) -> int:
+    from clients.compiled import why_not_kept  # noqa: PLC0415
     from clients.job import Job, JobError  # noqa: PLC0415
     from clients.session import warm_up_code  # noqa: PLC0415
     from clients.slo import read_objective  # noqa: PLC0415
@@ -152,8 +153,13 @@ def _load(options: argparse.Namespace) -> int:
         objective = read_objective(options.slo) if options.slo else None
     except JobError as error:
         _refuse(f"{error}.", "python -m clients --help")
+    for name in filter(None, (options.hlog, options.hgrm)):
+        if not os.access(name if Path(name).exists() else Path(name).parent, os.W_OK):
+            _refuse(f"{name} can't be written.", f"ls -ld {Path(name).parent}")
     ended = _end_on_interrupt()
     warm_up_code(job.workload)
+    if note := why_not_kept():
+        print(textwrap.fill(f"note: {note}.", 80), file=sys.stderr)
     try:
         if objective:
             return _search(job, objective, options, ended)

@@ -19,6 +19,7 @@ from numba import njit
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 inlined = njit(**_OPTIONS)
+_unkept: list[str] = []  # functions that are compiled anew in every process
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -30,6 +31,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     try:
         dispatcher = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # "no locator available": nowhere to keep a cache
+        _unkept.append(function.__name__)
         return inlined(function)
     # Numba takes a cached function for fresh as long as its own file is unchanged; a change in a file it calls into
     # would be missed. So the stamp is taken over all of them.
@@ -37,6 +39,17 @@ def compiled(function: Callable[..., Any]) -> Any:
     if cache_file is not None:
         cache_file._source_stamp = _stamp()
     return dispatcher
+
+
+def why_not_kept() -> str:
+    """Say that compiling costs time at every start, and what helps; nothing where machine code is kept."""
+    if not _unkept:
+        return ""
+    return (
+        "the load generator is compiled at every start, some seconds long, for its machine code can be kept nowhere: "
+        f"neither {Path(__file__).parent / '__pycache__'} nor the cache folder of this user can be written to. "
+        "NUMBA_CACHE_DIR=DIR names another"
+    )
 
 
 @cache

@@ -6,7 +6,7 @@
     {"turn": "ID", "warmup_s": 0.01, "duration_s": 0.05, "clocks": [-38]}   of a job with "turns": true
     {"end": "ID", "kept": [0, 1, 3]}
 
-    {"event": "ready", "pid": 1}
+    {"event": "ready", "pid": 1, "note": ""}
     {"event": "connected", "job": "ID", "connections": 64, "refused": 0, "reason": "", "connect_ns": 1}
     {"event": "window_opened", "job": "ID", "monotonic_ns": 1}
     {"event": "window_closed", "job": "ID", "monotonic_ns": 1}
@@ -14,10 +14,11 @@
     {"event": "result", "job": "ID", "load": {...}}
     {"event": "failed", "job": "ID", "reason": "..."}                in place of whatever should have come next
 
-Ready means that everything is compiled. A job with "hold": true waits with its connections open until its go, for 60 s
-at most, so that several load processes can start together. Once the window is closed the load stays on until the stop,
-for `hold_s` at most, so that whoever watches the server can read its counters under load; a result means that all
-connections are closed. A stop before the window closes ends it early.
+Ready means that everything is compiled; the note is what a user should know of that, as a rule nothing. A job with
+"hold": true waits with its connections open until its go, for 60 s at most, so that several load processes can start
+together. Once the window is closed the load stays on until the stop, for `hold_s` at most, so that whoever watches the
+server can read its counters under load; a result means that all connections are closed. A stop before the window
+closes ends it early.
 
 A job with "turns": true opens its connections and waits for its turns; any number of such jobs are there at once. Each
 turn is a warm-up and a window, and is over with that: a word about either would cost more than some turns last. So the
@@ -44,6 +45,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, NoReturn
 
+from clients.compiled import why_not_kept
 from clients.job import JobError, read_job, read_kept, read_turn
 from clients.opening import connect
 from clients.session import Session, run, warm_up_code
@@ -130,7 +132,7 @@ def work(cpus: Sequence[int] = ()) -> None:
     # that the next one has the same memory as the last.
     gc.collect()
     gc.freeze()
-    say("ready", pid=os.getpid())
+    say("ready", pid=os.getpid(), note=why_not_kept())
     sessions: dict[str, Session] = {}
     while True:
         fields = inbox.next_job()

@@ -367,6 +367,43 @@ def test_one_failed_claim_fails_the_calibration() -> None:
     assert report.summary([finding(), finding(), failed]) == "2 passed, 1 failed, 0 inconclusive"
 
 
+def test_it_is_said_how_many_claims_are_proved_and_which_are_not() -> None:
+    inconclusive = [finding(claim=name, verdict="inconclusive") for name in ("lag", "arrivals")]
+    assert report.conclusion([finding(), finding()]) == "On this machine 2 of 2 claims are proved."
+    assert report.conclusion([finding(), *inconclusive, finding(claim="books", verdict="failed")]) == (
+        "On this machine 1 of 4 claims are proved; not true: books; neither proved nor refuted: lag, arrivals."
+    )
+
+
+def test_a_calibration_that_could_not_show_a_claim_has_an_exit_code_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_still = [claim(outcome(TIMED), outcome(TIMED), disturbed=True, name=name)[0] for name in ("lag", "stall")]
+    assert run.calibrate(True, tmp_path, [claim(outcome(GOOD))[0], *open_still]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "On this machine 1 of 3 claims are proved; neither proved nor refuted: lag, stall." in said
+    assert json.loads((tmp_path / "calibration.json").read_text())["verdict"] == "inconclusive"
+
+
+def test_what_was_measured_is_written_before_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(run, "_tell", tell)
+    with pytest.raises(MemoryError):
+        run.calibrate(True, tmp_path, [claim(outcome(GOOD))[0]])
+    assert json.loads((tmp_path / "calibration.json").read_text())["verdict"] == "passed"
+
+
+def test_a_calibration_that_can_not_be_read_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text("{")
+    one, measured = claim(outcome(GOOD))
+    with pytest.raises(BadInputError, match=r"calibration\.json can't be read"):
+        run.calibrate(True, tmp_path, [one])
+    assert measured == []
+    assert (tmp_path / "calibration.json").read_text() == "{"
+
+
 def test_a_folder_that_cannot_be_written_to_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="Nothing can be written to"):

@@ -463,6 +463,31 @@ BAD_INPUT = [
     (["report", "no_run"], "no_run is not a run folder: it has no manifest.json", "iobench sweep"),
     (["sweep", "--results", "tiny.toml"], "No run folder can be made in tiny.toml: File exists", "--results DIR"),
     (
+        ["sweep", "--results", "new/here"],
+        "No run folder can be made in new/here: No such file or directory",
+        "--results",
+    ),
+    (
+        ["gate", "--base", "HEAD", "--results", "tiny.toml"],
+        "No run folder can be made in tiny.toml: File exists",
+        "DIR",
+    ),
+    (["why", "epoll_lt", "--results", "tiny.toml"], "tiny.toml/why.json can't be written: File exists", "ls -ld"),
+    (
+        ["why", "epoll_lt", "--results", "new/here"],
+        "new/here/why.json can't be written: No such file",
+        "mkdir -p new/here",
+    ),
+    (["why", "epoll_lt", "--results", "spoilt"], "spoilt/why.json can't be read", "mv spoilt/why.json"),
+    (["calibrate", "--results", "new/here"], "Nothing can be written to new/here: No such file", "iobench calibrate"),
+    (["calibrate", "--results", "spoilt"], "spoilt/calibration.json can't be read", "mv spoilt/calibration.json"),
+    (
+        ["lab", "--all", "--results", "new/here"],
+        "Nothing can be written to new/here: No such file",
+        "iobench lab --all",
+    ),
+    (["lab", "--all", "--results", "spoilt"], "spoilt/lab.json can't be read", "mv spoilt/lab.json"),
+    (
         ["sweep", "--results", "tiny.toml/here"],
         "No run folder can be made in tiny.toml/here: Not a directory",
         "--results",
@@ -483,7 +508,8 @@ def test_bad_input_is_answered_with_one_paragraph_and_the_next_command(
     (here / "not.toml").write_text("repeats is 3")
     (here / "no_run").mkdir()
     (here / "spoilt").mkdir()
-    (here / "spoilt" / "manifest.json").write_text("{")
+    for name in ("manifest", "why", "calibration", "lab", "anatomy"):
+        (here / "spoilt" / f"{name}.json").write_text("{")
     there = sorted(here.rglob("*"))
     assert_is_bad_input(iobench(*arguments, cwd=here), what, next_step)
     assert sorted(here.rglob("*")) == there

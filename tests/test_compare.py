@@ -481,6 +481,7 @@ def test_a_history_of_the_folder_of_runs_has_no_comparison(here: Path) -> None:
         (["quick-1", "quick-2"], [], "results", "is no comparison", "--out takes a new folder"),
         (["quick-1", "quick-2"], [], "results/quick-1/trials.jsonl", "is no comparison", "--out"),
         (["quick-1", "quick-2"], [], "results/quick-1/trials.jsonl/x", "can't be made", "ls -ld"),
+        (["quick-1", "quick-2"], [], "new/folder", "folder can't be made: No such file or directory", "mkdir -p "),
         (["quick-1", "long-1"], [], "", "duration_s is 1.0 in the first and 5.0 in the second", "iobench sweep quick"),
         (["quick-1", "empty"], [], "", "has no trial", "sweep --resume results/empty"),
         (["both", "quick-1"], [], "", "is a comparison itself", "iobench compare results/quick-1 results/quick-2"),

@@ -232,6 +232,15 @@ def test_a_path_that_can_not_be_written_is_bad_input(tmp_path: Path, to: str) ->
         export(run_of(tmp_path, record()), to, tmp_path / "file" / "below")
 
 
+@pytest.mark.parametrize("to", ["csv", "hgrm", "github-action-benchmark"])
+def test_no_folder_is_made_above_the_one_that_was_named(tmp_path: Path, to: str) -> None:
+    run = run_of(tmp_path, record())
+    with pytest.raises(BadInputError, match=r"There is no folder .*/new\.") as told:
+        export(run, to, tmp_path / "new" / "out")
+    assert told.value.next_step == f"mkdir -p {tmp_path / 'new'}"
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("records", [sweep(repeats=1)[:4], load_sweep(repeats=1)[:4]], ids=["closed", "open"])
 def test_the_command_exports_a_run_folder_and_prints_what_it_wrote(tmp_path: Path, records: list[Record]) -> None:
     folder = write_run(tmp_path / "run", records)

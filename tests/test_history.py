@@ -158,6 +158,14 @@ def a_run(folder: Path, *more: Record, created: str = "2026-01-01T00:00:00Z", **
     return write_run(folder, [*(record("epoll_lt", 16, repeat) for repeat in range(5)), *more], about)
 
 
+def test_a_run_whose_name_is_not_utf_8_is_kept_under_a_name_that_is(tmp_path: Path) -> None:
+    a_run(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")))
+    (entry,) = store.read(tmp_path)
+    assert entry.run == "caf\\udce9"
+    store.add(tmp_path / store.HISTORY_FILE, entry)
+    assert [one.run for one in store.read_file(tmp_path / store.HISTORY_FILE)] == [entry.run]
+
+
 def test_a_run_becomes_a_line_with_commit_machine_and_estimates(tmp_path: Path) -> None:
     entry = store.entry_of(read_run(a_run(tmp_path / "one")))
     assert (entry.run, entry.commit) == ("one", "c" * 40)
@@ -370,6 +378,15 @@ def test_the_command_shows_a_table_a_page_and_the_files_of_otava(
     page = (out / "history.html").read_text()
     assert "▲ worse" in page
     assert "<script" not in page
+
+
+@pytest.mark.parametrize("option", ["out", "otava"])
+def test_no_folder_is_made_above_the_one_that_was_named(option: str, tmp_path: Path) -> None:
+    path = write_history(tmp_path / "history.jsonl", a_history(noisy(10, 6, 1)))
+    options = Options(path, None, ["cpu_us"], (), None, None, fail_on_change=False)
+    with pytest.raises(BadInputError, match="can't be written: No such file or directory"):
+        history(options._replace(**{option: tmp_path / "new" / "folder"}))
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_files_of_otava_have_a_number_in_every_column_and_times_with_a_zone(tmp_path: Path) -> None:

@@ -107,3 +107,33 @@ def test_what_a_pipe_holds_is_taken_down() -> None:
         os.close(reading)
         os.close(writing)
     assert host.describe(host.choose_cpus())["pipe"] == {"capacity_bytes": taken, "atomic_bytes": select.PIPE_BUF}
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        '[project]\nname = "theirs"\nversion = "9.9.9"\n',
+        '[project]\nname = "iobench"\nversion = "9.9.9"\n',
+        "[tool.theirs]\n",
+        "project = 3\n",
+        "no TOML at all",
+        "",
+    ],
+)
+def test_installed_what_lies_beside_the_packages_is_not_taken_for_a_checkout(theirs: str, tmp_path: Path) -> None:
+    (tmp_path / "iobench-0.0.7.dist-info").mkdir()
+    (tmp_path / "pyproject.toml").write_text(theirs)
+    assert host.own_version(tmp_path) == host.version("iobench")
+    assert host.of_checkout(tmp_path) == {}
+
+
+@pytest.mark.parametrize("theirs", ['[project]\nname = "theirs"\nversion = "9.9.9"\n', "[tool.theirs]\n", "no TOML"])
+def test_a_project_of_another_name_is_no_checkout_of_iobench(theirs: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(theirs)
+    assert host.own_version(tmp_path) == host.version("iobench")
+    assert host.of_checkout(tmp_path / "none") == {}
+
+
+def test_a_checkout_tells_its_own_version(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "iobench"\nversion = "0.0.8"\n')
+    assert host.own_version(tmp_path) == "0.0.8"

@@ -41,6 +41,7 @@ RULES = {
     "bench/cluster/connect.py": Rule(STANDARD | declared() | {"dask", "bench"}),
     # Loaded by pytest, and by nobody else.
     "bench/pytest_plugin.py": Rule(STANDARD | {"pytest", "bench", "servers.transport"}),
+    "iobench_pytest.py": Rule(STANDARD | {"pytest", "bench"}),
     "report.py": Rule(STANDARD | declared() | {"bench"}),
 }
 

@@ -56,7 +56,7 @@ def worker(*arguments: str) -> Iterator[Worker]:
     running = Worker(*arguments)
     try:
         ready = running.hear()
-        assert ready == {"event": "ready", "pid": running.process.pid}
+        assert ready == {"event": "ready", "pid": running.process.pid, "note": ""}
         yield running
     finally:
         running.process.kill()

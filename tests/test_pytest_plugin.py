@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,7 @@ def suite(folder: Path, text: str, *options: str, plugin: bool = True) -> subpro
     """Run a suite of one file in a folder of its own."""
     (folder / "test_theirs.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    loaded = ["-p", "bench.pytest_plugin"] if plugin and not installed() else []
+    loaded = ["-p", "no:iobench", "-p", "iobench_pytest"] if plugin and not installed() else []
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *loaded, *options],
         cwd=folder,
@@ -62,7 +64,7 @@ def installed() -> bool:
     """Whether pytest finds the plugin by itself."""
     from importlib.metadata import entry_points  # noqa: PLC0415
 
-    return any(point.value == "bench.pytest_plugin" for point in entry_points(group="pytest11"))
+    return any(point.value == "iobench_pytest" for point in entry_points(group="pytest11"))
 
 
 def test_a_suite_puts_verified_load_on_a_server_of_its_own(tmp_path: Path) -> None:
@@ -180,7 +182,8 @@ def test_who_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
         """
 import sys
 def test_nothing_heavy_is_imported():
-    assert not {"numpy", "numba", "pandas", "matplotlib", "scipy", "msgspec", "psutil"} & set(sys.modules)
+    heavy = {"numpy", "numba", "pandas", "matplotlib", "scipy", "msgspec", "psutil"}
+    assert not (heavy | {"bench", "clients", "servers"}) & set(sys.modules)
 """,
         "-W",
         "error",
@@ -188,6 +191,49 @@ def test_nothing_heavy_is_imported():
         "no:hypothesispytest",
     )
     assert said.returncode == 0, said.stdout
+
+
+THEIRS = "raise RuntimeError('somebody imports a package of mine that is none of his business')"
+
+
+def with_theirs(folder: Path, text: str, package: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a suite that has a package of its own of a name of ours, with the plugin found as pip would install it."""
+    for name in (package, "site/iobench-0.0.0.dist-info"):
+        (folder / name).mkdir(parents=True)
+    (folder / package / "__init__.py").write_text(THEIRS)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    entry = "".join(f"{name} = {value}\n" for name, value in project["entry-points"]["pytest11"].items())
+    about = folder / "site" / "iobench-0.0.0.dist-info"
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: iobench\nVersion: 0.0.0\n")
+    (about / "entry_points.txt").write_text(f"[pytest11]\n{entry}")
+    (folder / "test_theirs.py").write_text(text)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    env = of_ours() | {"PYTHONPATH": os.pathsep.join([str(folder), str(folder / "site"), str(ROOT)])}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_a_suite_with_a_package_bench_of_its_own_runs_as_if_iobench_were_not_installed(tmp_path: Path) -> None:
+    text = "def test_it(pytestconfig):\n    assert pytestconfig.pluginmanager.has_plugin('iobench')\n"
+    said = with_theirs(tmp_path, text, "bench")
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("package", ["bench", "servers"])
+def test_a_fixture_of_a_suite_with_a_package_of_our_name_says_that_it_stands_in_the_way(
+    tmp_path: Path, package: str
+) -> None:
+    said = with_theirs(tmp_path, "def test_it(load):\n    load('tcp:127.0.0.1:1')\n", package)
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert f"iobench's fixtures need its package {package}, and {tmp_path / package} comes before it" in said.stdout
+    assert "Traceback" not in said.stdout + said.stderr
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
@@ -204,7 +250,7 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
 def round_trips(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The benchmark module that comes with iobench, one case of it, a few rounds."""
     few = ["--benchmark-min-rounds=5", "--benchmark-max-time=0.05", "--benchmark-disable-gc"]
-    loaded = [] if installed() else ["-p", "bench.pytest_plugin"]
+    loaded = [] if installed() else ["-p", "no:iobench", "-p", "iobench_pytest"]
     return subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "benchmarks/test_round_trips.py", "-k", "epoll_lt-tcp"),

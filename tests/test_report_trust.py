@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import analysed, load_sweep, record, sweep, unmeasured
+from synthetic import analysed, load_sweep, record, server, sweep, unmeasured, write_run
 from synthetic_calibration import calibration
 
-from bench import markers, trust
-from bench.record import Machine, Record
+from bench import markers, page, summary, trust
+from bench.analyse import analyse
+from bench.commands.folders import the_answer
+from bench.record import Machine, Record, read_run
 
 
 def on(steal_ms: float, load_steal_ms: float = 0.0, **changes: Any) -> Record:
@@ -141,6 +145,47 @@ def test_of_the_machine_that_is_told_which_figures_depend_on(host: dict[str, Any
     assert trust.machine(host) == said
 
 
+# --- the interpreter lock
+
+
+def free(strategy: str = "threads", cpus: Sequence[int] = (1,), **changes: Any) -> Record:
+    """A trial on an interpreter without its lock."""
+    seen = server(1e5, 8.0, 0.4, gil=False, version="3.14.0", cpus=list(cpus))
+    return record(strategy, server=seen, **changes)
+
+
+def test_that_servers_ran_without_the_interpreter_lock_on_one_cpu_is_said() -> None:
+    assert trust.without_lock([free(), free(repeat=1)]) == (
+        "All servers ran without the interpreter lock (GIL), on CPython 3.14.0. Each was pinned to one CPU, where "
+        "threads run one at a time all the same: what a free-threaded build gains on several CPUs is not in these "
+        "figures."
+    )
+    assert trust.without_lock([free(), record("epoll_lt")]).startswith("`threads` ran without the interpreter lock")
+
+
+def test_on_several_cpus_a_free_threaded_build_shows_what_it_gains() -> None:
+    said = "All servers ran without the interpreter lock (GIL), on CPython 3.14.0."
+    assert trust.without_lock([free(cpus=(1, 2))]) == said
+
+
+def test_of_servers_with_the_lock_and_of_trials_that_failed_nothing_is_said() -> None:
+    assert trust.without_lock([record(), unmeasured("poll", 1, 0, "failed", "died"), free(status="failed")]) == ""
+    assert "Interpreter lock" not in in_short(record())
+
+
+def test_page_markdown_and_terminal_say_that_servers_ran_without_the_interpreter_lock(tmp_path: Path) -> None:
+    records = [free(), record("epoll_lt")]
+    said = "ran without the interpreter lock (GIL), on CPython 3.14.0."
+    folder = write_run(tmp_path / "run", records)
+    analysis = analyse(read_run(folder))
+    assert said in in_short(*records)["Interpreter lock"]
+    assert said in summary.markdown(analysis, []).replace("\\", "")
+    assert said in page.html(page.content(analysis), [])
+    shown = the_answer(folder)
+    assert f"threads {said}" in " ".join(shown)
+    assert max(map(len, shown)) <= 80
+
+
 # --- calibration
 
 
@@ -196,7 +241,8 @@ def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
     ]
     host = {"cpu_model": "Example CPU", "physical_cores": 2, "virtualization": "kvm", "governor": "powersave"}
     assert in_short(*records, host=host) == {
-        "Load generator": "Proved 1 of 3 claims about itself on this machine; not echo faults and schedule lag.",
+        "Load generator": "Proved 1 of 3 claims about itself on this machine; failed: echo faults; inconclusive: "
+        "schedule lag.",
         "Trials": "2 of 3 good, 1 of them with a flag; 1 failed or could not be run.",
         "Limit": "In 1 of 2 good trials the client, not the server, was the limit: there throughput is a lower bound.",
         "Noise": "Two repeats of one case differ by 10.0 % in throughput and 9.97 % in p99 latency (median of all "

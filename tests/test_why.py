@@ -285,9 +285,12 @@ def test_a_run_takes_the_counts_of_its_strategies_from_this_machine_alone() -> N
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"counts": 1}'])
-def test_a_file_that_is_none_counts_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / figures.WHY_FILE).write_text(text)
+def test_a_file_that_can_not_be_read_is_told_and_none_counts_nothing(tmp_path: Path, text: str) -> None:
     assert files.read(tmp_path) is None
+    assert files.read(tmp_path / "none") is None
+    (tmp_path / figures.WHY_FILE).write_text(text)
+    with pytest.raises(BadInputError, match=r"why\.json can't be read"):
+        files.read(tmp_path)
     assert files.understood({"counts": 1}) == []
     assert files.understood(None) == []
 
@@ -324,6 +327,34 @@ def test_a_report_shows_sentences_remarks_and_stacked_charts(tmp_path: Path) -> 
         assert f'id="figure-{plate}"' in page
     assert "system calls per message" in (folder / "why-calls.svg").read_text(encoding="utf-8")
     assert "2.02 system calls" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("part", "odd"),
+    [
+        ("why", {"counts": [{"strategy": "epoll_lt"}]}),
+        ("lab", {"findings": 3}),
+        ("anatomy", {"anatomies": [{}]}),
+        ("calibration", {"findings": None}),
+    ],
+)
+def test_a_report_says_what_it_has_to_leave_out_of_a_manifest_for_it_can_not_be_read(
+    part: str, odd: dict[str, object], tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path / "run", [record("epoll_lt")], manifest(["epoll_lt"], **{part: odd}))
+    said = f"what iobench {part.replace('calibration', 'calibrate')} found can't be read, and is left out"
+    with pytest.warns(UserWarning, match=f"manifest.json: {said}"):
+        page = report.write(folder).read_text(encoding="utf-8")
+    assert said.replace("'", "&#39;") in page
+    assert said in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_counts_below_zero_are_told_in_a_report_and_not_passed_over(tmp_path: Path) -> None:
+    found = msgspec.to_builtins(why(epoll_lt()))
+    found["counts"][0]["points"][0]["passes"][0]["calls"]["futex"] = -18
+    folder = write_run(tmp_path / "run", [record("epoll_lt")], manifest(["epoll_lt"], why=found))
+    with pytest.warns(UserWarning, match="what iobench why found can't be read, and is left out: Expected int >= 0"):
+        report.write(folder)
 
 
 def test_a_report_of_a_run_without_counts_says_nothing_of_them() -> None:

@@ -123,3 +123,53 @@ def test_a_new_run_takes_what_was_counted_of_its_strategies_into_its_manifest(tm
     files.write(tmp_path, counted)
     found = files.understood(read_manifest(start_run(tmp_path, sweep, plan, layout)).why)
     assert [counts.strategy for counts in found] == ["epoll_lt"]
+
+
+def test_what_was_counted_is_written_before_it_is_told(
+    made_up: list[tuple[str, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell(_: object) -> None:
+        raise UnicodeEncodeError("ascii", "µ", 0, 1, "ordinal not in range(128)")
+
+    monkeypatch.setattr(command, "tell", tell)
+    folder = write_run(tmp_path / "run", [record("poll")], manifest(["poll"]))
+    with pytest.raises(UnicodeEncodeError):
+        asked.why([], "tcp", "", str(folder), tmp_path)
+    written = files.read(tmp_path)
+    assert written is not None
+    assert [counts.strategy for counts in written.counts] == ["poll"]
+    assert [counts.strategy for counts in files.understood(read_manifest(folder).why)] == ["poll"]
+
+
+UNREADABLE = ["", "{", '{"counts": 1}', '{"counts": [], "host": {}, "versions": {}, "command": 3}']
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_counts_that_can_not_be_read_are_not_overwritten_and_nothing_is_counted(
+    made_up: list[tuple[str, str, str]], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "why.json").write_text(text)
+    with pytest.raises(BadInputError, match=r"why\.json can't be read") as told:
+        asked.why(["poll"], "tcp", "", None, tmp_path)
+    assert told.value.next_step.startswith(f"mv {tmp_path / 'why.json'} ")
+    assert made_up == []
+    assert (tmp_path / "why.json").read_text() == text
+
+
+def test_a_run_that_can_not_be_written_to_is_refused_before_anything_is_counted(
+    made_up: list[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path / "run", [record("poll")], manifest(["poll"]))
+    (folder / "manifest.json.part").mkdir()  # what is written in one step is written there first
+    with pytest.raises(BadInputError, match=r"manifest\.json can't be written: Is a directory"):
+        asked.why([], "tcp", "", str(folder), tmp_path)
+    assert made_up == []
+
+
+def test_a_new_run_goes_without_counts_that_can_not_be_read_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "why.json").write_text("{")
+    sweep = Sweep(name="one", strategies=("epoll_lt",))
+    plan = make_plan(sweep, list_strategies()[0])
+    with pytest.warns(UserWarning, match=r"why\.json can't be read: .*; the run goes without it"):
+        folder = start_run(tmp_path, sweep, plan, host.choose_cpus())
+    assert read_manifest(folder).why is None

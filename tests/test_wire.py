@@ -25,9 +25,10 @@ from clients.compiled import inlined
 WHICH_CACHE = """
 import sys
 from clients import closed, session
+from clients.compiled import why_not_kept
 session.warm_up_code(*sys.argv[1:])
 stats = closed.advance.stats
-print("no cache" if stats.cache_path is None else "loaded" if stats.cache_hits else "compiled")
+print(f"no cache: {why_not_kept()}" if stats.cache_path is None else "loaded" if stats.cache_hits else "compiled")
 """
 
 
@@ -147,11 +148,15 @@ def test_code_compiled_once_is_used_by_the_next_process_until_a_file_of_it_chang
     assert cache_use(copied, "closed", NUMBA_CACHE_DIR=where) == "compiled"
 
 
-def test_where_no_cache_can_be_written_the_code_is_compiled_and_works(copied: Path, tmp_path: Path) -> None:
+def test_where_no_cache_can_be_written_it_is_told_and_the_code_is_compiled_and_works(
+    copied: Path, tmp_path: Path
+) -> None:
     (tmp_path / "home").write_text("a file where a folder is wanted: not even root can write into it")
     no_folder = copied / "clients" / "__pycache__"
     shutil.rmtree(no_folder, ignore_errors=True)
     no_folder.write_text("the same")
     home = str(tmp_path / "home")
     environment = {"HOME": home, "XDG_CACHE_HOME": home, "NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
-    assert cache_use(copied, **environment) == "no cache"
+    said = cache_use(copied, **environment)
+    assert said.startswith("no cache: the load generator is compiled at every start")
+    assert f"neither {no_folder} nor the cache folder of this user can be written to. NUMBA_CACHE_DIR=DIR" in said

@@ -18,7 +18,7 @@ from bench.errors import BadInputError
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.plan import choose
 from bench.processes import Guard
-from bench.record import StrategyInfo
+from bench.record import StrategyInfo, read_kept
 from bench.say import complain
 from bench.sweep import Sweep
 from bench.trial import utc_now
@@ -42,18 +42,18 @@ def anatomy(names: Sequence[str], transport: str, svg: Path | None = None, resul
             if reason := why_not(info, transport):
                 raise BadInputError(f"{info.name} has no anatomy here: {reason}.", "iobench list shows what can run")
     tracer = find_tracer()
-    for path in filter(None, [svg, results and results / NEWEST]):
-        _try_to_write(path)
+    if svg is not None:
+        _try_to_write(svg)
+    if results is not None:
+        read_kept(results / NEWEST, dict[str, Any])
+        _try_to_write(results / NEWEST, make_folder=True)
     created, began = utc_now(), time.monotonic()
     try:
-        found = _take_all(chosen, transport, tracer)
+        found = _take_all(chosen, transport, tracer, told_at_once=svg is None and results is None)
     except Interrupted as interruption:
         complain("Interrupted; nothing is written.")
         return 128 + interruption.signum
-    show.legend(tracer.version)
-    if svg is not None:
-        _write(svg, drawn(found))
-        print(svg)
+    written = []
     if results is not None:
         facts: dict[str, Any] = {
             "host": host.describe(host.choose_cpus()),
@@ -63,17 +63,27 @@ def anatomy(names: Sequence[str], transport: str, svg: Path | None = None, resul
         took_s = round(time.monotonic() - began, 1)
         what = Anatomies(created=created, took_s=took_s, tracer=tracer.version, anatomies=found, **facts)
         _write(results / NEWEST, msgspec.json.format(msgspec.json.encode(what), indent=2) + b"\n")
-        print(results / NEWEST)
+        written.append(results / NEWEST)
+    if svg is not None:
+        _write(svg, drawn(found))
+        written.append(svg)
+    if written:  # what was found is written before it is told
+        _tell(found)
+    show.legend(tracer.version)
+    for path in written:
+        print(path)
     return 1 if any(one.status == "failed" for one in found) else 0
 
 
-def _take_all(chosen: Sequence[StrategyInfo], transport: str, tracer: Tracer) -> list[Anatomy]:
-    """One after the other, each printed as soon as it is there. Raises Interrupted."""
+def _take_all(chosen: Sequence[StrategyInfo], transport: str, tracer: Tracer, *, told_at_once: bool) -> list[Anatomy]:
+    """One after the other; each is printed, or its name, as soon as it is there. Raises Interrupted."""
     layout, guard = host.choose_cpus(), Guard()
     found = []
     try:
         with signals_interrupt_waits():
-            for info in chosen:
+            for number, info in enumerate(chosen, 1):
+                if not told_at_once:
+                    complain(f"[{number}/{len(chosen)}] {info.name}")
                 if reason := why_not(info, transport):
                     one = Anatomy(
                         strategy=info.name, transport=transport, message_bytes=0, status="unavailable", reason=reason
@@ -81,11 +91,17 @@ def _take_all(chosen: Sequence[StrategyInfo], transport: str, tracer: Tracer) ->
                 else:
                     one = take(info, transport, tracer, layout, guard)
                 found.append(one)
-                show.anatomy(one)
-                print(flush=True)
+                if told_at_once:
+                    _tell([one])
     finally:
         guard.close()
     return found
+
+
+def _tell(found: Sequence[Anatomy]) -> None:
+    for one in found:
+        show.anatomy(one)
+        print(flush=True)
 
 
 def why_not(info: StrategyInfo, transport: str) -> str:
@@ -105,10 +121,10 @@ def drawn(found: Sequence[Anatomy]) -> bytes:
     return picture(partial(figure.draw_all, found), "anatomy").svg.encode()
 
 
-def _try_to_write(path: Path) -> None:
-    """Make the folder, before anything is run. Raises BadInputError."""
+def _try_to_write(path: Path, *, make_folder: bool = False) -> None:
+    """Find out whether it could be written, before anything is run. Raises BadInputError."""
     try:
-        one_step.try_to_write(path)
+        one_step.try_to_write(path, make_folder=make_folder)
     except OSError as error:
         raise _unwritable(path, error) from None
 
@@ -122,4 +138,5 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> BadInputError:
-    return BadInputError(f"{path} can't be written: {error.strerror}.", f"ls -ld {path.parent}")
+    then = "iobench anatomy STRATEGY"
+    return BadInputError(f"{path} can't be written: {error.strerror}.", one_step.remedy(error, path.parent, then))

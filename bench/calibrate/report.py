@@ -14,11 +14,13 @@ from rich.table import Table
 from bench import one_step
 from bench.calibrate.claim import Check, Finding, Verdict
 from bench.errors import BadInputError
+from bench.record import read_kept
 from bench.say import WIDTH
 
 SCHEMA = 1
 NEWEST = "calibration.json"
 COLOURS = {"passed": "green", "failed": "bold red", "inconclusive": "yellow"}
+EXIT_CODES: dict[Verdict, int] = {"passed": 0, "failed": 1, "inconclusive": 3}  # as the gate has them
 
 
 class Calibration(msgspec.Struct, kw_only=True):
@@ -46,9 +48,10 @@ def overall(findings: Sequence[Finding]) -> Verdict:
 
 
 def make_folder(results: Path) -> None:
-    """Make the results folder, before anything is measured. Raises BadInputError."""
+    """Make the results folder, before anything is measured. Raises BadInputError, for what can't be read there, too."""
+    read_kept(results / NEWEST, dict[str, Any])
     try:
-        one_step.try_to_write(results / NEWEST)
+        one_step.try_to_write(results / NEWEST, make_folder=True)
     except OSError as error:
         raise BadInputError(
             f"Nothing can be written to {results}: {error.strerror}.",
@@ -102,6 +105,19 @@ def summary(findings: Sequence[Finding]) -> str:
     """One sentence with the number of claims by verdict."""
     number = Counter(finding.verdict for finding in findings)
     return f"{number['passed']} passed, {number['failed']} failed, {number['inconclusive']} inconclusive"
+
+
+def conclusion(findings: Sequence[Finding]) -> str:
+    """Say how much of what is claimed of the load generator is proved on this machine, and what is not."""
+    named = {
+        verdict: ", ".join(one.claim for one in findings if one.verdict == verdict)
+        for verdict in ("failed", "inconclusive")
+    }
+    proved = sum(one.verdict == "passed" for one in findings)
+    text = f"On this machine {proved} of {len(findings)} claims are proved"
+    text += f"; not true: {named['failed']}" if named["failed"] else ""
+    text += f"; neither proved nor refuted: {named['inconclusive']}" if named["inconclusive"] else ""
+    return f"{text}."
 
 
 def expected(check: Check) -> str:

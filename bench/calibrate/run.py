@@ -45,10 +45,7 @@ SHARED = "server and load generator share one core"
 
 
 def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, worker_command: Sequence[str] = ()) -> int:
-    """Measure the claims, print the table, write the file; returns the exit code: 1 if a claim failed.
-
-    Raises BadInputError.
-    """
+    """Measure the claims, write the file, print the table; returns the verdict's exit code. Raises BadInputError."""
     report.make_folder(results)
     layout = host.choose_cpus()
     guard = Guard()
@@ -76,9 +73,10 @@ def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, work
         versions=host.versions(),
         command=host.command(),
     )
+    written = report.write(results, calibration)
     _tell(calibration)
-    print(report.write(results, calibration), flush=True)
-    return 1 if calibration.verdict == "failed" else 0
+    print(written, flush=True)
+    return report.EXIT_CODES[calibration.verdict]
 
 
 def _tell(calibration: Calibration) -> None:
@@ -87,6 +85,7 @@ def _tell(calibration: Calibration) -> None:
     for remark in report.remarks(calibration.findings):
         say(f"- {remark}", indent="  ")
     say(f"{report.summary(calibration.findings)}. {duration(calibration.took_s)}.")
+    say(report.conclusion(calibration.findings))
 
 
 def examine_all(claims: Sequence[Claim], rig: Rig, tell: Callable[[str], None]) -> list[Finding]:

@@ -143,9 +143,12 @@ def _folder(out: Path | None, sources: Sequence[Path], results: Path) -> Path:
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_comparison(out))):
         raise BadInputError(f"{out} is there already, and is no comparison.", "--out takes a new folder")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(exist_ok=True)
     except OSError as error:
-        raise BadInputError(f"{out} can't be made: {error.strerror}.", f"ls -ld {out.parent}") from None
+        then = "iobench compare RUN RUN --out DIR"
+        raise BadInputError(
+            f"{out} can't be made: {error.strerror}.", one_step.remedy(error, out.parent, then)
+        ) from None
     return out
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.errors import BadInputError, did_you_mean
 from bench.record import Run, read_run
+from bench.say import lines
 
 
 def report(run: str, results: Path, baseline: str = "", trials: Sequence[str] = ()) -> None:
@@ -21,7 +22,7 @@ def report(run: str, results: Path, baseline: str = "", trials: Sequence[str] = 
 
 def the_answer(folder: Path) -> list[str]:
     """Give what a run decides, in lines for a terminal; none of a gate or of several runs put together."""
-    from bench import answer  # noqa: PLC0415 - pandas is slow to import
+    from bench import answer, trust  # noqa: PLC0415 - pandas is slow to import
     from bench.analyse import analyse  # noqa: PLC0415
     from bench.gate.model import GATE_FILE  # noqa: PLC0415 - needed here alone
 
@@ -30,7 +31,9 @@ def the_answer(folder: Path) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report told them
         run = read_run(folder)
-    return [] if run.manifest.compared else answer.terminal(analyse(run).comparisons)
+    if run.manifest.compared:
+        return []
+    return [*answer.terminal(analyse(run).comparisons), *lines(trust.without_lock(run.records).replace("`", ""))]
 
 
 def write_report(folder: Path, baseline: str = "", trials: Sequence[str] = ()) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from pathlib import Path
 
 from bench.budget import LOOKS
@@ -35,7 +36,8 @@ def prospects(plan: Plan, results: Path) -> str:
     folder = newest_run(results)
     try:
         noise = noise_of(folder) if folder else {}
-    except BadInputError:
+    except BadInputError as error:
+        warnings.warn(f"{folder} does not tell how noisy it is here: {error}", stacklevel=2)
         noise = {}
     if not noise or rounds < 2:
         return f"{text}; how small a difference they tell depends on the noise, and no run in {results} shows that."

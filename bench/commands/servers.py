@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,7 +15,7 @@ from bench import interpreters
 from bench.commands.choice import known_strategies, why_not
 from bench.errors import BadInputError
 from bench.plan import choose
-from bench.processes import environment
+from bench.processes import HOME, environment
 from bench.say import say
 from bench.sweep import Sweep
 from servers.transport import AddressError, listen, parse
@@ -61,6 +62,8 @@ def serve(strategy: str, address: str) -> NoReturn:
     os.execve(sys.executable, argv, environment())
 
 
-def load(arguments: Sequence[str]) -> NoReturn:
-    """Become the load generator."""
-    os.execve(sys.executable, [sys.executable, "-m", "clients", *arguments], environment())
+def load(arguments: Sequence[str]) -> None:
+    """Be the load generator, in this process: what goes wrong is told as with any command. Raises SystemExit."""
+    sys.path.insert(0, str(HOME))  # ours comes before whatever else is called so
+    sys.argv[1:] = arguments
+    runpy.run_module("clients", run_name="__main__", alter_sys=True)

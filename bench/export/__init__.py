@@ -8,8 +8,8 @@ was recorded is exported, and what follows from it; of a trial that failed, noth
 
 from __future__ import annotations
 
-import os
 import pkgutil
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,17 +58,25 @@ def export(run: Run, to: str, path: Path | None = None) -> list[Path]:
     Raises BadInputError where there is nothing to write, or it can't be.
     """
     wanted = find(to)
-    content = wanted.render(run)
     if path == STDOUT:
-        _print(wanted, content)
+        _print(wanted, wanted.render(run))
         return []
     path = path or run.folder / wanted.default
+    _refuse_without_folder(path)
+    content = wanted.render(run)
     files = {path: content} if isinstance(content, bytes) else {path / name: part for name, part in content.items()}
     with told_in_one_sentence(path):
+        if not isinstance(content, bytes):
+            path.mkdir(exist_ok=True)
         for file, part in files.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
             _write(file, part)
     return list(files)
+
+
+def _refuse_without_folder(path: Path) -> None:
+    """Refuse a path in a folder that there is not: a slip of the pen would make one. Raises BadInputError."""
+    if not path.parent.exists():
+        raise BadInputError(f"There is no folder {path.parent}.", f"mkdir -p {shlex.quote(str(path.parent))}")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -84,11 +92,8 @@ def _print(wanted: Format, content: bytes | Mapping[str, bytes]) -> None:
             f"The format {wanted.name} is a folder of files, which standard output can't take.",
             f"iobench export RUN --to {wanted.name} --out {wanted.default}",
         )
-    try:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()
 
 
 def with_times(run: Run) -> list[Record]:

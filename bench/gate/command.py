@@ -22,7 +22,7 @@ from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import SERVER, Asked, Source, find_tree, sources
 from bench.gate.stored import compare_runs, is_run
 from bench.load import LoadFailedError
-from bench.run import make_folder
+from bench.run import make_folder, try_results
 from bench.say import complain
 from bench.sweep import Sweep
 from bench.trial import utc_now
@@ -64,6 +64,7 @@ def gate(options: Options) -> int:
             "There is nothing to compare with: no --base, no commands, no interpreters.",
             "iobench gate --base main     compares this checkout with the branch main",
         )
+    try_results(options.results)
     began = time.monotonic()
     stored = is_run(options.base.revision, options.results)
     if stored:

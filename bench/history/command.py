@@ -151,7 +151,7 @@ def _write_page(folder: Path, entries: Sequence[store.Entry], found: Sequence[Tr
     files["history.html"] = html.encode()
     for name, content in files.items():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             one_step.write(folder / name, content)
         except OSError as error:
             raise BadInputError(f"{folder / name} can't be written: {error.strerror}.", f"ls -ld {folder}") from None

@@ -50,7 +50,7 @@ def write(folder: Path, trends: Sequence[Trend]) -> list[Path]:
     files = {"otava.yaml": json.dumps({"tests": tests}, indent=2) + "\n", **files}
     for name, text in files.items():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             one_step.write(folder / name, text.encode())
         except OSError as error:
             raise BadInputError(f"{folder / name} can't be written: {error.strerror}.", f"ls -ld {folder}") from None

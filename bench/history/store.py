@@ -93,7 +93,7 @@ def entry_of(run: Run) -> Entry:
     git = git if isinstance(git, dict) else {}
     facts = {fact: manifest.host.get(fact, "unknown") for fact in LIKE}
     return Entry(
-        run=run.folder.resolve().name,
+        run=run.folder.resolve().name.encode(errors="backslashreplace").decode(),  # a name need not be UTF-8, a file is
         created=manifest.created,
         sweep=str(manifest.sweep.get("name", "")),
         commit=str(git.get("commit", "unknown")),
@@ -133,7 +133,7 @@ def add(path: Path, entry: Entry) -> None:
     if not entry.estimates:
         raise BadInputError(f"The run {entry.run} has no estimate to keep.", f"iobench report {entry.run}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         with path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)

@@ -23,6 +23,7 @@ from bench.events import Interrupted, ProtocolError, Stream, signals_interrupt_w
 from bench.lab import show
 from bench.lab.experiment import Chart, Experiment, Finding, Lab, Observation, summed_up
 from bench.processes import Guard, end, how_it_ended, start
+from bench.record import read_kept
 from bench.say import complain, say
 from bench.trial import utc_now
 
@@ -57,26 +58,37 @@ def lab(
     findings = []
     try:
         with signals_interrupt_waits():
-            for one in chosen:
-                finding = examine(one, guard)
-                findings.append(finding)
-                show.finding(finding, one.module, at_length=not everything)
+            for number, one in enumerate(chosen, 1):
+                if results is not None:
+                    complain(f"[{number}/{len(chosen)}] {one.experiment.name}")
+                findings.append(examine(one, guard))
+                if results is None:
+                    show.finding(findings[-1], one.module, at_length=not everything)
     except Interrupted as interruption:
         complain("Interrupted; nothing is written." if results else "Interrupted.")
         return 128 + interruption.signum
     finally:
         guard.close()
-    if everything:
-        say(summed_up(findings))
     if results is not None:
-        took_s = round(time.monotonic() - began, 1)
-        facts: dict[str, Any] = {
-            "host": host.describe(host.choose_cpus()),
-            "versions": host.versions(),
-            "command": host.command(),
-        }
-        print(write(results, Lab(created=created, took_s=took_s, findings=findings, **facts)))
+        written = write(results, _described(created, round(time.monotonic() - began, 1), findings))
+        for one, finding in zip(chosen, findings, strict=True):  # what was found is written before it is told
+            show.finding(finding, one.module, at_length=False)
+        say(summed_up(findings))
+        print(written)
+    elif everything:
+        say(summed_up(findings))
     return 1 if any(finding.status == "failed" for finding in findings) else 0
+
+
+def _described(created: str, took_s: float, findings: list[Finding]) -> Lab:
+    return Lab(
+        created=created,
+        took_s=took_s,
+        findings=findings,
+        host=host.describe(host.choose_cpus()),
+        versions=host.versions(),
+        command=host.command(),
+    )
 
 
 def discover(package: ModuleType = bench.lab) -> list[Found]:
@@ -152,9 +164,10 @@ def examine(found: Found, guard: Guard, limit_s: float = LIMIT_S) -> Finding:
 
 
 def make_folder(results: Path) -> None:
-    """Make the results folder, before anything is run. Raises BadInputError."""
+    """Make the results folder, before anything is run. Raises BadInputError, also for a file that can't be read."""
+    read_kept(results / NEWEST, dict[str, Any])
     try:
-        one_step.try_to_write(results / NEWEST)
+        one_step.try_to_write(results / NEWEST, make_folder=True)
     except OSError as error:
         raise _unwritable(results, error) from None
 
