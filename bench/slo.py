@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from bench.record import Load, Record, Search, Trial
 from clients.objective import FIRST, Objective, bracket, judge, next_rate
+
+if TYPE_CHECKING:
+    from bench.validity import Bottleneck
 
 MAX_STEPS = 12
 USUAL_STEPS = 7  # for the time that a sweep is expected to take
@@ -21,11 +24,14 @@ LONGEST_S = 30.0  # of a window that is made longer for the sake of its percenti
 
 
 def holds(objective: Objective, load: Load) -> bool | None:
-    """Whether a window held an objective; None where that can't be told: see `judge`."""
+    """Whether a window held an objective; None where the load generator was too slow to tell: see `judge`.
+
+    A rate is only said to hold where that was shown: not with too few messages.
+    """
     from bench.stats import samples_needed  # noqa: PLC0415 - numpy is slow to import
 
-    verdict = judge(objective, load, samples_needed(objective.quantile)).verdict
-    return None if verdict == "unknown" else verdict == "held"
+    found = judge(objective, load, samples_needed(objective.quantile))
+    return None if found.verdict == "unknown" and not found.few else found.verdict == "held"
 
 
 def next_step(objective: Objective, start: Trial, records: Mapping[str, Record]) -> Trial | None:
@@ -54,9 +60,14 @@ def answer(objective: Objective, start: Trial, records: Mapping[str, Record]) ->
         held_hz=steps.held_hz,
         missed_hz=steps.missed_hz,
         finished=first is not None and steps.next is None,
-        limit=missed.bottleneck if missed else "",
+        limit=_limit(missed) if missed else "",
         reason=reason,
     )
+
+
+def _limit(missed: Record) -> Bottleneck:
+    """What kept a step from holding; where it can't be told whether it held, that was the load generator."""
+    return "client" if missed.status == "ok" and missed.held is None else missed.bottleneck
 
 
 class _Steps(NamedTuple):

@@ -107,6 +107,23 @@ def test_a_search_prints_each_step_and_the_answer_with_its_bracket() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_a_search_begins_near_what_a_closed_loop_comes_to() -> None:
+    with peer() as server:
+        done = quick(server, "--slo", "p50<1us", "--json")
+    answer = json.loads(done.stdout)
+    first = answer["steps"][0]
+    assert first["rate_hz"] > 50  # half of what a peer in Python does, some thousands
+    assert {"verdict", "value_ns", "reason"} <= first.keys()
+    assert answer["objective"] == {"level": "p50", "limit_ns": 1000}
+
+
+def test_a_search_at_a_server_that_never_answers_says_so() -> None:
+    with peer(fault=peers.stall, at=0) as server:
+        done = quick(server, "--slo", "p99<5ms")
+    assert done.returncode == 1
+    assert "no message was completed" in " ".join(done.stderr.split())
+
+
 def test_a_search_in_json_holds_the_steps() -> None:
     with peer(fault=peers.close, at=0) as server:
         done = quick(server, "--slo", "p99<1us", "--json")

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import pkgutil
-import select
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from echo_client import Client
-from spawn import ROOT, WAIT_S, cases, list_strategies, spawned, stop
+from spawn import ROOT, WAIT_S, cases, list_strategies, readable, spawned, stop
 
 import servers
 from servers.__main__ import main
@@ -109,7 +108,7 @@ def standing_alone(strategy: str, address: str) -> Iterator[tuple[subprocess.Pop
     ):
         try:
             assert process.stdout is not None
-            assert select.select([process.stdout], [], [], WAIT_S)[0], "it does not say where it listens"
+            assert readable(process.stdout.fileno(), WAIT_S), "it does not say where it listens"
             words = process.stdout.readline().split()
             assert words[:-1] == [strategy, "listens", "on"]
             yield process, parse(words[-1])
