@@ -32,12 +32,12 @@ def hear_out(tables: Iterable[Table]) -> None:
     What that came to is for `Table.reap` to tell. Under churn there is nothing to hear: a connection is closed with its
     echo.
     """
+    speaking = [table for table in tables if not table.single]
+    for table in speaking:
+        table.finish_sending()
     with select.epoll() as epoll:
         place_of: dict[int, tuple[Table, int]] = {}
-        for table in tables:
-            if table.single:
-                continue
-            table.finish_sending()
+        for table in speaking:
             for row in _all_sent(table):
                 ends = table.channels[row] = _finish_sending(table.channels[row])
                 with suppress(OSError):  # ENOSPC: beyond fs.epoll.max_user_watches there is no hearing it
