@@ -7,7 +7,7 @@ Every step is a trial of its own and follows from those before it: a search that
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec

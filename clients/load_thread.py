@@ -168,17 +168,11 @@ class LoadThread:
         self._keep_on(lambda: course.releases_ns, watch, SHORT_STEP_NS)
         return window
 
-    def drain(self) -> None:
-        """Begin nothing more, wait a little for the echoes that are still to come, and note who waits in vain."""
-        table = self.table
-        table.stop_sending()
-        end_ns = time.monotonic_ns() + DRAIN_NS
-        while (now_ns := time.monotonic_ns()) < end_ns:
-            if self._step(min(end_ns, now_ns + SHORT_STEP_NS)) == IDLE:
-                break
-        silent = ~_moved(self._progress, table.progress())
-        self._waited_ns = np.where(silent, table.waited_ns(time.monotonic_ns()), 0)
-        self._last_times = histogram.sparse(table.counts[SERVICE])
+    def note_waiting(self) -> None:
+        """Note how long each connection has waited by now, if nothing has come since the last window closed."""
+        silent = ~_moved(self._progress, self.table.progress())
+        self._waited_ns = np.where(silent, self.table.waited_ns(time.monotonic_ns()), 0)
+        self._last_times = histogram.sparse(self.table.counts[SERVICE])
 
     def settle(self, window: Window) -> Window:
         """Return the last window once all connections have been heard out (clients.lost).
@@ -208,7 +202,7 @@ class LoadThread:
         now_ns = time.monotonic_ns()
         while now_ns < (until_ns := until()):
             step_end_ns = min(until_ns, now_ns + step_ns)
-            outcome = self._step(step_end_ns)
+            outcome = self.step(step_end_ns)
             if outcome == DONE:
                 self._course.close_window()
                 time.sleep(max(0, min(step_end_ns, until()) - time.monotonic_ns()) / 1e9)
@@ -220,7 +214,8 @@ class LoadThread:
                 self._course.cut_short()
             now_ns = time.monotonic_ns()
 
-    def _step(self, until_ns: int) -> int:
+    def step(self, until_ns: int) -> int:
+        """Run the workload until a moment, and end what is to be ended; returns why the workload came back."""
         while (outcome := self._advance(until_ns)) == WRONG:
             self.table.keep_wrong_bytes()
         self.failed.update(self.table.reap(time.monotonic_ns(), self._timeout_ns))
@@ -259,6 +254,21 @@ class LoadThread:
     def _plan(self) -> schedule.Plan | None:
         """Return the plan as it stands. What is due by a moment takes long to tell when very much is overdue."""
         return self.table.plan.copy() if self.table.planned else None
+
+
+def drain(threads: Sequence[LoadThread]) -> None:
+    """Begin nothing more, and wait a little for the echoes that are still to come.
+
+    The threads take turns at it: no echo is to lie unread, and seem slow, while another thread waits in vain.
+    """
+    for thread in threads:
+        thread.table.stop_sending()
+    waiting, step_ns = list(threads), SHORT_STEP_NS // len(threads)
+    end_ns = time.monotonic_ns() + DRAIN_NS
+    while waiting and time.monotonic_ns() < end_ns:
+        waiting = [thread for thread in waiting if thread.step(time.monotonic_ns() + step_ns) != IDLE]
+    for thread in threads:
+        thread.note_waiting()
 
 
 def _with_due(snapshot: Snapshot, plan: schedule.Plan | None) -> Snapshot:

@@ -116,12 +116,17 @@ def judge(objective: Objective, window: Window, needed: int, capped: bool = Fals
         return Judgement("unknown", None, "too few messages", few=True)
     if value_ns is not None and value_ns <= objective.limit_ns * _BUCKET:
         return Judgement("held", value_ns)
-    if client_bound(window):
-        return Judgement("unknown", value_ns, "the client was the limit")
-    if not capped and late_ns(window) is not None:
-        return Judgement("unknown", value_ns, "the client sent late")
+    if excuse := _excuse(window, capped):
+        return Judgement("unknown", value_ns, excuse)
     reason = "too slow" if value_ns is not None else f"{answered / window.planned:.1%} answered"
     return Judgement("missed", value_ns, reason)
+
+
+def _excuse(window: Window, capped: bool) -> str:
+    """Why a miss may be the load generator's and not the server's; "" where it is not."""
+    if client_bound(window):
+        return "the client was the limit"
+    return "the client sent late" if not capped and late_ns(window) is not None else ""
 
 
 def client_bound(window: Window) -> bool:

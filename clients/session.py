@@ -19,7 +19,7 @@ from clients.churn import churn
 from clients.closed import closed
 from clients.idle import idle
 from clients.job import Job, JobError, Load
-from clients.load_thread import Course, LoadThread, Watch, Window
+from clients.load_thread import Course, LoadThread, Watch, Window, drain
 from clients.lost import hear_out
 from clients.open_loop import open_loop
 from clients.opening import Connected
@@ -137,8 +137,7 @@ class Session:
     def finish(self, kept: Sequence[int]) -> Load:
         """End the load, hear all connections out, and return what the turns with these numbers came to."""
         self._go_on(time.monotonic_ns())
-        for thread in self._threads:
-            thread.drain()
+        drain(self._threads)
         hear_out(self._tables)
         self._turns[-1] = [thread.settle(window) for thread, window in zip(self._threads, self._turns[-1], strict=True)]
         turns = [self._turns[number] for number in kept]

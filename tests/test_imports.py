@@ -188,7 +188,8 @@ def test_a_bad_import_is_found_wherever_it_stands(part: str, source: str, wrong:
         ("clients", "from servers.transport import dial\nfrom servers import transport\nimport numpy.typing"),
         (
             "bench",
-            "import hdrh.histogram\nfrom .record import Trial\nfrom servers.transport import listen\nfrom clients.objective import judge",
+            "import hdrh.histogram\nfrom .record import Trial\nfrom servers.transport import listen\n"
+            "from clients.objective import judge",
         ),
     ],
 )

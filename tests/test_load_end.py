@@ -75,7 +75,6 @@ def test_a_timeout_is_told_of_whenever_the_connection_fell_silent(
         load = drive(server, timeout_s=TIMEOUT_S, **PHASES)
     assert load.timed_out == len(silence.fallen)
     assert load.errors == {}
-    assert load.in_flight <= 2  # of those that went on
 
 
 @pytest.mark.parametrize("moment_s", MOMENTS_S)

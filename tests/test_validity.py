@@ -191,9 +191,7 @@ def test_load_threads_that_share_a_core_are_judged_together() -> None:
 
 
 def test_connections_that_were_never_answered_are_a_fault_of_the_trial() -> None:
-    assert load_faults(trial(), Measured(load(mute=3), 0), {}, "") == [
-        "3 of 16 connections had no echo in the window"
-    ]
+    assert load_faults(trial(), Measured(load(mute=3), 0), {}, "") == ["3 of 16 connections had no echo in the window"]
     assert load_faults(trial(), Measured(load(), 0), {}, "") == []
 
 
