@@ -232,7 +232,7 @@ def _search(job: Job, objective: Objective, options: argparse.Namespace, ended: 
         found = {"holds_hz": answer.holds_hz, "fails_hz": answer.fails_hz, "unknown_hz": answer.unknown_hz}
         print(json.dumps({"job": asdict(job), "objective": asked, **found, "steps": steps}))
     else:
-        print(slo.conclusion(answer, objective))
+        print(textwrap.fill(slo.conclusion(answer, objective), 80))
     return 0 if answer.holds_hz else 1
 
 

@@ -277,4 +277,4 @@ def _with_due(snapshot: Snapshot, plan: schedule.Plan | None) -> Snapshot:
 
 def _moved(before: Words, now: Words) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """For each connection, whether its echoes have come any further."""
-    return (before != now).any(axis=0)
+    return np.asarray((before != now).any(axis=0), np.bool_)

@@ -246,7 +246,7 @@ class Table:
         if not self._finishing or reason in (WRONG_BYTES, TIMED_OUT):
             return [self._name(row)] * max(1, outstanding)
         if reason != END_OF_FILE:
-            return [self._name(row)] * outstanding
+            return []  # a reset tells nothing of what the server had echoed
         return ["short" if connection["echo"] and number == 0 else "lost" for number in range(outstanding)]
 
     def _name(self, row: int) -> str:

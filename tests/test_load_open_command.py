@@ -94,16 +94,17 @@ def test_a_search_prints_each_step_and_the_answer_with_its_bracket() -> None:
     """A limit of 100 s holds at any rate that a peer can do nearly all of in the window."""
     with peer() as server:
         done = quick(server, "--slo", "p50<100s", "--open", "400000")
-    lines = done.stdout.splitlines()
+    lines, said = done.stdout.splitlines(), " ".join(done.stdout.split())
     assert "the highest rate that holds p50 < 100 s" in lines[0]
     assert "messages/s" in lines[1]
-    assert "missed" in lines[2]
-    assert lines[2].split()[0] == "400,000"
+    assert lines[2].split()[0] == lines[3].split()[0] == "400,000"  # what did not hold is tried again
+    assert all("missed" in line or "unknown: the client" in line for line in lines[2:4])
     if done.returncode == 0:
         assert any(line.endswith("held") for line in lines)
-        assert "and no longer at" in lines[-1]
+        assert "and no longer at" in said or "the client was too slow" in said
     else:  # on a machine without a moment's rest
-        assert (done.returncode, lines[-1][:23]) == (1, "No rate was found that ")
+        assert done.returncode == 1
+        assert "No rate was found that " in said
     assert max(map(len, lines)) <= 80
 
 
