@@ -61,7 +61,7 @@ class Connection:
         while missing:
             if not parts[-1]:
                 raise ConnectionError(f"the server closed the connection with {missing} bytes still to come")
-            if not select.select([self.rfd], [], [], PATIENCE_S)[0]:
+            if not _readable(self.rfd):
                 raise TimeoutError(f"{missing} bytes did not come back within {PATIENCE_S:g} s")
             parts.append(os.read(self.rfd, missing))
             missing -= len(parts[-1])
@@ -72,6 +72,13 @@ class Connection:
         fds, self.rfd, self.wfd = {self.rfd, self.wfd}, -1, -1
         for fd in fds - {-1}:
             os.close(fd)
+
+
+def _readable(fd: int) -> bool:
+    """Wait for bytes; select(2) could not in a process with 1,024 descriptors and more."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(PATIENCE_S * 1000))
 
 
 @dataclass(frozen=True)
@@ -259,6 +266,7 @@ def _measure(pool: LoadPool, address: str, job: dict[str, Any]) -> Measurement:
 
 def _told(found: Load, refused: int) -> Measurement:
     from bench.histograms import decode, percentiles_us  # noqa: PLC0415 - numpy is slow to import
+    from bench.validity import unanswered  # noqa: PLC0415
 
     hist = decode(found.response_hdr or found.service_hdr)
     p50, p99 = percentiles_us(hist, (0.5, 0.99)).value.tolist() if hist else (float("nan"), float("nan"))
@@ -267,4 +275,5 @@ def _told(found: Load, refused: int) -> Measurement:
     faults += [f"{refused} connections refused"] if refused else []
     faults += [f"{found.timed_out} messages timed out"] if found.timed_out else []
     faults += ["no message was completed"] if not found.completed else []
+    faults += filter(None, [unanswered(found)])
     return Measurement(found.completed, (found.closed_ns - found.opened_ns) / 1e9, p50, p99, errors, faults)

@@ -95,7 +95,7 @@ class Load(msgspec.Struct, kw_only=True):
     errors: dict[str, Count]  # by kind: refused, reset, closed, corrupt, short, ...
     timed_out: Count
     unsent: Count
-    in_flight: Count
+    in_flight: Count  # outstanding when the window closed, and not known to have failed since
     bytes_echoed: Count
     interval_ns: Count
     intervals: list[Count]  # completions in each interval of the window
@@ -112,6 +112,7 @@ class Load(msgspec.Struct, kw_only=True):
     rounds: Count = 0  # burst
     connects: Count = 0  # churn
     threads: Positive = 1
+    mute: Count = 0  # connections without an echo in the window, though one was due
 
 
 class Server(msgspec.Struct, kw_only=True):

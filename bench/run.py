@@ -44,11 +44,12 @@ from bench.record import (
 from bench.rounds import measure_setting
 from bench.server import LOOPBACK, RunningServer, ServerFailedError, start_server
 from bench.settings import Setting, missing
-from bench.slo import answer, capacity_hz, next_step, read_objective
+from bench.slo import answer, capacity_hz, next_step
 from bench.sweep import Sweep
 from bench.trial import not_run, run_trial, utc_now
 from bench.why import files as counts
 from bench.why.counts import WHY_FILE, Why
+from clients.objective import read_objective
 
 WARMING_UP = "Warming up the load generator. The first time, it is compiled: up to a minute."
 # Facts that must not change between the parts of one run: figures from two machines do not belong into one chart.

@@ -1,68 +1,37 @@
-"""Latency objectives such as "p99<5ms", and the search for the highest rate that holds one. Pure: nothing is run here.
+"""The search of a sweep for the highest rate that holds a latency objective. Pure: nothing is run here.
 
-The rate is doubled until the objective is missed, or quartered until it holds, and then bisected on a logarithmic
-scale. Every step is a trial of its own and follows from those before it: a search that was cut short goes on where it
-was.
+How a window is judged, and where the search looks next, is in clients/objective.py: `iobench load --slo` does the same.
+Every step is a trial of its own and follows from those before it: a search that was cut short goes on where it was.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from bench.record import Load, Record, Search, Trial
+from clients.objective import FIRST, Objective, bracket, judge, next_rate
+
+if TYPE_CHECKING:
+    from bench.validity import Bottleneck
 
 MAX_STEPS = 12
 USUAL_STEPS = 7  # for the time that a sweep is expected to take
-PRECISION = 1.05  # the search ends when the bracket is no wider
-FIRST = 0.5  # of the closed loop's throughput
-UP, DOWN = 2.0, 0.25
-SLOWEST_HZ = 1.0
 LONGEST_S = 30.0  # of a window that is made longer for the sake of its percentile
-NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 
-class BadObjectiveError(ValueError):
-    """The text is no objective; the message says what one looks like."""
+def holds(objective: Objective, load: Load) -> bool | None:
+    """Whether a window held an objective; None where the load generator was too slow to tell: see `judge`.
 
-
-class Objective(NamedTuple):
-    """At least `quantile` of all planned messages are answered within `limit_ns` of their planned times."""
-
-    quantile: float
-    limit_ns: float
-    text: str
-
-
-def read_objective(text: object) -> Objective:
-    """Read "p99<5ms". Raises BadObjectiveError."""
-    match = re.fullmatch(
-        r"p(\d{1,2}(?:\.\d+)?)<=?(\d+(?:\.\d+)?)(ns|us|ms|s)", str(text).replace(" ", "").replace("µ", "u").lower()
-    )
-    if not match or not 0 < float(match[1]) < 100 or not float(match[2]) > 0:
-        raise BadObjectiveError('an objective is a percentile and its limit in ns, us, ms or s, such as "p99<5ms"')
-    percentile, limit, unit = float(match[1]), float(match[2]), match[3]
-    return Objective(percentile / 100, limit * NS[unit], f"p{percentile:g}<{limit:g}{unit}")
-
-
-def holds(objective: Objective, load: Load) -> bool:
-    """Whether enough of the planned messages were answered in time.
-
-    Messages without an echo, whatever the reason, count as too late. So does everything where there are too few
-    messages to tell the percentile: a rate is only said to hold where that was shown.
+    A rate is only said to hold where that was shown: not with too few messages.
     """
-    from bench.histograms import decode, quantiles_us  # noqa: PLC0415 - numpy is slow to import
-    from bench.stats import samples_needed  # noqa: PLC0415
+    from bench.stats import samples_needed  # noqa: PLC0415 - numpy is slow to import
 
-    times = decode(load.response_hdr)
-    rank = math.ceil(objective.quantile * load.planned - 1e-9)
-    if times is None or load.planned < samples_needed(objective.quantile) or rank > times.total_count:
-        return False
-    return float(quantiles_us(times, [rank / times.total_count])[0]) * 1e3 <= objective.limit_ns * 1.001
+    found = judge(objective, load, samples_needed(objective.quantile))
+    return None if found.verdict == "unknown" and not found.few else found.verdict == "held"
 
 
 def next_step(objective: Objective, start: Trial, records: Mapping[str, Record]) -> Trial | None:
@@ -91,9 +60,14 @@ def answer(objective: Objective, start: Trial, records: Mapping[str, Record]) ->
         held_hz=steps.held_hz,
         missed_hz=steps.missed_hz,
         finished=first is not None and steps.next is None,
-        limit=missed.bottleneck if missed else "",
+        limit=_limit(missed) if missed else "",
         reason=reason,
     )
+
+
+def _limit(missed: Record) -> Bottleneck:
+    """What kept a step from holding; where it can't be told whether it held, that was the load generator."""
+    return "client" if missed.status == "ok" and missed.held is None else missed.bottleneck
 
 
 class _Steps(NamedTuple):
@@ -109,9 +83,8 @@ def _walk(objective: Objective, start: Trial, records: Mapping[str, Record]) -> 
     first = FIRST * capacity_hz(records.get(start.id))
     while True:
         held, missed = bracket([(hz, record.held is True) for hz, record in tried])
-        rate = rounded(next_rate(first, held, missed))
-        over = len(tried) == MAX_STEPS or rate < SLOWEST_HZ or (held and missed and missed <= held * PRECISION)
-        if over:
+        rate = next_rate(first, held, missed)
+        if not rate or len(tried) == MAX_STEPS:
             return _Steps(tried, held, missed, None)
         trial = _step(objective, start, rate)
         record = records.get(trial.id)
@@ -125,25 +98,6 @@ def capacity_hz(record: Record | None) -> float:
     if record is None or record.status != "ok" or record.load is None:
         return 0.0
     return record.load.completed * 1e9 / max(1, record.load.closed_ns - record.load.opened_ns)
-
-
-def bracket(tried: Sequence[tuple[float, bool]]) -> tuple[float, float]:
-    """The highest rate that held and the lowest one that did not; 0 where there is none."""
-    held = max((rate for rate, did in tried if did), default=0.0)
-    missed = min((rate for rate, did in tried if not did), default=0.0)
-    return held, missed
-
-
-def next_rate(first: float, held: float, missed: float) -> float:
-    """Where to look next: further up or down until there is a bracket, then in its geometric middle."""
-    if held and missed:
-        return math.sqrt(held * missed)
-    return held * UP or missed * DOWN or first
-
-
-def rounded(rate_hz: float) -> float:
-    """Three digits: enough for any bracket, and easier to read."""
-    return float(f"{rate_hz:.3g}")
 
 
 def _step(objective: Objective, start: Trial, rate_hz: float) -> Trial:

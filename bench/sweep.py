@@ -16,8 +16,8 @@ import msgspec
 from bench.errors import BadInputError, did_you_mean, shown
 from bench.external import BadExternalError, External, read_externals, target
 from bench.record import read_at_most
-from bench.slo import BadObjectiveError, read_objective
 from bench.workloads import KINDS, Closed, Depth, NotAllowedError, Workload, read_workload
+from clients.objective import BadObjectiveError, read_objective
 
 SWEEPS = Path(__file__).with_name("sweeps")
 DEFAULT = "quick"

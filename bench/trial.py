@@ -21,7 +21,8 @@ from bench.probes.network import NetworkProbe
 from bench.processes import Ending, how_it_ended
 from bench.record import Machine, Network, Record, Server, Timing, Trial
 from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
-from bench.slo import holds, read_objective
+from bench.slo import holds
+from clients.objective import read_objective
 
 NOTHING_COMPLETED = "no message was completed"
 
@@ -328,6 +329,8 @@ def load_faults(
         faults.append(f"{late} messages timed out")
     if not load.completed:
         faults.append(NOTHING_COMPLETED)
+    if mute := validity.unanswered(load):
+        faults.append(mute)
     if quiet_s := validity.quiet_s(load):
         faults.append(f"no echo came in the last {quiet_s:.1f} s of the window")
     return faults

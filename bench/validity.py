@@ -114,6 +114,16 @@ def quiet_s(load: Load) -> float:
     return silent_ns / 1e9 if still else 0.0
 
 
+def unanswered(load: Load) -> str:
+    """Say how many connections never had an echo while others had; "" where none did, or all of them.
+
+    What the others got is not what all would have got: such a trial is no figure of so many connections.
+    """
+    if not load.mute or not load.completed:
+        return ""
+    return f"{load.mute} of {load.connections} connections had no echo in the window"
+
+
 def lagging(trial: Trial, load: Load) -> bool:
     """Whether sends were so late that lateness is a good part of the response times.
 

@@ -5,8 +5,8 @@
     python -m clients tcp:127.0.0.1:9000 --slo 'p99<5ms'      search for the highest rate that holds this
     python -m clients --worker                                serve jobs (clients.worker says how)
 
-Exit codes: 0 fine; 1 echoes were wrong, lost or late, or connections failed; 2 bad input; 130 interrupted before
-anything was measured.
+Exit codes: 0 fine; 1 echoes were wrong, lost or late, or connections failed or were never answered; 2 bad input; 130
+interrupted before anything was measured.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from clients.job import Job, Load
-    from clients.slo import Objective
-
-_SLO_START_HZ = 1000.0  # where the search begins, unless --open says where
+    from clients.objective import Objective
 
 
 def main(argv: list[str]) -> int:
@@ -100,7 +98,7 @@ def _add_workload_options(group: argparse._ArgumentGroup) -> None:
 
 def _job_fields(options: argparse.Namespace) -> dict[str, Any]:
     """Return what the command line says of the job."""
-    rate_hz = options.open or (_SLO_START_HZ if options.slo else 0.0)
+    rate_hz = options.open or float(bool(options.slo))  # a search has a plan, and says itself at which rate
     return {
         "address": options.address,
         "connections": options.connections,
@@ -191,7 +189,7 @@ def _run(job: Job, options: argparse.Namespace, ended: list[int]) -> Load:
 def _report(job: Job, load: Load, options: argparse.Namespace) -> int:
     """Print the outcome and write the files asked for; returns the exit code."""
     from clients.export import interval_log, opened_s, percentile_table  # noqa: PLC0415
-    from clients.summary import describe, failed, figures  # noqa: PLC0415
+    from clients.summary import describe, failed, faults, figures  # noqa: PLC0415
 
     if options.json:
         print(json.dumps({"job": asdict(job), "load": asdict(load), **figures(load)}))
@@ -201,7 +199,7 @@ def _report(job: Job, load: Load, options: argparse.Namespace) -> int:
         _write(options.hlog, interval_log(load, opened_s(load)))
     if options.hgrm:
         _write(options.hgrm, percentile_table(load))
-    return 1 if failed(load) else 0
+    return 1 if failed(load) or faults(load) else 0
 
 
 def _write(name: str, text: str) -> None:
@@ -216,24 +214,31 @@ def _search(job: Job, objective: Objective, options: argparse.Namespace, ended: 
     from clients import slo  # noqa: PLC0415
     from clients.job import JobError  # noqa: PLC0415
 
-    def measure(rate_hz: float) -> slo.Step:
-        at_rate = replace(job, rate_hz=rate_hz)
-        step = slo.judge(at_rate, _run(at_rate, options, ended), objective)
+    def show(text: str) -> None:
+        if not options.json:
+            print(text, flush=True)
+
+    def run(at_rate: Job) -> Load:
+        load = _run(at_rate, options, ended)
         if ended:
             raise JobError("interrupted before the search was over")
-        if not options.json:
-            print(slo.line(step), flush=True)
+        return load
+
+    def measure(rate_hz: float) -> slo.Step:
+        at_rate = replace(job, rate_hz=rate_hz)
+        step = slo.judged(at_rate, run(at_rate), objective)
+        show(slo.line(step))
         return step
 
-    if not options.json:
-        print(f"{job.address}: the highest rate that holds {objective}\n{slo.head(objective)}", flush=True)
-    answer = slo.search(measure, job.rate_hz)
+    show(f"{job.address}: the highest rate that holds {slo.in_words(objective)}\n{slo.head(objective)}")
+    answer = slo.search(measure, options.open or slo.first_rate(run(slo.without_plan(job))))
     if options.json:
-        steps = [step._asdict() for step in answer.steps]
-        found = {"holds_hz": answer.holds_hz, "fails_hz": answer.fails_hz, "steps": steps}
-        print(json.dumps({"job": asdict(job), "objective": objective._asdict(), **found}))
+        steps = [{"rate_hz": step.rate_hz, **step.judgement._asdict()} for step in answer.steps]
+        asked = {"level": slo.level(objective), "limit_ns": objective.limit_ns}
+        found = {"holds_hz": answer.holds_hz, "fails_hz": answer.fails_hz, "unknown_hz": answer.unknown_hz}
+        print(json.dumps({"job": asdict(job), "objective": asked, **found, "steps": steps}))
     else:
-        print(slo.conclusion(answer, objective))
+        print(textwrap.fill(slo.conclusion(answer, objective), 80))
     return 0 if answer.holds_hz else 1
 
 

@@ -157,10 +157,11 @@ class Load:
     """What was seen in the measured window; the fields are those of a record's `load`. Times are ns of CLOCK_MONOTONIC.
 
     planned = completed + sum(errors) + timed_out + unsent + in_flight, exactly. Planned are the messages that were
-    outstanding when the window opened or whose sending began before it closed, and one more for each connection that
-    failed with none outstanding, or before the window opened: the message that it would have sent. A connection that
-    failed with several outstanding counts as an error for each. Where there is a plan (open loop), planned are also
-    those that were due before the window closed and had not been begun.
+    outstanding when the window opened or whose sending began before it closed, and what failed outside of it: a message
+    for each that was outstanding on the connection, or the one that it would have sent. A connection that failed with
+    several outstanding counts as an error for each. A message of the window that failed after it is an error, not in
+    flight. Where there is a plan (open loop), planned are also those that were due before the window closed and had not
+    been begun.
     """
 
     opened_ns: int
@@ -171,7 +172,7 @@ class Load:
     errors: dict[str, int]  # by the kinds of clients.faults
     timed_out: int  # no byte of an echo within timeout_s
     unsent: int  # due but not begun when the window closed: none where there is no plan
-    in_flight: int  # outstanding when the window closed
+    in_flight: int  # outstanding when the window closed, and not known to have failed since
     bytes_echoed: int
     interval_ns: int
     intervals: list[int]  # completions in each interval of the window; the last may be a shorter one
@@ -188,3 +189,4 @@ class Load:
     rounds: int = 0  # burst
     connects: int = 0  # churn
     threads: int = 1
+    mute: int = 0  # connections without an echo in the window, though one was due (LoadThread.mute)

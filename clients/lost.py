@@ -1,9 +1,12 @@
-"""At the end of a job: find out which of the messages still outstanding will never come back.
+"""At the end of a job: hear every connection out, so that each echo is verified to its last byte and no loss is missed.
 
 In a closed loop a lost echo silences its connection, and nothing comes afterwards that would tell. So the sending side
 is closed: a server that has echoed all it was given then closes too, and with its end-of-file every echo that has not
-come is lost. Where none comes in time the server may just be slow, and nothing is said. No load is generated here.
+come is lost. What it sends before that is compared like all else; also where nothing is outstanding, and any byte is
+one too many. Where no end comes in time the server may just be slow, and nothing is said. No load is
+generated here.
 """
+# ruff: noqa: PLR0917 - compiled code takes its state as arguments
 
 from __future__ import annotations
 
@@ -11,61 +14,48 @@ import os
 import select
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
 import numpy as np
 
-from clients.connections import CHUNK_BYTES, RUNNING, SENT
+from clients.compiled import compiled
+from clients.connections import RUNNING, WRONG_BYTES, receive
 from clients.table import Ends, Table
 
 PATIENCE_NS = 1_000_000_000  # for the ends-of-file of all connections
 
 
-def count_lost(table: Table, sent_before_ns: int) -> Counter[str]:
-    """Return how many messages sent before a moment are lost: "lost" as a whole, or "short" of their last bytes.
+def hear_out(tables: Iterable[Table]) -> None:
+    """Close the sending sides, and verify what comes until every connection has ended, or for PATIENCE_NS.
 
-    The connections that had messages outstanding are of no use afterwards.
+    What that came to is for `Table.reap` to tell. Under churn there is nothing to hear: a connection is closed with its
+    echo.
     """
-    lost: Counter[str] = Counter()
-    if not table.single:
-        for row, arrived in _read_to_the_end(table, _waiting(table)).items():
-            lost += _missing(table, row, arrived, sent_before_ns)
-    return lost
+    speaking = [table for table in tables if not table.single]
+    for table in speaking:
+        table.finish_sending()
+    with select.epoll() as epoll:
+        place_of: dict[int, tuple[Table, int]] = {}
+        for table in speaking:
+            for row in _all_sent(table):
+                ends = table.channels[row] = _finish_sending(table.channels[row])
+                with suppress(OSError):  # ENOSPC: beyond fs.epoll.max_user_watches there is no hearing it
+                    epoll.register(ends.rfd, select.EPOLLIN)
+                    place_of[ends.rfd] = table, row
+        end_ns = time.monotonic_ns() + PATIENCE_NS
+        while place_of and (left_ns := end_ns - time.monotonic_ns()) > 0:
+            for fd, _ in epoll.poll(left_ns / 1e9):
+                if _hear(*place_of[fd]) != RUNNING:
+                    epoll.unregister(fd)
+                    del place_of[fd]
 
 
-def _waiting(table: Table) -> list[int]:
-    """The connections that have sent all they began and wait for echoes."""
+def _all_sent(table: Table) -> list[int]:
+    """The connections on which no message is half written: of one that is, the end would come too early."""
     rows = table.connections
-    sent = (rows["ended"] == RUNNING) & (rows["begun"] > rows["echoed"]) & (rows["written"] == rows["begun_bytes"])
+    sent = (rows["ended"] == RUNNING) & (rows["written"] == rows["begun_bytes"])
     return [row for row in np.flatnonzero(sent).tolist() if row in table.channels]
-
-
-def _read_to_the_end(table: Table, rows: Iterable[int]) -> dict[int, int]:
-    """Close the sending sides; return for each connection that then comes to its end how many more bytes came."""
-    poll = select.poll()
-    row_of = {}
-    for row in rows:
-        table.channels[row] = _finish_sending(table.channels[row])
-        row_of[table.channels[row].rfd] = row
-        poll.register(table.channels[row].rfd, select.POLLIN)
-    arrived = dict.fromkeys(row_of.values(), 0)
-    ended: dict[int, int] = {}
-    end_ns = time.monotonic_ns() + PATIENCE_NS
-    while len(ended) < len(row_of) and (left_ns := end_ns - time.monotonic_ns()) > 0:
-        for fd, _ in poll.poll(left_ns // 1_000_000 + 1):
-            row = row_of[fd]
-            try:
-                count = len(os.read(fd, CHUNK_BYTES))
-            except OSError:  # a reset tells nothing of what the server had echoed
-                poll.unregister(fd)
-                continue
-            arrived[row] += count
-            if not count:
-                ended[row] = arrived[row]
-                poll.unregister(fd)
-    return ended
 
 
 def _finish_sending(ends: Ends) -> Ends:
@@ -80,17 +70,28 @@ def _finish_sending(ends: Ends) -> Ends:
     return ends
 
 
-def _missing(table: Table, row: int, arrived: int, sent_before_ns: int) -> Counter[str]:
-    """Which messages of a connection have not come back, when so many more bytes came before its end."""
-    connection = table.connections[row]
-    missing: Counter[str] = Counter()
-    left = int(connection["echo"]) + arrived
-    for number in range(int(connection["echoed"]), int(connection["begun"])):
-        size = table.size_of(row, number)
-        if left >= size:
-            left -= size
-            continue
-        if table.times_ns[row, number & (table.total("slots") - 1), SENT] < sent_before_ns:
-            missing["short" if left else "lost"] += 1
-        left = 0
-    return missing
+def _hear(table: Table, row: int) -> int:
+    """Read once; returns whether the connection is still RUNNING, or why it is not."""
+    receive_on(
+        table.shared,
+        table.connections,
+        row,
+        table.times_ns,
+        table.counts,
+        table.inbound,
+        table.words,
+        table.timespec,
+        table.event,
+    )
+    ended = int(table.connections[row]["ended"])
+    if ended == WRONG_BYTES:
+        table.keep_wrong_bytes()
+    return ended
+
+
+@compiled
+def receive_on(  # type: ignore[no-untyped-def]
+    shared_row, connections, row, times_ns, counts, inbound, words, timespec, event
+):
+    """Read once on a connection and verify what came."""
+    receive(shared_row[0], connections[row], row, times_ns, counts, inbound, words, timespec, event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 import time
@@ -30,6 +31,8 @@ _IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 
 _QUEUED_MOST = 1024
 _LOOK_EVERY = 128
 _MANY = 16  # connections: with fewer, a server under load accepts the rest in passing
+_SPARE = 64  # descriptors beside those of connections and load threads, such as a resolver's
+_PIPE_ENDS = 3  # of each connection: two pipes, and the socket that they come over
 _STALLED_S = 1.0  # a server that accepts none for so long won't accept the rest
 
 
@@ -51,7 +54,7 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
     own, all the time: for it one is opened and closed again, to see who is there. `ended` is asked now and then whether
     to leave it at those opened so far. Raises JobError if this machine can't open that many.
     """
-    _raise_descriptor_limit()
+    refused = _make_room(job)
     most_queued = min(_QUEUED_MOST, max(1, _longest_queue() // 2))
     start = time.monotonic()
     deadline = start + job.ramp_s + (job.connect_s or job.timeout_s)
@@ -73,7 +76,7 @@ def connect(job: Job, ended: Callable[[], bool] = lambda: False) -> Connected:
                 channels.append(_open(address, deadline, sources))
             except (OSError, ValueError) as error:  # ValueError: a host name that no resolver takes
                 if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-                    raise JobError(_no_room(wanted, error)) from None
+                    raise JobError(_no_room(wanted, error, refused)) from None
                 failed["timed_out" if isinstance(error, TimeoutError) else "refused"] += 1
                 reason = getattr(error, "strerror", None) or str(error)
                 if not channels and isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror)):
@@ -208,14 +211,32 @@ def _dial_from(source: str, address: Address, timeout_s: float) -> Ends:
     return Ends(fd, fd)
 
 
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _make_room(job: Job) -> str:
+    """Raise the soft limit of descriptors where this job needs it; returns why that failed, "" where all is well.
+
+    A process may be forbidden to (EPERM, setrlimit(2); a seccomp filter), and what it has may do all the same.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    each = _PIPE_ENDS if job.address.startswith("pipe:") else 1
+    needed = _open_now() + (job.connections + job.silent) * each + job.threads + _SPARE
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft == resource.RLIM_INFINITY or allowed <= soft:
+        return ""
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError) as error:  # ValueError is what Python makes of EPERM
+        return f"raising the limit of {soft:,} descriptors was refused: {getattr(error, 'strerror', None) or error}"
+    return ""
 
 
-def _no_room(wanted: int, error: OSError) -> str:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return (
-        f"{wanted:,} connections can't be opened from here: {error.strerror} "
-        f"(limits: {limit:,} descriptors, ulimit -Hn; local ports, net.ipv4.ip_local_port_range)"
-    )
+def _open_now() -> int:
+    """How many descriptors this process has: other jobs may be open in it."""
+    with suppress(OSError):
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - of ten thousand, no paths are wanted
+    return 0
+
+
+def _no_room(wanted: int, error: OSError, refused: str) -> str:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limits = refused or f"limits: {soft:,} descriptors, ulimit -Hn; local ports, net.ipv4.ip_local_port_range"
+    return f"{wanted:,} connections can't be opened from here: {error.strerror} ({limits})"

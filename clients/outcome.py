@@ -20,11 +20,13 @@ def load_of(
     *,
     interval_ns: int,
     pacing: str = "",
+    mute: int = 0,
 ) -> Load:
     """Return the Load of some turns, one after the other, each of which has a window of each thread; one is as good.
 
     `unopened` are the connections that could not be opened, by kind: each would have sent one. `outside` are messages
-    that failed before, between and after those of the turns. The window is as long as all of the turns' together.
+    that failed before, between and after those of the turns. `mute` are the connections that were never answered in
+    them. The window is as long as all of the turns' together.
     """
     windows = [window for turn in turns for window in turn]
     first = turns[0][0]
@@ -59,6 +61,7 @@ def load_of(
         rounds=_grown(windows, "rounds"),
         connects=_grown(windows, "connects"),
         threads=len(turns[0]),
+        mute=mute,
     )
 
 

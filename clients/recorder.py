@@ -69,7 +69,7 @@ def simulate(hours: float) -> dict[str, int]:
     before = resident_bytes()
     try:
         thread = LoadThread(table, advance, job.timeout_s)
-        window = thread.finish(thread.drive(course, Watch(lambda: False, opened, closed)))
+        window = thread.drive(course, Watch(lambda: False, opened, closed))
     finally:
         table.close()
     load = load_of(job, Counter(), [[window]], Counter(), interval_ns=SIMULATED_NS)

@@ -19,7 +19,8 @@ from clients.churn import churn
 from clients.closed import closed
 from clients.idle import idle
 from clients.job import Job, JobError, Load
-from clients.load_thread import Course, LoadThread, Watch, Window
+from clients.load_thread import Course, LoadThread, Watch, Window, drain
+from clients.lost import hear_out
 from clients.open_loop import open_loop
 from clients.opening import Connected
 from clients.outcome import load_of
@@ -134,15 +135,17 @@ class Session:
         return windows
 
     def finish(self, kept: Sequence[int]) -> Load:
-        """End the load, wait a little for what is outstanding, and return what the turns with these numbers came to."""
+        """End the load, hear all connections out, and return what the turns with these numbers came to."""
         self._go_on(time.monotonic_ns())
-        last = [thread.finish(window) for thread, window in zip(self._threads, self._turns[-1], strict=True)]
-        self._turns[-1] = last
+        drain(self._threads)
+        hear_out(self._tables)
+        self._turns[-1] = [thread.settle(window) for thread, window in zip(self._threads, self._turns[-1], strict=True)]
         turns = [self._turns[number] for number in kept]
-        outside = sum((window.failed_before + window.failed for window in last), Counter[str]())
+        outside = sum((thread.failed for thread in self._threads), Counter[str]())
         outside -= sum((window.failed for turn in turns for window in turn), Counter[str]())
+        mute = sum(thread.mute(own) for thread, own in zip(self._threads, zip(*turns, strict=True), strict=True))
         how = pacing.describe([table.pace for table in self._tables]) if self._tables[0].planned else ""
-        return load_of(self.job, self._unopened, turns, outside, interval_ns=self._interval_ns, pacing=how)
+        return load_of(self.job, self._unopened, turns, outside, interval_ns=self._interval_ns, pacing=how, mute=mute)
 
     def _go_on(self, at_ns: int) -> None:
         for table in self._tables:

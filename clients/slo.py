@@ -1,124 +1,153 @@
-"""The highest rate that holds a latency objective: `p99<5ms` read, and searched for. The loads are run elsewhere."""
+"""The search for the highest rate that holds a latency objective, and what is printed of it. No load is run here.
+
+How a window is judged, and where the search looks next, is in clients/objective.py.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from clients.job import Job, JobError, Load
-from clients.summary import NEEDED, client_bound, failed, percentiles, time_in_words
+from clients.objective import FIRST, BadObjectiveError, Judgement, Objective, Verdict, bracket, judge, next_rate
+from clients.objective import read_objective as read_any_objective
+from clients.summary import NEEDED, time_in_words
 
-ENOUGH = 0.99  # of what is planned must be completed
-PRECISION = 1.05  # the search ends when the bracket is no wider
 MOST_STEPS = 40
 HIGHEST_HZ = 1e7
-_UNITS_NS = {"us": 1e3, "ms": 1e6, "s": 1e9}
-
-Verdict = Literal["held", "missed", "unknown"]
-
-
-class Objective(NamedTuple):
-    """A percentile of the response times that is to stay below a limit."""
-
-    level: str
-    limit_ns: float
-
-    def __str__(self) -> str:
-        return f"{self.level} < {time_in_words(round(self.limit_ns))}"
+TRIES = 2  # a rate that was not held is tried again: on a shared machine one window may meet with a spike
 
 
 class Step(NamedTuple):
-    """One window at one rate: the percentile, if there were samples enough, and what came of it, in words."""
+    """One window at one rate, and what came of it."""
 
     rate_hz: float
-    value_ns: int | None
-    verdict: Verdict
-    reason: str = ""
+    judgement: Judgement
 
 
 class Answer(NamedTuple):
-    """The highest rate that held, and the lowest above it that did not; None where there was none."""
+    """The highest rate that held, and the lowest above it that was missed; None where there was none.
+
+    `unknown_hz`: the search ended below a rate at which the load generator, not the server, was too slow.
+    """
 
     holds_hz: float | None
     fails_hz: float | None
     steps: list[Step]
+    unknown_hz: float | None = None
 
 
 def read_objective(text: str) -> Objective:
-    """Read `p99<5ms`. Raises JobError where it is no such thing."""
-    found = re.fullmatch(r"\s*(p[\d.]+)\s*<=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s)\s*", text)
+    """Read `p99<5ms`. Raises JobError where it is no such thing, or of a percentile that is not looked at."""
     levels = [f"p{level:g}" for level in NEEDED]
-    if not found or found[1] not in levels or float(found[2]) == 0:
-        raise JobError(f"{text!r} is no objective: expected one like p99<5ms, with one of {', '.join(levels)}")
-    return Objective(found[1], float(found[2]) * _UNITS_NS[found[3]])
+    try:
+        objective = read_any_objective(text)
+    except BadObjectiveError as error:
+        raise JobError(f"{text!r} is no objective: {error}") from None
+    if round(objective.quantile * 100, 6) not in NEEDED:
+        raise JobError(f"{text!r}: the percentile must be one of {', '.join(levels)}, as in p99<5ms")
+    return objective
 
 
-def judge(job: Job, load: Load, objective: Objective) -> Step:
-    """Tell whether a window held the objective."""
-    value_ns = percentiles(load.response_hdr)[objective.level]
-    share = load.completed / max(1, load.planned)
-    by_client = ", the client was the limit" if client_bound(load) else ""
-    if failed(load):
-        return Step(job.rate_hz, value_ns, "missed", f"{failed(load):,} failed")
-    if value_ns is not None and value_ns >= objective.limit_ns:
-        return Step(job.rate_hz, value_ns, "missed", "too slow" + by_client)
-    if share < ENOUGH:
-        return Step(job.rate_hz, value_ns, "missed", f"{share:.1%} done in time" + by_client)
-    if value_ns is None:
-        return Step(job.rate_hz, None, "unknown", "too few samples")
-    return Step(job.rate_hz, value_ns, "held")
+def without_plan(job: Job) -> Job:
+    """Return the closed loop whose throughput a search begins with."""
+    return replace(job, rate_hz=0.0, cap=0, workload="closed" if job.workload == "open" else job.workload)
+
+
+def first_rate(load: Load) -> float:
+    """Return where a search begins by what a closed loop came to. Raises JobError where that is nothing."""
+    if not load.completed:
+        raise JobError("the closed loop that the search begins with came to nothing: no message was completed")
+    return next_rate(FIRST * load.completed * 1e9 / (load.closed_ns - load.opened_ns), 0.0, 0.0)
+
+
+def judged(job: Job, load: Load, objective: Objective) -> Step:
+    """Tell whether the window of a job held the objective."""
+    needed = NEEDED[round(objective.quantile * 100, 6)]
+    return Step(job.rate_hz, judge(objective, load, needed, capped=job.cap > 0))
 
 
 def search(measure: Callable[[float], Step], start_hz: float) -> Answer:
-    """Double the rate until it fails, or halve it until it holds; then bisect, by the geometric mean.
+    """Try rates until the highest that holds and the lowest that does not are close together.
 
-    A rate with too few samples to tell is a lower end of the bracket too, but no answer. Whether a rate holds is taken
-    for a monotonic matter, which noise may belie: the bracket is one of single windows.
+    A rate counts as held by one window, and as missed by TRIES. A rate with too few messages to tell is a lower end of
+    the bracket too, but no answer; one at which the load generator was too slow is an upper end, but nothing that the
+    server missed. Whether a rate holds is taken for a monotonic matter.
     """
     steps: list[Step] = []
-    low_hz = high_hz = holds_hz = None
-    rate_hz: float | None = start_hz
-    while rate_hz is not None and len(steps) < MOST_STEPS:
+    rate_hz = start_hz
+    while 0 < rate_hz <= HIGHEST_HZ and len(steps) < MOST_STEPS:
         step = measure(rate_hz)
         steps.append(step)
-        if step.verdict == "missed":
-            high_hz = rate_hz
-        else:
-            low_hz = rate_hz
-            holds_hz = rate_hz if step.verdict == "held" else holds_hz
-        rate_hz = _next(low_hz, high_hz)
-    return Answer(holds_hz, high_hz, steps)
+        at_rate = [each.judgement for each in steps if each.rate_hz == rate_hz]
+        if _upwards(at_rate) or len(at_rate) >= TRIES:
+            rate_hz = next_rate(start_hz, *_bracket(steps))
+    return _answer(steps)
 
 
-def _next(low_hz: float | None, high_hz: float | None) -> float | None:
-    """Return the rate to try next, or None when there is nothing more to learn."""
-    if high_hz is None:
-        assert low_hz is not None
-        return low_hz * 2 if low_hz * 2 <= HIGHEST_HZ else None
-    if low_hz is None:
-        return high_hz / 2 if high_hz / 2 >= 1 else None
-    return math.sqrt(low_hz * high_hz) if high_hz / low_hz > PRECISION else None
+def _upwards(at_rate: Sequence[Judgement]) -> bool:
+    """Whether there is nothing to be tried below a rate."""
+    return any(each.verdict == "held" or each.few for each in at_rate)
+
+
+def _by_rate(steps: Sequence[Step]) -> dict[float, list[Judgement]]:
+    found: dict[float, list[Judgement]] = {}
+    for step in steps:
+        found.setdefault(step.rate_hz, []).append(step.judgement)
+    return found
+
+
+def _bracket(steps: Sequence[Step]) -> tuple[float, float]:
+    return bracket([(rate_hz, _upwards(at_rate)) for rate_hz, at_rate in _by_rate(steps).items()])
+
+
+def _answer(steps: list[Step]) -> Answer:
+    verdicts = {rate_hz: _verdict(at_rate) for rate_hz, at_rate in _by_rate(steps).items()}
+    holds_hz = max((rate_hz for rate_hz, verdict in verdicts.items() if verdict == "held"), default=None)
+    end_hz = _bracket(steps)[1]
+    missed = verdicts.get(end_hz) == "missed"
+    return Answer(holds_hz, end_hz if missed else None, steps, None if missed else end_hz or None)
+
+
+def _verdict(at_rate: Sequence[Judgement]) -> Verdict:
+    """What windows at one rate come to: held by one of them; missed by all, none of which was the client's."""
+    verdicts = {each.verdict for each in at_rate}
+    if "held" in verdicts:
+        return "held"
+    return "missed" if verdicts == {"missed"} else "unknown"
+
+
+def level(objective: Objective) -> str:
+    """Return the percentile by its name, `p99`."""
+    return objective.text.partition("<")[0]
+
+
+def in_words(objective: Objective) -> str:
+    """Return `p99 < 5 ms`."""
+    return f"{level(objective)} < {time_in_words(round(objective.limit_ns))}"
 
 
 def line(step: Step) -> str:
     """Return one step as a line of the table that `head` heads."""
-    value = "-" if step.value_ns is None else time_in_words(step.value_ns)
-    reason = f": {step.reason}" if step.reason else ""
-    return f"  {step.rate_hz:>12,.0f} {value:>10}   {step.verdict}{reason}"
+    verdict, value_ns, reason, _ = step.judgement
+    value = "-" if value_ns is None else time_in_words(value_ns)
+    return f"  {step.rate_hz:>12,.0f} {value:>10}   {verdict}{f': {reason}' if reason else ''}"
 
 
 def head(objective: Objective) -> str:
     """Return the head of the table of steps."""
-    return f"  {'messages/s':>12} {objective.level:>10}"
+    return f"  {'messages/s':>12} {level(objective):>10}"
 
 
 def conclusion(answer: Answer, objective: Objective) -> str:
-    """Return the answer in a sentence."""
+    """Return the answer in a sentence or two."""
+    what = in_words(objective)
+    unknown = f"At {answer.unknown_hz:,.0f} the client was too slow: try --threads." if answer.unknown_hz else ""
     if answer.holds_hz is None:
-        few = any(step.verdict == "unknown" for step in answer.steps)
-        return f"No rate was found that holds {objective}." + (" Longer windows, -d, would show lower ones." * few)
-    if answer.fails_hz is None:
-        return f"{objective} holds at {answer.holds_hz:,.0f} messages/s; no higher rate was tried."
-    return f"{objective} holds at {answer.holds_hz:,.0f} messages/s, and no longer at {answer.fails_hz:,.0f}."
+        few = "Longer windows, -d, would show lower ones." * any(step.judgement.few for step in answer.steps)
+        return " ".join(filter(None, [f"No rate was found that holds {what}.", few, unknown]))
+    holds = f"{what} holds at {answer.holds_hz:,.0f} messages/s"
+    if answer.fails_hz is not None:
+        return f"{holds}, and no longer at {answer.fails_hz:,.0f}."
+    return f"{holds}. {unknown or 'No higher rate was tried.'}"

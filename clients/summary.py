@@ -7,11 +7,10 @@ from typing import Any
 
 from clients import histogram
 from clients.job import Job, Load
+from clients.objective import BUSY, client_bound, late_ns
 
 # Fewer samples than these and a 95 % order-statistic interval has no upper end: the percentile is not known.
 NEEDED = {50.0: 8, 90.0: 36, 99.0: 726, 99.9: 7_289, 99.99: 72_928}
-LATE_NS = 100_000  # a schedule that is kept better than this at p99 is kept
-BUSY = 0.8  # a load thread on a CPU for this share of the window or more is itself the limit
 
 
 def percentiles(text: str) -> dict[str, int | None]:
@@ -25,11 +24,6 @@ def percentiles(text: str) -> dict[str, int | None]:
         values[f"p{level:g}"] = recorded.get_value_at_percentile(level) if recorded.total_count >= needed else None
     values["max"] = recorded.max_value
     return values
-
-
-def client_bound(load: Load) -> bool:
-    """Whether a load thread had no time left, so that the figures are the client's rather than the server's."""
-    return max(load.worker_busy) >= BUSY
 
 
 def figures(load: Load) -> dict[str, Any]:
@@ -51,12 +45,23 @@ def figures(load: Load) -> dict[str, Any]:
         },
         "client_bound": client_bound(load),
         "failed": failed(load),
+        "faults": faults(load),
     }
 
 
 def failed(load: Load) -> int:
     """Messages that were planned and got no right echo, those still under way apart."""
     return sum(load.errors.values()) + load.timed_out
+
+
+def faults(load: Load) -> list[str]:
+    """Return what is wrong with a load that no message tells: each echo that came may have been right."""
+    found = []
+    if not load.completed:
+        found.append("No message was completed.")
+    if load.mute:
+        found.append(f"{load.mute:,} of {load.connections:,} connections had no echo in the window.")
+    return found
 
 
 def describe(job: Job, load: Load) -> str:
@@ -68,7 +73,7 @@ def describe(job: Job, load: Load) -> str:
         "",
         *_entry("rate", _rate(load, derived)),
         *_entry("echoed", ", ".join(_echoed(load))),
-        *_entry("errors", _errors(load)),
+        *_wrong(load),
         "",
     ]
     if load.response_hdr:
@@ -144,13 +149,14 @@ def _client(job: Job, load: Load) -> list[str]:
         parts.append(f"{cpu_ns / load.completed:,.0f} ns a message")
     if load.pacing:
         parts.append(load.pacing)
-    return [*_entry("client", ", ".join(parts)), *_entry("", _verdict(busy)), *_lateness(job, load)]
+    verdict = _entry("", _verdict(busy)) if load.completed else []
+    return [*_entry("client", ", ".join(parts)), *verdict, *_lateness(job, load)]
 
 
 def _lateness(job: Job, load: Load) -> list[str]:
     """Return a word of warning where messages were sent late, and no cap made them wait."""
-    lag_ns, response_ns = (percentiles(text)["p99"] for text in (load.lag_hdr, load.response_hdr))
-    if job.cap or lag_ns is None or response_ns is None or lag_ns < max(LATE_NS, response_ns / 10):
+    lag_ns = late_ns(load)
+    if job.cap or lag_ns is None:
         return []
     return _entry("", f"It sent late, by {time_in_words(lag_ns)} at p99: the response times contain that.")
 
@@ -163,11 +169,16 @@ def _wrapped(first: str, text: str, rest: str = "  ") -> list[str]:
     return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=rest)
 
 
+def _wrong(load: Load) -> list[str]:
+    first, *others = [*filter(None, [_errors(load)]), *faults(load)] or ["none"]
+    return [*_entry("errors", first), *(line for other in others for line in _entry("", other))]
+
+
 def _errors(load: Load) -> str:
     kinds = dict(load.errors)
     if load.timed_out:
         kinds["timed_out"] = load.timed_out
-    return ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items())) or "none"
+    return ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
 
 
 def _table(values: dict[str, int | None]) -> list[str]:

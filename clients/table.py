@@ -21,15 +21,19 @@ from clients import histogram, schedule
 from clients.connections import (
     CHUNK_BYTES,
     CONNECTION,
+    END_OF_FILE,
     EVENTS,
     HISTOGRAMS,
     RECORD_NOTHING,
     RECORD_PLAN,
     RECORD_SERVICE,
     RUNNING,
+    SENT,
     SHARED,
+    TIMED_OUT,
     WRONG_BYTES,
     Rows,
+    Words,
     give_up_overdue,
     postpone,
     register,
@@ -110,6 +114,9 @@ class Table:
         self.event = np.zeros(EVENT_WORDS, np.int32)
         self.timespec = np.zeros(2, np.int64)
         self.failed_unbegun = 0  # connections that failed with nothing outstanding
+        self.late: Counter[str] = Counter()  # messages begun before the last window closed that failed after it
+        self._begun_in_window = np.zeros(len(channels), np.int64)
+        self._finishing = False
         self.silent = Silent(())
         self.in_parts = False  # bytes count as they come, not as messages are complete
         self.single = False  # a connection carries a single message, and another one takes its place
@@ -176,6 +183,28 @@ class Table:
         """Begin no further message; those begun are still written and their echoes awaited."""
         self.shared["stopping"] = 1
 
+    def finish_sending(self) -> None:
+        """From here on an end-of-file is what is due, and nothing is watched any more."""
+        self._finishing = True
+        self._epoll.close()
+        self.shared["epoll_fd"] = -1
+
+    def close_window(self) -> None:
+        """Note what has begun by now: which of it fails later is in `late`."""
+        self._begun_in_window = self.connections["begun"].copy()
+        self.late.clear()
+
+    def progress(self) -> Words:
+        """How far the echoes of each connection have come, in two rows: whole messages, and bytes of the next."""
+        return np.stack((self.connections["echoed"], self.connections["echo"]))
+
+    def waited_ns(self, now_ns: int) -> Words:
+        """How long each connection has waited for the echo of its oldest message; 0 where it waits for none."""
+        rows = self.connections
+        waits = (rows["ended"] == RUNNING) & (rows["begun"] > rows["echoed"])
+        slots = rows["echoed"] & (self.total("slots") - 1)
+        return np.where(waits, now_ns - self.times_ns[np.arange(len(rows)), slots, SENT], 0)
+
     def keep_wrong_bytes(self) -> None:
         """After WRONG: put the unverified bytes by, before the buffer is used again."""
         start, end = self.total("suspect_from"), self.total("suspect_to")
@@ -195,11 +224,30 @@ class Table:
             return ended
         for row in np.flatnonzero(self.connections["ended"] != RUNNING).tolist():
             if row in self.channels:
-                outstanding = int(self.connections[row]["begun"] - self.connections[row]["echoed"])
-                ended[self._name(row)] += max(1, outstanding)
-                self.failed_unbegun += outstanding == 0
+                self._note_end(row, ended)
                 self.channels.pop(row).close()
         return ended
+
+    def _note_end(self, row: int, ended: Counter[str]) -> None:
+        """Add to `ended` what became of the messages of a connection that has ended."""
+        fates = self._fates(row)
+        ended.update(fates)
+        begun, echoed = (int(self.connections[row][name]) for name in ("begun", "echoed"))
+        self.late.update(fates[: max(0, int(self._begun_in_window[row]) - echoed)])
+        self.failed_unbegun += begun == echoed and len(fates)
+
+    def _fates(self, row: int) -> list[str]:
+        """Name what became of each message outstanding on a connection that has ended; of the next, where none was.
+
+        Once the sending side is closed the end is what is due: there is no next message, and what has not come is lost.
+        """
+        connection = self.connections[row]
+        outstanding, reason = int(connection["begun"] - connection["echoed"]), int(connection["ended"])
+        if not self._finishing or reason in (WRONG_BYTES, TIMED_OUT):
+            return [self._name(row)] * max(1, outstanding)
+        if reason != END_OF_FILE:
+            return []  # a reset tells nothing of what the server had echoed
+        return ["short" if connection["echo"] and number == 0 else "lost" for number in range(outstanding)]
 
     def _name(self, row: int) -> str:
         connection = self.connections[row]

@@ -58,6 +58,8 @@ class Inbox:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._poll = select.poll()  # select(2) can't watch a descriptor of 1,024 or more
+        self._poll.register(fd, select.POLLIN)
         self._part = b""
         self._lines: deque[bytes] = deque()
         self._stopped = False
@@ -80,7 +82,7 @@ class Inbox:
 
     def told_to_stop(self, job: str) -> bool:
         """Look, without waiting, whether the job is to stop. Other lines are kept for `next_job`."""
-        while select.select([self._fd], [], [], 0)[0]:
+        while self._poll.poll(0):
             self._receive()
         for line in list(self._lines):
             with suppress(ValueError, RecursionError):  # next_job will report it
@@ -99,7 +101,7 @@ class Inbox:
                         self._lines.remove(line)
                         return True
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([self._fd], [], [], left_s)[0]:
+            if left_s <= 0 or not self._poll.poll(left_s * 1000):
                 return False
         return False
 

@@ -46,6 +46,13 @@ class Case(NamedTuple):
         return f"{self.strategy}-{self.transport}"
 
 
+def readable(fd: int, seconds: float) -> bool:
+    """Wait until there is something to read, or the end; select(2) can't watch a descriptor of 1,024 or more."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 @dataclass
 class Server:
     """A running server: `status` is the end of its status pipe to read from, `stderr` the file that it complains to."""
@@ -64,7 +71,7 @@ class Server:
         """Return the next status line. Raises TimeoutError, or EOFError where the server ended instead."""
         line = b""
         while not line.endswith(b"\n"):
-            if not select.select([self.status], [], [], WAIT_S)[0]:
+            if not readable(self.status, WAIT_S):
                 raise TimeoutError(f"no status line within {WAIT_S:g} s; stderr: {self.complaints()!r}")
             byte = os.read(self.status, 1)  # byte by byte: what follows the line stays in the pipe
             if not byte:

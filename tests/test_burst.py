@@ -40,7 +40,10 @@ class RoundServer:
             os.write(channel.wfd, message)
         patience_s = 0.02 if self.rounds < 5 else 0.0
         if all(messages):
-            self.early += len(select.select([channel.rfd for channel in self.channels], [], [], patience_s)[0])
+            poll = select.poll()
+            for channel in self.channels:
+                poll.register(channel.rfd, select.POLLIN)
+            self.early += len(poll.poll(patience_s * 1000))
         os.write(self.channels[0].wfd, messages[0])
         return all(messages)
 

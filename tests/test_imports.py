@@ -36,7 +36,8 @@ RULES = {
     # An event loop that is not in the standard library is imported by the one function that runs it.
     "servers": Rule(STANDARD | {"servers"}, in_functions=frozenset({"bench", "clients", "report"})),
     "clients": Rule(STANDARD | {"numpy", "numba", "hdrh", "clients", "servers.transport"}),
-    "bench": Rule(STANDARD | declared() | {"bench", "report", "servers.transport"}),
+    # Load and sweep judge a window by the same rules.
+    "bench": Rule(STANDARD | declared() | {"bench", "report", "servers.transport", "clients.objective"}),
     # The extra `cluster`; the others of its package know nothing of Dask.
     "bench/cluster/connect.py": Rule(STANDARD | declared() | {"dask", "bench"}),
     # Loaded by pytest, and by nobody else.
@@ -169,6 +170,7 @@ BAD_FILES = [
     ("bench", "import requests", ["1: requests"]),
     ("bench", "from servers import readiness", ["1: servers.readiness"]),
     ("bench", "async def f():\n    from clients.worker import main", ["2: clients.worker.main"]),
+    ("bench", "from clients import slo", ["1: clients.slo"]),
     ("bench", "import numpyro", ["1: numpyro"]),
     ("report.py", "import servers.transport", ["1: servers.transport"]),
 ]
@@ -187,7 +189,8 @@ def test_a_bad_import_is_found_wherever_it_stands(part: str, source: str, wrong:
         ("clients", "from servers.transport import dial\nfrom servers import transport\nimport numpy.typing"),
         (
             "bench",
-            "import hdrh.histogram\nfrom .record import Trial\nfrom servers.transport import listen",
+            "import hdrh.histogram\nfrom .record import Trial\nfrom servers.transport import listen\n"
+            "from clients.objective import judge",
         ),
     ],
 )

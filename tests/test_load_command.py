@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import peers
@@ -15,7 +16,8 @@ from peers import peer
 
 from clients import histogram
 from clients.job import Job, Load
-from clients.summary import client_bound, describe, percentiles
+from clients.objective import client_bound
+from clients.summary import describe, percentiles
 
 WAIT_S = 60
 
@@ -58,6 +60,31 @@ def test_a_faulty_server_is_named_by_its_fault_and_gets_code_1(fault: peers.Faul
         done = quick(server)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"errors    {kind} 4" in done.stdout
+
+
+def test_a_server_that_never_answers_gets_a_sentence_and_code_1() -> None:
+    with peer(fault=peers.stall, at=0) as server:
+        done = quick(server)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "errors    No message was completed." in done.stdout
+    assert "4 of 4 connections had no echo in the window." in done.stdout
+    assert "none" not in done.stdout
+    assert "time to spare" not in done.stdout
+
+
+def test_connections_that_are_never_answered_beside_others_that_are_get_a_sentence_and_code_1() -> None:
+    with peer(fault=peers.stall, at=0, on=(1, 3)) as server:
+        done = quick(server)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "errors    2 of 4 connections had no echo in the window." in done.stdout
+
+
+def test_json_says_what_no_message_tells() -> None:
+    with peer(fault=peers.stall, at=0, on=(1,)) as server:
+        done = quick(server, "--json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["failed"], answer["load"]["mute"]) == (1, 0, 1)
+    assert answer["faults"] == ["1 of 4 connections had no echo in the window."]
 
 
 def test_a_server_that_refuses_everybody_gets_code_1() -> None:
@@ -171,3 +198,5 @@ def test_the_summary_fits_into_80_columns_whatever_the_figures(ns: int) -> None:
     histogram.count_all(counts, np.full(100_000, ns))
     wide = Load(**{**many.__dict__, "service_hdr": histogram.encode(counts)})
     assert max(map(len, describe(JOB, wide).splitlines())) <= 80
+    hardly = replace(wide, errors={}, completed=0, connections=1_000_000, mute=1_000_000)
+    assert max(map(len, describe(JOB, hardly).splitlines())) <= 80

@@ -203,7 +203,8 @@ def window(values_ns: list[int], **figures: int) -> Window:
     sparse = [histogram.sparse(of_kind) for of_kind in counts]
     done = {"completed": len(values_ns), "begun": len(values_ns), "due": len(values_ns)}
     closed = snapshot(2 * 10**9, **{**done, **figures})
-    return Window(snapshot(10**9), closed, 1, Counter(), Counter(), [len(values_ns)], [sparse[SERVICE]], sparse)
+    heard = np.ones(1, np.bool_)
+    return Window(snapshot(10**9), closed, 1, Counter(), [len(values_ns)], [sparse[SERVICE]], sparse, heard)
 
 
 JOB = Job(address="tcp:127.0.0.1:1", connections=2, message_bytes=1, duration_s=1.0, threads=2)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import select
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from typing import Any
 import peers
 import pytest
 from peers import peer
+from spawn import readable
+
+from clients.worker import Inbox
 
 WAIT_S = 60
 
@@ -165,7 +169,7 @@ def test_a_held_job_waits_with_its_connections_open_until_it_may_go(warm: Worker
         assert warm.hear()["event"] == "connected"
         warm.tell({"go": "somebody else"})
         assert warm.process.stdout is not None
-        assert select.select([warm.process.stdout], [], [], 0.2)[0] == []
+        assert not readable(warm.process.stdout.fileno(), 0.2)
         warm.tell({"go": "held"})
         events = [warm.hear() for _ in range(3)]
     assert [event["event"] for event in events] == ["window_opened", "window_closed", "result"]
@@ -255,6 +259,26 @@ def test_sigterm_ends_the_worker_without_a_traceback(in_job: bool) -> None:
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(WAIT_S) == 0
         assert running.complaints() == ""
+
+
+def test_a_worker_hears_on_a_descriptor_that_select_could_not_watch() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reading, writing = os.pipe()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048) if hard < 0 else min(max(soft, 2048), hard), hard))
+        high = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 1500)
+    except OSError as error:
+        pytest.skip(f"no descriptor beyond 1,024 is allowed here: {error}")
+    try:
+        inbox = Inbox(high)
+        assert not inbox.told_to_stop("x")
+        os.write(writing, b'{"go": "x"}\n{"stop": "x"}\n')
+        assert inbox.told_to_stop("x")
+        assert not inbox.await_go("x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in (reading, writing, high):
+            os.close(fd)
 
 
 def test_sigint_is_left_to_the_runner() -> None:

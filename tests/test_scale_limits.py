@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from driving import drive
+from peers import peer
 from spawn import ROOT, Case, spawned, stop
 from synthetic import record
 
@@ -19,10 +22,15 @@ from bench.record import Trial
 from bench.server import RunningServer
 from bench.trial import stops_at
 from clients import opening
-from clients.job import Job
+from clients.job import Job, JobError
 from clients.opening import connect
 from servers import limits
-from servers.transport import listen, parse
+from servers.contract import Channel
+from servers.transport import Address, listen, parse
+
+
+def job(connections: int) -> Job:
+    return Job(address="tcp:127.0.0.1:1", connections=connections, message_bytes=1, duration_s=1.0)
 
 
 def trial(connections: int, **fields: object) -> Trial:
@@ -60,6 +68,49 @@ def test_the_soft_limit_is_raised_to_the_hard_one_at_most(low_limit: list[tuple[
 def test_the_soft_limit_is_left_alone_where_it_is_high_enough(low_limit: list[tuple[int, int]]) -> None:
     descriptors.raise_limit([trial(16)])
     assert low_limit == []
+
+
+def test_the_load_generator_leaves_a_limit_alone_that_is_high_enough(low_limit: list[tuple[int, int]]) -> None:
+    assert opening._make_room(job(4)) == ""
+    assert low_limit == []
+
+
+def test_the_load_generator_raises_the_limit_where_its_connections_need_that(low_limit: list[tuple[int, int]]) -> None:
+    assert opening._make_room(job(2000)) == ""
+    assert len(low_limit) == 1
+    assert 2000 < low_limit[0][0] < 4096
+    assert opening._make_room(job(1_000_000)) == ""
+    assert low_limit[1:] == [(4096, 4096)]
+
+
+@pytest.fixture
+def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may not change its limits, and has no more than it has open now."""
+
+    def refuse(kind: int, both: tuple[int, int]) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(opening.resource, "getrlimit", lambda _: (1, 4096))
+    monkeypatch.setattr(opening.resource, "setrlimit", refuse)
+
+
+@pytest.mark.usefixtures("forbidden")
+def test_where_the_limit_may_not_be_raised_the_connections_are_opened_all_the_same() -> None:
+    with peer() as server:
+        load = drive(server, connections=4, duration_s=0.05)
+    assert load.connections == 4
+    assert load.errors == {}
+
+
+@pytest.mark.usefixtures("forbidden")
+def test_where_there_is_no_room_for_them_the_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dial(address: Address, timeout: float) -> Channel:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(opening, "dial", dial)
+    with pytest.raises(JobError, match="Too many open files") as caught:
+        connect(job(2000))
+    assert "raising the limit of 1 descriptors was refused: not allowed to raise maximum limit" in str(caught.value)
 
 
 @pytest.mark.usefixtures("low_limit")

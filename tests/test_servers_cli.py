@@ -8,7 +8,6 @@ import json
 import os
 import pkgutil
 import resource
-import select
 import shutil
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from echo_client import Client
-from spawn import ROOT, WAIT_S, Case, cases, list_strategies, spawned, stop
+from spawn import ROOT, WAIT_S, Case, cases, list_strategies, readable, spawned, stop
 
 import servers
 from bench.events import Event
@@ -114,7 +113,7 @@ def standing_alone(strategy: str, address: str) -> Iterator[tuple[subprocess.Pop
     ):
         try:
             assert process.stdout is not None
-            assert select.select([process.stdout], [], [], WAIT_S)[0], "it does not say where it listens"
+            assert readable(process.stdout.fileno(), WAIT_S), "it does not say where it listens"
             words = process.stdout.readline().split()
             assert words[:-1] == [strategy, "listens", "on"]
             yield process, parse(words[-1])

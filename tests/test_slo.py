@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.record import Load, Record, Trial
-from bench.slo import MAX_STEPS, PRECISION, answer, bracket, holds, next_step, read_objective
+from bench.slo import MAX_STEPS, answer, holds, next_step
+from clients.objective import PRECISION, bracket, read_objective
 
 OBJECTIVE = read_objective("p99<5ms")
 START = Trial(
@@ -158,6 +159,16 @@ def test_an_objective_that_nothing_holds_ends_with_the_lowest_rate_tried() -> No
     found = answer(OBJECTIVE, START, searched(1000, 0.0))
     assert (found.held_hz, found.finished) == (0.0, True)
     assert found.reason == f"it was missed even at {found.missed_hz:,.4g} messages/s"
+
+
+def test_a_step_of_which_nothing_can_be_told_does_not_hold_either() -> None:
+    records = begun(1000)
+    first = next_step(OBJECTIVE, START, records)
+    assert first is not None
+    records[first.id] = record(first, None)
+    second = next_step(OBJECTIVE, START, records)
+    assert second is not None and second.planned_hz < first.planned_hz
+    assert answer(OBJECTIVE, START, records).limit == "client"
 
 
 def test_a_failed_step_does_not_hold() -> None:

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BadInputError
-from bench.slo import read_objective
 from bench.sweep import (
     ALLOWED,
     AXES,
@@ -28,6 +27,7 @@ from bench.sweep import (
     with_within,
 )
 from bench.workloads import KINDS, Burst, Churn, Closed, Idle, Open, Slow, Stream, points
+from clients.objective import read_objective
 
 
 def written(folder: Path, text: str) -> str:

@@ -12,7 +12,9 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.load import Measured
 from bench.record import Load, Machine, Network, Server, Trial
+from bench.trial import NOTHING_COMPLETED, load_faults
 from bench.validity import bottleneck, client_share, drifts, flags, lagging, lost_ns, lower_bounds, trend_p, unsteady
 
 WINDOW_NS = 1_000_000_000
@@ -183,6 +185,18 @@ def test_load_threads_that_have_a_core_each_are_judged_by_the_busiest() -> None:
 def test_load_threads_that_share_a_core_are_judged_together() -> None:
     two = load(worker_busy=[0.45, 0.45], threads=2, cpu_user_ns=900 * MS)
     assert bottleneck(two, server(0.5), machine(idle=0.5, load_idle=0.1)) == "client"
+
+
+# --- faults
+
+
+def test_connections_that_were_never_answered_are_a_fault_of_the_trial() -> None:
+    assert load_faults(trial(), Measured(load(mute=3), 0), {}, "") == ["3 of 16 connections had no echo in the window"]
+    assert load_faults(trial(), Measured(load(), 0), {}, "") == []
+
+
+def test_where_nothing_was_completed_that_is_the_whole_of_it() -> None:
+    assert load_faults(trial(), Measured(load(completed=0, mute=16), 0), {}, "") == [NOTHING_COMPLETED]
 
 
 # --- flags

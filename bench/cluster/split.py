@@ -65,7 +65,7 @@ def merge_loads(loads: Sequence[Load]) -> Load:
     errors = sum((Counter(load.errors) for load in loads), Counter[str]())
     amounts = (
         *("connections", "planned", "completed", "timed_out", "unsent", "in_flight", "bytes_echoed"),
-        *("cpu_user_ns", "cpu_system_ns", "offered_hz", "rounds", "connects", "threads"),
+        *("cpu_user_ns", "cpu_system_ns", "offered_hz", "rounds", "connects", "threads", "mute"),
     )
     return Load(
         opened_ns=0,

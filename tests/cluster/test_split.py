@@ -171,6 +171,7 @@ def test_every_field_of_a_load_is_either_added_or_put_together() -> None:
     values: dict[str, Any] = {
         "rounds": 2,
         "connects": 3,
+        "mute": 1,
         "interval_hdrs": [encoded([1])],
         "pacing": "x",
         "offered_hz": 1.0,
