@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import msgspec
 
 from bench.gate import decide
 from bench.gate.decide import Settings
-from bench.gate.measure import FULL_LOAD_S, OFFERED_SHARE, WARM_UP_S, Rig, measure_pair
-from bench.gate.model import THROUGHPUT, CallCount, CallPair, Case, Pair, Result
+from bench.gate.measure import FULL_LOAD_S, OFFERED_SHARE, WARM_UP_S, Rig, at_rate_s, measure_pair
+from bench.gate.model import THROUGHPUT, TIMED, CallCount, CallPair, Case, Pair, Result
 from bench.gate.sides import Source
 from bench.load import LoadFailedError
 from bench.plan import make_plan
@@ -114,7 +115,10 @@ def compare(setting: Setting, cases: Sequence[Case], *, count: bool) -> None:
 def _attempt(setting: Setting, cases: Sequence[Case], attempt: int) -> list[Result]:
     """Measure rounds until every case is decided or its time is up, and judge them."""
     pairs = setting.progress.pairs
+    began = time.monotonic()
     offered = {case.name: _pilot(setting, case, attempt) for case in cases}
+    if attempt == 1:
+        _tell_if_too_short(setting, cases, (time.monotonic() - began) / len(cases))
     began = time.monotonic()
     deadline = began + setting.budget_s * len(cases)
     open_cases, closed = list(cases), list[Result]()
@@ -152,6 +156,23 @@ def _pilot(setting: Setting, case: Case, attempt: int) -> float:
     """The rate that response times are measured at: a share of what base can do, the same for both sides."""
     pair = _one(setting, case, 0.0, 0, attempt)
     return round(OFFERED_SHARE * pair.base.metrics.get(THROUGHPUT.name, 0.0), -1)
+
+
+def _tell_if_too_short(setting: Setting, cases: Sequence[Case], pilot_s: float) -> None:
+    """Say so, and which budget would do, where fewer pairs fit into the budget than it takes to find a regression.
+
+    A pair is a pilot, and the time at the fixed rate besides.
+    """
+    pair_s = pilot_s + fmean(at_rate_s(case.trial) for case in cases)
+    planned = decide.planned_rounds(setting.budget_s, pair_s)
+    needed = decide.pairs_needed(len(TIMED) * len(cases), setting.settings.alpha)
+    if planned < needed:
+        said = (
+            f"--budget {setting.budget_s:g}s is too short to decide: there is time for about {planned} pairs of each "
+            f"case, and {needed} are needed; --budget {decide.enough_s(needed, pair_s):g}s would do."
+        )
+        setting.tell(said)
+        setting.progress.notes.append(said)
 
 
 def _one(setting: Setting, case: Case, offered_hz: float, number: int, attempt: int) -> Pair:
