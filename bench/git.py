@@ -12,9 +12,7 @@ import io
 import os
 import re
 import shlex
-import sub    keys = r"^filter\..*\.(clean|smudge|process|required)$"
-    answer = ask(folder, "config", "--null", "--name-only", "--get-regexp", keys)
-
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -54,10 +52,9 @@ class Answer(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of a tree, as git-ls-tree(1) writes it. Its kind is "blob"; a submodule's is "commit"."""
+    """A file or a link of a commit: what it is, the object that holds it, and its path."""
 
     mode: bytes
-    kind: bytes
     id: bytes
     name: str
 
@@ -130,11 +127,8 @@ def write_out(folder: Path, commit: str, part: str, into: Path) -> None:
 
     A checkout would run filters and hooks, and need an index. Submodules are left out, as a worktree leaves them empty.
     """
-    listed = told(folder, "ls-tree", "-r", "-z", "--full-tree", commit, "--", part).split(b"\0")
-    split = [entry.partition(b"\t") for entry in listed if entry]
-    entries = [Entry(*about.split(), os.fsdecode(name)) for about, _, name in split]
-    files = [entry for entry in entries if entry.kind == b"blob"]
-    for entry, content in zip(files, _contents(folder, [entry.id for entry in files]), strict=True):
+    entries = _entries(folder, commit, part)
+    for entry, content in zip(entries, _contents(folder, [entry.id for entry in entries]), strict=True):
         place = into / entry.name
         place.parent.mkdir(parents=True, exist_ok=True)
         if entry.mode == LINK:
@@ -142,6 +136,17 @@ def write_out(folder: Path, commit: str, part: str, into: Path) -> None:
         else:
             place.write_bytes(content)
             place.chmod(0o755 if entry.mode == PROGRAM else 0o644)
+
+
+def _entries(folder: Path, commit: str, part: str) -> list[Entry]:
+    """What a commit has in a folder: "MODE KIND ID", a tabulator, a path, and a zero byte for each (git-ls-tree(1))."""
+    found = []
+    for line in filter(None, told(folder, "ls-tree", "-r", "-z", "--full-tree", commit, "--", part).split(b"\0")):
+        about, _, name = line.partition(b"\t")
+        mode, kind, one = about.split()
+        if kind == b"blob":
+            found.append(Entry(mode, one, os.fsdecode(name)))
+    return found
 
 
 def _contents(folder: Path, ids: Sequence[bytes]) -> Iterator[bytes]:

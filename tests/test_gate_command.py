@@ -44,6 +44,16 @@ def repository(tmp_path: Path) -> Path:
     return with_servers(tmp_path / "repository")
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
 def the_gate(folder: Path) -> tuple[Path, Gate]:
     (found,) = (folder / "results").iterdir()
     return found, show.read(found)
@@ -165,16 +175,6 @@ def test_a_revision_is_not_registered_with_the_repository_and_gone_though_the_co
         assert [path.name for path in elsewhere.glob("*/*")] == ["servers"]
         raise RuntimeError
     assert list(elsewhere.iterdir()) == []
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, empty."""
-    place = tmp_path / "temporary"
-    place.mkdir()
-    monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return place
 
 
 HELD = """

@@ -69,7 +69,13 @@ def samples(ratio: float, noise: float = 0.02) -> Make:
 
 
 def gate(
-    monkeypatch: pytest.MonkeyPatch, make: Make, *, cases: int = 1, budget_s: float = 60, pair_s: float = 2.0, tell: Tell | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    *,
+    cases: int = 1,
+    budget_s: float = 60,
+    pair_s: float = 2.0,
+    tell: Tell | None = None,
 ) -> tuple[Progress, list[str]]:
     """Run the loop; a pair takes `pair_s` of a clock that nothing else moves."""
     clock = Clock()

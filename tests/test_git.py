@@ -173,7 +173,11 @@ def test_a_gate_in_a_hook_leaves_the_commit_that_is_under_way_as_it_is(tmp_path:
         "with sources(Asked('first'), Asked(), tree) as (base, head):\n"
         f"    assert base.side.commit == {git(place, 'rev-parse', 'first')!r}\n    assert head.side.dirty\n"
     )
-    hook(place, "pre-commit", f"PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)} {shlex.quote(str(script))}")
+    hook(
+        place,
+        "pre-commit",
+        f"PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)} {shlex.quote(str(script))}",
+    )
     (place / "servers" / "added.py").write_text("# changed\n")
     git(place, "commit", "-qam", "changed")
     assert git(place, "diff", "--name-only", "HEAD~1") == "servers/added.py"

@@ -91,7 +91,7 @@ def pairs_needed(comparisons: int, alpha: float) -> int:
 
 def enough_s(pairs: int, pair_s: float) -> float:
     """The budget of a case (s, whole fives) that so many pairs fit into, were as many of them disturbed as may be."""
-    return 5.0 * math.ceil(pairs / CLEAN_SHARE * pair_s / 5)
+    return 5.0 * math.ceil(math.ceil(pairs / CLEAN_SHARE) * pair_s / 5)
 
 
 def looks(rounds: int) -> tuple[int, ...]:

@@ -217,7 +217,8 @@ def count_calls(
     """System calls per message, by name, of one new server process: quicker than all that `why` counts.
 
     `learn` for another server than before: names are looked for among those that servers are known to use first.
-    Raises CountingError where nothing can count or there is nothing to, ServerFailedError, LoadFailedError, Interrupted.
+    Raises CountingError where nothing can count or there is nothing to count, ServerFailedError, LoadFailedError,
+    Interrupted.
     """
     if bench.counter is None:
         raise CountingError("; ".join(bench.unavailable.values()))
