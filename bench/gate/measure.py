@@ -28,8 +28,8 @@ from bench.processes import Ending, Guard, pinned
 from bench.record import Load, Trial
 from bench.rounds import FEWEST_CLEAN
 from bench.trial import NOTHING_COMPLETED, connections_of, describe_server, load_faults, server_faults
-from bench.turn_length import SWITCH_S, length, shortest_s
-from bench.turns import Length, Side, close_load, enter, leave, open_load, take_turn
+from bench.turn_length import SWITCH_S, Length, length, shortest_s
+from bench.turns import Side, close_load, enter, leave, open_load, take_turn
 
 WARM_UP_S = 0.05  # before the first window of a load: a new process is slower at first
 FULL_LOAD_S = 0.4  # in all, of either side: a thousand messages of the slowest strategies
