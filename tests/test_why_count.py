@@ -41,8 +41,8 @@ class Made:
 
     def look_again(self) -> None: ...
 
-    def look_further(self) -> bool:
-        return False
+    def look_further(self) -> Iterator[None]:
+        return iter(())
 
     def start(self, pids: Sequence[int]) -> None:
         if self.broken:
@@ -60,14 +60,14 @@ class Made:
 
 
 class Hides(Made):
-    """Makes a getpid for each message, which it has a name for once it has looked further, twice."""
+    """Makes a getpid for each message, which it has a name for at the second of three steps further."""
 
     loads = (count.FEWEST_ROUNDS, 40, 80, count.FEWEST_ROUNDS, count.FEWEST_ROUNDS, 40, 80)
     looked = 0
 
-    def look_further(self) -> bool:
-        self.looked += 1
-        return self.looked <= 2
+    def look_further(self) -> Iterator[None]:
+        for self.looked in (1, 2, 3):
+            yield
 
     def stop(self) -> Tally:
         rounds = self.loads[len(self.attached) - 1]

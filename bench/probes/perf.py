@@ -14,7 +14,7 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,7 +56,6 @@ class PerfStat:
         self._events: list[Event] = []
         self._known: list[str] = []  # candidates that there is a tracepoint for
         self._all: list[str] = []  # likewise, candidates or not
-        self._left: list[str] | None = None  # of all: those still to be looked for, while that is done
         self.names: list[str] = []  # that are looked for
         self.errnos: list[int] = []  # that were met: these are told by name as well
 
@@ -76,18 +75,14 @@ class PerfStat:
 
     def look_again(self) -> None:
         """Look for all candidates."""
-        self.names, self.errnos, self._left = self._known, [], None
+        self.names, self.errnos = self._known, []
 
-    def look_further(self) -> bool:
-        """Look for the next of all other names, too; once there were no more, the next time begins anew."""
-        if self._left is None:
-            self._left = [name for name in self._all if name not in self.names]
-        more, left = self._left[:AT_ONCE], self._left[AT_ONCE:]
-        if not more:
-            self._left = None
-            return False
-        self.names, self.errnos, self._left = [*self.names, *more], [], left
-        return True
+    def look_further(self) -> Iterator[None]:
+        """Look for all other names as well, some at a time."""
+        others = [name for name in self._all if name not in self.names]
+        for at in range(0, len(others), AT_ONCE):
+            self.names, self.errnos = [*self.names, *others[at : at + AT_ONCE]], []
+            yield
 
     def start(self, pids: Sequence[int]) -> None:
         """Open the counters and enable them; returns once they count."""

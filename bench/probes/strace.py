@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench import processes
@@ -44,9 +44,9 @@ class Strace:
     def look_again(self) -> None:
         """Nothing to do: every call is in the log."""
 
-    def look_further(self) -> bool:
+    def look_further(self) -> Iterator[None]:
         """There is no name that it doesn't look for."""
-        return False
+        return iter(())
 
     def unavailable(self) -> str | None:
         """Whether it is installed, and may attach to a process of ours."""

@@ -247,14 +247,15 @@ def _named(
         few, many = (_tally(bench, counter, server, burst, number) for number in (rounds, 2 * rounds))
         return difference(few, many, rounds * burst)
 
-    found = counted()
-    if found[1].get(OTHER, 0) <= SLACK * found[0]:
-        return found
-    further = 0
-    while counter.look_further():
-        _tally(bench, counter, server, burst, FEWEST_ROUNDS)
-        further += 1
-    return counted() if further else found
+    messages, calls, errors = counted()
+    unnamed = calls.get(OTHER, 0) / messages
+    if unnamed <= SLACK:
+        return messages, calls, errors
+    for _ in counter.look_further():
+        left = _tally(bench, counter, server, burst, FEWEST_ROUNDS).calls.get(OTHER, 0)
+        if left < unnamed * FEWEST_ROUNDS * burst / 2:  # what is left is of the set-up
+            break
+    return counted()
 
 
 def difference(few: Tally, many: Tally, messages: int) -> tuple[int, dict[str, int], dict[str, int]]:
