@@ -59,8 +59,9 @@ def environment_for(name: str, base: Mapping[str, str] = os.environ) -> dict[str
     return {key: value for key, value in base.items() if key not in OURS_ALONE}
 
 
-def ask(name: str, home: Path = HOME) -> Asked:
-    """Find out who an interpreter is and what of the `servers` of a folder it can run, or why it can't be used."""
+def ask(name: str, home: Path | None = None) -> Asked:
+    """Find out who an interpreter is and what of a folder's `servers`, else of ours, it can run, or why it can't."""
+    home = home or HOME
     try:
         about = msgspec.json.decode(_output(name, "--interpreter", home), type=dict[str, Any])
         listed = [msgspec.json.decode(line, type=StrategyInfo) for line in _output(name, "--list", home).splitlines()]
