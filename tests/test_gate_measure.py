@@ -293,8 +293,9 @@ def test_a_server_of_which_the_cpu_time_is_not_known_has_failed(pair: Pairing) -
     assert pair(World(seen={"b": blind})).base.failed == "the CPU clock can't be read"
 
 
-def test_a_server_without_cpu_time_for_its_echoes_has_failed_and_is_not_free(pair: Pairing) -> None:
-    elsewhere = seen()._replace(metrics={**seen().metrics, "cpu_ns": 0.0})
+@pytest.mark.parametrize("cpu_us", [0.0, 0.01])  # the latter a stopped shell has, by being let go on
+def test_a_server_without_cpu_time_for_its_echoes_has_failed_and_is_not_free(pair: Pairing, cpu_us: float) -> None:
+    elsewhere = seen()._replace(metrics={**seen().metrics, "cpu_ns": 100_000 * 1000 * cpu_us})
     found = pair(World(seen={"h": elsewhere}), offered_hz=1000.0)
     assert found.head.failed == measure.ELSEWHERE
     assert found.head.metrics == {}
@@ -360,7 +361,7 @@ def test_a_command_that_has_a_daemon_serve_is_not_free(rig: Rig) -> None:
     with sources(asked, asked, ROOT) as (base, head):
         found = real(rig, a_case(), base, head, offered_hz=0.0)
     for sample in (found.base, found.head):
-        assert sample.failed or sample.metrics["cpu_us"] > 0
+        assert sample.failed or sample.metrics["cpu_us"] > measure.LEAST_ECHO_NS / 1000
 
 
 def test_a_real_server_that_can_not_be_started_leaves_the_other_its_figures(rig: Rig) -> None:

@@ -28,6 +28,7 @@ from bench.say import complain
 from bench.shares import read_share, spelled
 from bench.sweep import Sweep
 from bench.trial import utc_now
+from bench.words import counted
 
 EXIT_CODES = {"ok": 0, "regressed": 1, "inconclusive": 3}
 METRIC_NAMES = {
@@ -162,7 +163,8 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
             same = base.side.python == head.side.python
             found.notes += ["Base and head are the same commit: whatever is found is noise."] if same else []
         most_s = 2 * budget_s * len(cases)
-        complain(f"{len(cases)} cases, {budget_s:g} s each at most, twice that for what would fail: {most_s:,.0f} s.")
+        many = counted(len(cases), "case")
+        complain(f"{many}, {budget_s:g} s each at most, twice that for what would fail: {most_s:,.0f} s.")
         progress = Progress()
         signum = 0
         try:

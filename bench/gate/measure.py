@@ -37,8 +37,12 @@ FIXED_RATE_S = 0.4
 # Of what base can do. A queue that a standstill of the machine leaves behind is gone the sooner the less is offered: at
 # half load twice as many messages suffer as come meanwhile.
 OFFERED_SHARE = 0.25
-# An echo takes some of somebody's CPU time: of a daemon's, say, that a command has only asked to serve.
-ELSEWHERE = "messages came back while it had no CPU time: the work was done outside of the processes that were started"
+# Two system calls and a copy take longer on any machine. A shell that has only asked a daemon to serve is stopped and
+# let go on with each turn, and had some 5 ns a message by that.
+LEAST_ECHO_NS = 100.0  # of CPU time; of as many messages as may come at one go, for all of them
+ELSEWHERE = (
+    "messages came back that it had no CPU time for: the work was done outside of the processes that were started"
+)
 FEWEST_CONNECTIONS = 8  # for memory per connection: below, a page more or less is all that would be seen
 
 
@@ -180,7 +184,7 @@ def _note(one: Contestant, trial: Trial) -> None:
         faults = [fault for fault in faults if fault != NOTHING_COMPLETED]
     if "cpu_ns" not in side.seen.metrics:
         faults.append(side.seen.missing.get("cpu_ns", "the server's CPU time can't be read"))
-    elif stage.load.completed and not side.seen.metrics["cpu_ns"]:
+    elif side.seen.metrics["cpu_ns"] < LEAST_ECHO_NS * stage.load.completed / trial.depth:
         faults.append(ELSEWHERE)
     side.faults += faults
     one.stages.append(stage)
