@@ -18,7 +18,7 @@ from synthetic import manifest, record, write_run
 from test_cli import assert_is_bad_input, begun, iobench
 
 from bench.errors import BadInputError
-from bench.gate import revision, show, stored
+from bench.gate import command, revision, show, stored
 from bench.gate.decide import Settings
 from bench.gate.model import Gate
 from bench.gate.sides import Asked, find_tree, sources
@@ -237,6 +237,33 @@ def test_the_tree_is_the_checkout_around_the_user_and_without_a_revision_else_th
     assert find_tree(repository / "servers", "first") == repository.resolve()
     assert find_tree(repository / "servers", "") == repository.resolve()
     assert find_tree(tmp_path, "") == ROOT
+
+
+def options(**sides: Asked) -> command.Options:
+    given = {"base": Asked(), "head": Asked()} | sides
+    return command.Options(
+        **given, sweep=None, strategies=None, max_regression="5%", budget="60s", seed=1, results=Path("r"), count=False
+    )
+
+
+def test_that_interpreters_are_compared_on_the_servers_of_iobench_is_told_where_there_are_no_others(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreters = options(base=Asked(python="python3.12"), head=Asked(python="python3.13"))
+    monkeypatch.chdir(tmp_path)
+    tree, notes = command.tree_of(interpreters)
+    assert tree == ROOT
+    assert "the servers of iobench itself" in notes[0]
+    monkeypatch.chdir(repository)
+    assert command.tree_of(interpreters) == (repository.resolve(), [])
+
+
+def test_commands_are_compared_without_asking_git_anything(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(BadInputError, match="no git on PATH"):
+        command.tree_of(options(base=Asked("first")))
+    assert command.tree_of(options(base=Asked(command="a {port}"), head=Asked(command="b {port}")))[1] == []
 
 
 def test_a_revision_of_no_checkout_is_never_looked_for_in_that_of_iobench(repository: Path, tmp_path: Path) -> None:

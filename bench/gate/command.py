@@ -138,7 +138,7 @@ def _choose(options: Options) -> Sweep:
 
 def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float) -> tuple[Gate, int]:
     layout = host.choose_cpus(max(sweep.threads))
-    tree, told = _tree(options)
+    tree, told = tree_of(options)
     with signals_interrupt_waits(), sources(options.base, options.head, tree) as sides:
         base, head = sides
         cases, notes = _cases(sweep, base, head)
@@ -182,7 +182,7 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
     return found, signum
 
 
-def _tree(options: Options) -> tuple[Path, list[str]]:
+def tree_of(options: Options) -> tuple[Path, list[str]]:
     """The folder whose servers are compared, which commands need none of, and a note where it is not the user's own.
 
     Raises BadInputError.
