@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from bench.git import RefusedError, changed, commit_of, is_checkout
 from bench.processes import HOME
 
 UNKNOWN = "unknown"
@@ -234,25 +235,21 @@ def limits() -> dict[str, list[int | str]]:
 
 
 def git() -> dict[str, Any]:
-    """The commit of the code that ran: from the checkout, or from what pip noted down at an installation from git."""
-    commit = _git("rev-parse", "--show-toplevel", "HEAD").split() if of_checkout(HOME) else []
-    if len(commit) == 2 and Path(commit[0]) == HOME:  # not some other repository round it
-        return {"commit": commit[1], "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    """The commit of the code that ran: from the checkout, or from what pip noted down at an installation from git.
+
+    `reason`: why git tells none of a checkout that there is.
+    """
+    try:
+        # Not that of some other repository round the place of installation.
+        if of_checkout(HOME) and is_checkout(HOME) and (commit := commit_of(HOME)):
+            return {"commit": commit, "dirty": changed(HOME, "--untracked-files=no")}
+    except RefusedError as error:
+        return {"commit": UNKNOWN, "dirty": UNKNOWN, "reason": error.reason}
     try:
         noted = json.loads(metadata.distribution("iobench").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):
         noted = {}
     return {"commit": noted.get("vcs_info", {}).get("commit_id", UNKNOWN), "dirty": UNKNOWN}
-
-
-def _git(*arguments: str) -> str:
-    try:
-        asked = subprocess.run(
-            ["git", "-C", str(HOME), *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
 
 
 def command() -> list[str]:

@@ -59,11 +59,12 @@ def environment_for(name: str, base: Mapping[str, str] = os.environ) -> dict[str
     return {key: value for key, value in base.items() if key not in OURS_ALONE}
 
 
-def ask(name: str) -> Asked:
-    """Find out who an interpreter is and what it can run, or why it can't be used."""
+def ask(name: str, home: Path | None = None) -> Asked:
+    """Find out who an interpreter is and what of a folder's `servers`, else of ours, it can run, or why it can't."""
+    home = home or HOME
     try:
-        about = msgspec.json.decode(_output(name, "--interpreter"), type=dict[str, Any])
-        listed = [msgspec.json.decode(line, type=StrategyInfo) for line in _output(name, "--list").splitlines()]
+        about = msgspec.json.decode(_output(name, "--interpreter", home), type=dict[str, Any])
+        listed = [msgspec.json.decode(line, type=StrategyInfo) for line in _output(name, "--list", home).splitlines()]
         unavailable = {info.name: info.reason for info in listed if not info.available}
         facts = {"name": name, "available": True, "unavailable": unavailable, **about}
         return Asked(msgspec.convert(facts, Interpreter), listed)
@@ -109,16 +110,16 @@ def changes(then: Iterable[Interpreter], now: Iterable[Interpreter]) -> list[str
     ]
 
 
-def _output(name: str, option: str) -> str:
+def _output(name: str, option: str, home: Path) -> str:
     """What `servers` says to an option. Raises BrokenError, with the reason that the program itself gives."""
-    argv = [*command(name), option]
+    argv = [*(launched(name, home) if name else command(name)), option]
     try:
         answer = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PATIENCE_S,
-            cwd=HOME,
+            cwd=home,
             env=environment_for(name),
             check=False,
         )

@@ -62,9 +62,9 @@ class Guard:
         """The group has ended; its number may be used again by a stranger."""
         self._say(f"-group {group}\n")
 
-    def make_folder(self) -> Path:
+    def make_folder(self, prefix: str = "iobench-") -> Path:
         """A temporary folder that nobody else may read, and that goes with the guard if it was not removed before."""
-        folder = Path(tempfile.gettempdir(), f"iobench-{secrets.token_hex(8)}")
+        folder = Path(tempfile.gettempdir(), f"{prefix}{secrets.token_hex(8)}")
         self._say(f"+folder {folder}\n")  # first: a folder that was made and not told would stay
         folder.mkdir(mode=0o700)
         return folder

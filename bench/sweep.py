@@ -16,6 +16,7 @@ import msgspec
 from bench.errors import BadInputError, did_you_mean, shown
 from bench.external import BadExternalError, External, read_externals, target
 from bench.record import read_at_most
+from bench.shares import read_share, spelled
 from bench.workloads import KINDS, Closed, Depth, NotAllowedError, Workload, read_workload
 from clients.objective import BadObjectiveError, read_objective
 
@@ -242,12 +243,10 @@ def with_within(sweep: Sweep, within: str) -> Sweep:
 
     Raises BadInputError where that is none.
     """
-    text = within.strip()
     try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        share = msgspec.convert(share, TYPES["within"])
-    except ValueError:  # msgspec.ValidationError is one
-        why = f"--within {within!r} is not a share above 0 and below 1."
+        share = msgspec.convert(read_share(within), TYPES["within"])
+    except msgspec.ValidationError:
+        why = f"--within {within!r} is not a share above 0 and below 1, such as {spelled(within)}."
         raise BadInputError(why, "iobench sweep --within 5%") from None
     return msgspec.structs.replace(sweep, within=share)
 

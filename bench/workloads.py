@@ -18,7 +18,7 @@ from bench.record import Trial
 
 Depth = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 RateHz = Annotated[float, msgspec.Meta(gt=0, le=1e8)]
-Fraction = Annotated[float, msgspec.Meta(gt=0, le=100)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, le=10)]  # 90 would be meant as a percentage
 Arrivals = Literal["constant", "poisson"]
 Cap = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 Silent = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -90,7 +90,7 @@ KINDS: dict[str, type[msgspec.Struct]] = {
 ALLOWED = {
     "depth": "whole numbers from 1 to 1024, such as [1, 4]",
     "rate_hz": "messages a second above 0 and up to 100000000, such as [1000, 5000]",
-    "load": "fractions of the closed loop's throughput above 0 and up to 100, such as [0.5, 0.9]",
+    "load": "fractions of the closed loop's throughput above 0 and up to 10, such as [0.5, 0.9] for 50 % and 90 %",
     "arrivals": 'one or both of "constant", "poisson"',
     "cap": "whole numbers from 0 (no cap) to 1000000000",
     "silent": "whole numbers from 1 to 1000000, such as [100, 1000]",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from repositories import git
 from spawn import ROOT
 
 from bench.processes import environment
@@ -66,8 +67,8 @@ def test_its_commands_run_in_a_clone_with_two_branches(name: str, tmp_path: Path
     clone.mkdir()
     shutil.copytree(ROOT / "servers", clone / "servers", ignore=shutil.ignore_patterns("__pycache__"))
     for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "servers"]):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments], cwd=clone, check=True)
-    subprocess.run(["git", "update-ref", "refs/remotes/origin/main", "HEAD"], cwd=clone, check=True)
+        git(clone, *arguments)
+    git(clone, "update-ref", "refs/remotes/origin/main", "HEAD")
     there = tmp_path / "bin"
     there.mkdir()
     (there / "iobench").write_text(f'#!/bin/sh\nexec {sys.executable} -P -m bench "$@" --no-calls\n')

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
+import fcntl
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
 import pytest
+from repositories import git, hook, with_servers
 from spawn import ROOT, eventually
 from synthetic import manifest, record, write_run
 from test_cli import assert_is_bad_input, begun, iobench
 
 from bench.errors import BadInputError
-from bench.gate import show, stored
+from bench.gate import command, revision, show, stored
 from bench.gate.decide import Settings
 from bench.gate.model import Gate
 from bench.gate.sides import Asked, find_tree, sources
+from bench.processes import environment
 from bench.run import make_folder
 from bench.sweep import load_sweep
 
 FOREIGN = ROOT / "tests" / "foreign_server.py"
 BEFORE_EACH_ECHO = "                connection.echo_some()\n"
-
-
-def git(repository: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", "-C", str(repository), *identity, *arguments], capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def commit(repository: Path, added: str) -> None:
@@ -44,14 +41,16 @@ def commit(repository: Path, added: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A checkout with our servers in it, on a branch of its own, its first commit tagged."""
-    place = tmp_path / "repository"
-    shutil.copytree(ROOT / "servers", place / "servers", ignore=shutil.ignore_patterns("__pycache__"))
-    (place / ".gitignore").write_text("results/\n__pycache__/\n")
-    git(place, "init", "-q", "-b", "work")
-    git(place, "add", "-A")
-    git(place, "commit", "-qm", "servers")
-    git(place, "tag", "first")
+    return with_servers(tmp_path / "repository")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
     return place
 
 
@@ -76,7 +75,7 @@ def test_a_gate_of_one_commit_with_itself_writes_every_output_and_finds_no_regre
 
 
 def test_one_more_system_call_is_found_and_named(repository: Path) -> None:
-    commit(repository, '__import__("os").sched_yield()')
+    commit(repository, '__import__("os").getpid()')
     said = iobench("gate", "--base", "first", "--strategies", "epoll_lt", "--budget", "2s", cwd=repository)
     _, gate = the_gate(repository)
     counted = [result for result in gate.results if result.metric == "calls"]
@@ -84,7 +83,7 @@ def test_one_more_system_call_is_found_and_named(repository: Path) -> None:
         pytest.skip(f"nothing can count system calls here: {gate.notes}")
     assert said.returncode == 1, said.stdout + said.stderr
     assert all(result.verdict == "regressed" for result in counted)
-    assert "sched_yield +1.00" in " ".join(said.stdout.split())
+    assert "getpid +1.00" in " ".join(said.stdout.split())
 
 
 def test_a_head_that_crashes_is_a_regression(repository: Path) -> None:
@@ -127,6 +126,7 @@ def test_two_commands_are_compared_and_one_that_echoes_wrongly_has_regressed(tmp
         ([], "nothing to compare with", "--base main"),
         (["--base", "nowhere"], "no revision nowhere", "git fetch"),
         (["--base", "first", "--max-regression", "lots"], "--max-regression 'lots'", "5%"),
+        (["--base", "first", "--max-regression", "5"], "written as 5% or 0.05", "5%"),
         (["--base", "first", "--budget", "soon"], "--budget 'soon'", "60s"),
         (["--base", "first", "--strategies", "epol_lt"], "did you mean 'epoll_lt'", "iobench list"),
         (["--base-command", "cat {port}"], "--head-command is not given", "--head-command"),
@@ -167,16 +167,123 @@ def test_each_side_runs_the_servers_of_its_own_tree(repository: Path) -> None:
         assert "not committed" in " ".join(head.notes)
 
 
-def test_a_worktree_is_gone_though_the_comparison_failed(repository: Path) -> None:
+def test_a_revision_is_not_registered_with_the_repository_and_gone_though_the_comparison_failed(
+    repository: Path, elsewhere: Path
+) -> None:
     with pytest.raises(RuntimeError), sources(Asked("first"), Asked(), repository):
-        assert len(git(repository, "worktree", "list").splitlines()) == 2
+        assert len(git(repository, "worktree", "list").splitlines()) == 1
+        assert [path.name for path in elsewhere.glob("*/*")] == ["servers"]
         raise RuntimeError
-    assert eventually(lambda: len(git(repository, "worktree", "list").splitlines()) == 1)
+    assert list(elsewhere.iterdir()) == []
 
 
-def test_the_tree_is_the_checkout_around_the_user_or_that_of_iobench(repository: Path, tmp_path: Path) -> None:
-    assert find_tree(repository / "servers") == repository.resolve()
-    assert find_tree(tmp_path) == ROOT
+HELD = """
+import sys, time
+from pathlib import Path
+from bench.gate.sides import Asked, sources
+with sources(Asked("first"), Asked("first"), Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_a_gate_nothing_of_it_is_left(signum: int, repository: Path, elsewhere: Path) -> None:
+    command = [sys.executable, "-c", HELD, str(repository)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert len(list(elsewhere.iterdir())) == 2
+        process.send_signal(signum)
+    assert eventually(lambda: not list(elsewhere.iterdir()))
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_what_a_dead_gate_left_is_removed_by_the_next_one_and_nothing_else_is(
+    repository: Path, elsewhere: Path
+) -> None:
+    dead, alive = (elsewhere / f"{revision.PREFIX}{name}" for name in ("dead", "alive"))
+    others = elsewhere / "iobench-gate-tree"
+    for folder in (dead, alive, others):
+        (folder / "servers").mkdir(parents=True)
+    lock = os.open(alive, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with sources(Asked("first"), Asked(), repository):
+            assert not dead.exists()
+    finally:
+        os.close(lock)
+    assert sorted(elsewhere.iterdir()) == [others, alive]
+
+
+def test_a_hook_that_fails_after_a_checkout_does_not_matter(repository: Path) -> None:
+    hook(repository, "post-checkout", "exit 1")
+    with sources(Asked("first"), Asked(), repository) as (base, _):
+        assert base.strategies
+
+
+def test_the_strategies_on_an_interpreter_are_those_of_the_revision_and_not_of_iobench(repository: Path) -> None:
+    (repository / "servers" / "readiness.py").unlink()
+    git(repository, "commit", "-qam", "fewer")
+    with sources(Asked("HEAD", python=sys.executable), Asked("first", python=sys.executable), repository) as sides:
+        fewer, all_of_them = (side.strategies for side in sides)
+    assert "epoll_lt" in all_of_them
+    assert "epoll_lt" not in fewer
+
+
+def test_the_tree_is_the_checkout_around_the_user_and_without_a_revision_else_that_of_iobench(
+    repository: Path, tmp_path: Path
+) -> None:
+    assert find_tree(repository / "servers", "first") == repository.resolve()
+    assert find_tree(repository / "servers", "") == repository.resolve()
+    assert find_tree(tmp_path, "") == ROOT
+
+
+def options(**sides: Asked) -> command.Options:
+    given = {"base": Asked(), "head": Asked()} | sides
+    return command.Options(
+        **given, sweep=None, strategies=None, max_regression="5%", budget="60s", seed=1, results=Path("r"), count=False
+    )
+
+
+def test_that_interpreters_are_compared_on_the_servers_of_iobench_is_told_where_there_are_no_others(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreters = options(base=Asked(python="python3.12"), head=Asked(python="python3.13"))
+    monkeypatch.chdir(tmp_path)
+    tree, notes = command.tree_of(interpreters)
+    assert tree == ROOT
+    assert "the servers of iobench itself" in notes[0]
+    monkeypatch.chdir(repository)
+    assert command.tree_of(interpreters) == (repository.resolve(), [])
+
+
+def test_commands_are_compared_without_asking_git_anything(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(BadInputError, match="no git on PATH"):
+        command.tree_of(options(base=Asked("first")))
+    assert command.tree_of(options(base=Asked(command="a {port}"), head=Asked(command="b {port}")))[1] == []
+
+
+def test_a_revision_of_no_checkout_is_never_looked_for_in_that_of_iobench(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="is in no git checkout"):
+        find_tree(tmp_path, "HEAD")
+    git(repository, "rm", "-rq", "servers")
+    with pytest.raises(BadInputError, match="has no servers/ to start"):
+        find_tree(repository, "HEAD")
+
+
+def test_a_checkout_that_git_refuses_is_told_and_no_other_tree_is_measured(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    for settings in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):  # where the folder may be called safe
+        monkeypatch.setenv(settings, "/dev/null")
+    for arguments in (("--base", "first"), ("--base-python", sys.executable)):
+        said = iobench("gate", *arguments, "--no-calls", cwd=repository)
+        assert_is_bad_input(said, "dubious ownership", "git config --global --add safe.directory")
+    assert not (repository / "results").exists()
 
 
 def test_an_option_in_place_of_a_revision_is_a_revision_that_there_is_not(repository: Path) -> None:

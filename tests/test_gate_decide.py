@@ -14,6 +14,7 @@ from synthetic_gate import TRIAL
 from bench.gate import decide
 from bench.gate.decide import Settings
 from bench.gate.model import CallCount, CallPair, Case, Pair, Result, Sample
+from bench.gate.statistics import signed_rank_p
 
 CASE = Case(name="epoll_lt", trial=TRIAL)
 SETTINGS = Settings()
@@ -58,6 +59,24 @@ def test_a_budget_holds_as_many_rounds_as_fit_and_at_least_one() -> None:
     assert decide.planned_rounds(60, 2) == 30
     assert decide.planned_rounds(1, 2) == 1
     assert decide.planned_rounds(1e9, 0.1) == decide.MOST_ROUNDS
+
+
+@pytest.mark.parametrize("comparisons", [1, 5, 15, 100, 1000])
+def test_with_as_many_pairs_as_are_needed_the_clearest_comparison_is_significant_and_with_one_less_it_is_not(
+    comparisons: int,
+) -> None:
+    def least_p(pairs: int) -> float:
+        return signed_rank_p(list(range(1, pairs + 1))) * comparisons * len(decide.looks(pairs))
+
+    needed = decide.pairs_needed(comparisons, SETTINGS.alpha)
+    assert least_p(needed) < SETTINGS.alpha
+    assert needed == decide.FEWEST_PAIRS or least_p(needed - 1) >= SETTINGS.alpha
+
+
+def test_a_budget_that_would_do_leaves_room_for_pairs_that_are_disturbed() -> None:
+    budget_s = decide.enough_s(10, 1.5)
+    assert budget_s % 5 == 0
+    assert decide.CLEAN_SHARE * decide.planned_rounds(budget_s, 1.5) >= 10
 
 
 @given(st.integers(1, decide.MOST_ROUNDS))

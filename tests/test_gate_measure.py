@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,7 @@ from bench.turn_length import length
 from bench.turns import Length, Taken
 from bench.turns import Side as Turns
 
+FOREIGN = ROOT / "tests" / "foreign_server.py"
 SECOND_NS = 10**9
 CPU_NS = 6 * 10**8
 AT_START_BYTES, RSS_BYTES = 10_000_000.0, 10_160_000.0
@@ -290,6 +293,21 @@ def test_a_server_of_which_the_cpu_time_is_not_known_has_failed(pair: Pairing) -
     assert pair(World(seen={"b": blind})).base.failed == "the CPU clock can't be read"
 
 
+@pytest.mark.parametrize("cpu_us", [0.0, 0.01])  # the latter a stopped shell has, by being let go on
+def test_a_server_without_cpu_time_for_its_echoes_has_failed_and_is_not_free(pair: Pairing, cpu_us: float) -> None:
+    elsewhere = seen()._replace(metrics={**seen().metrics, "cpu_ns": 100_000 * 1000 * cpu_us})
+    found = pair(World(seen={"h": elsewhere}), offered_hz=1000.0)
+    assert found.head.failed == measure.ELSEWHERE
+    assert found.head.metrics == {}
+    assert found.base.metrics["cpu_us"] > 0
+
+
+def test_a_server_without_cpu_time_and_without_echoes_was_only_left_none(pair: Pairing) -> None:
+    idle = seen()._replace(metrics={**seen().metrics, "cpu_ns": 0.0})
+    found = pair(World(seen={"h": idle}, completed={"h": 0}, disturbed={"h": [STOLEN] * TURNS}))
+    assert not found.failed
+
+
 def test_a_load_generator_that_was_the_limit_of_a_side_is_told(pair: Pairing) -> None:
     found = pair(World(busy={"h": 0.9}))
     assert (found.base.client_bound, found.head.client_bound) == (False, True)
@@ -335,6 +353,15 @@ def test_both_sides_of_a_real_pair_have_every_metric(rig: Rig) -> None:
         assert sample.metrics["rate_hz"] > 0
         assert 0 < sample.metrics["cpu_us"] < 10_000
     assert re.fullmatch(r"\w+ 3\.\d+\.\S+", base.side.interpreter)
+
+
+def test_a_command_that_has_a_daemon_serve_is_not_free(rig: Rig) -> None:
+    daemon = shlex.join(["setsid", sys.executable, str(FOREIGN), "good"])
+    asked = Asked(command=shlex.join(["sh", "-c", f"({daemon} {{port}} &); exec sleep 600"]))
+    with sources(asked, asked, ROOT) as (base, head):
+        found = real(rig, a_case(), base, head, offered_hz=0.0)
+    for sample in (found.base, found.head):
+        assert sample.failed or sample.metrics["cpu_us"] > measure.LEAST_ECHO_NS / 1000
 
 
 def test_a_real_server_that_can_not_be_started_leaves_the_other_its_figures(rig: Rig) -> None:

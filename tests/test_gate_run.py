@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -17,7 +18,7 @@ from bench.gate.command import read_duration, read_settings
 from bench.gate.decide import Settings
 from bench.gate.measure import Rig
 from bench.gate.model import Case, Pair, Result, Sample, Side
-from bench.gate.run import Progress, Setting, compare, make_cases
+from bench.gate.run import Progress, Setting, Tell, compare, make_cases
 from bench.gate.sides import Source
 from bench.load_pool import LoadPool
 from bench.record import StrategyInfo
@@ -68,7 +69,13 @@ def samples(ratio: float, noise: float = 0.02) -> Make:
 
 
 def gate(
-    monkeypatch: pytest.MonkeyPatch, make: Make, *, cases: int = 1, budget_s: float = 60, pair_s: float = 2.0
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    *,
+    cases: int = 1,
+    budget_s: float = 60,
+    pair_s: float = 2.0,
+    tell: Tell | None = None,
 ) -> tuple[Progress, list[str]]:
     """Run the loop; a pair takes `pair_s` of a clock that nothing else moves."""
     clock = Clock()
@@ -86,7 +93,7 @@ def gate(
     progress = Progress()
     rig = Rig(None, None, LoadPool(None, []))  # type: ignore[arg-type]
     sides = (side("base", INFO), side("head", INFO))
-    setting = Setting(rig, sides, Settings(), budget_s, Random(1), progress, told.append)
+    setting = Setting(rig, sides, Settings(), budget_s, Random(1), progress, tell or told.append)
     compare(setting, [a_case(f"case {number}") for number in range(cases)], count=False)
     return progress, told
 
@@ -128,6 +135,41 @@ def test_what_is_too_noisy_goes_on_to_the_budget_and_is_inconclusive(monkeypatch
     progress, _ = gate(monkeypatch, samples(1.0, noise=0.4), budget_s=60, pair_s=2.0)
     assert verdict(progress) == "inconclusive"
     assert len(progress.pairs) == 30
+
+
+def test_a_budget_that_is_too_short_to_decide_is_told_before_a_pair_is_measured_with_one_that_would_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[int] = []
+    slow = samples(1.3)
+
+    def noted(case: str, number: int, attempt: int) -> tuple[Sample, Sample]:
+        measured.append(number)
+        return slow(case, number, attempt)
+
+    said: list[tuple[str, int]] = []
+    progress, _ = gate(monkeypatch, noted, budget_s=5, tell=lambda text: said.append((text, max(measured))))
+    text, number = said[0]
+    assert number == 0, "only pilots came before"
+    assert "--budget 5s is too short to decide" in text
+    assert text in progress.notes
+    assert verdict(progress) == "inconclusive"
+    enough = re.search(r"--budget (\S+) would do", text)
+    assert enough is not None
+    progress, told = gate(monkeypatch, samples(1.3), budget_s=read_duration(enough[1]))
+    assert not any("too short" in text for text in [*told, *progress.notes])
+    assert verdict(progress) == "regressed"
+
+
+def test_the_more_cases_there_are_the_more_pairs_are_needed_and_the_budget_goes_by_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_short(cases: int) -> bool:
+        progress, _ = gate(monkeypatch, samples(1.0), budget_s=33, cases=cases)
+        return any("too short" in text for text in progress.notes)
+
+    assert not too_short(1)
+    assert too_short(40)
 
 
 def test_each_round_has_a_pair_of_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,15 +261,24 @@ def _all_of(sweep: str) -> list[StrategyInfo]:
         ("0.1", 0.1, {}),
         ("2.5 %, p99=30%", 0.025, {"p99_us": 0.3}),
         ("cpu=1%", 0.05, {"cpu_us": 0.01}),
+        ("0,p99=200%", 0.0, {"p99_us": 2.0}),
     ],
 )
 def test_what_is_allowed_is_a_share_and_others_by_metric(text: str, share: float, allowed: dict[str, float]) -> None:
     assert read_settings(text) == Settings(max_regression=share, allowed=allowed)
 
 
-@pytest.mark.parametrize("text", ["", "five", "-5%", "5%,p98=1%", "p99", "5%%", "1e3", "1000%"])
+@pytest.mark.parametrize("text", ["", "five", "-5%", "5%,p98=1%", "p99", "5%%", "1e3", "1000%", "1", "5", "5%,p99=30"])
 def test_what_is_no_share_is_refused_with_what_is(text: str) -> None:
     with pytest.raises(BadInputError, match="max-regression"):
+        read_settings(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "both"), [("5", "5% or 0.05"), ("p99=30", "30% or 0.3"), ("1", "1% or 0.01"), ("lots", "5% or 0.05")]
+)
+def test_a_number_that_may_be_a_percentage_or_not_is_refused_with_both_spellings(text: str, both: str) -> None:
+    with pytest.raises(BadInputError, match=both):
         read_settings(text)
 
 

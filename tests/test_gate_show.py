@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -75,6 +76,31 @@ def test_a_metric_that_is_too_noisy_and_optional_is_told_as_that() -> None:
     shown = words.row(too_noisy(metric="p99_us", optional=True))
     assert shown.verdict == "too noisy"
     assert words.row(too_noisy()).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metric": "rate_hz", "base": 110_748.0, "head": 111_483.0, "ratio": 1.009},
+        {"metric": "rate_hz", "base": 900.0, "head": 1_000.0, "ratio": 1.25},
+        {"metric": "cpu_us", "base": 4.04, "head": 4.01, "ratio": 1.003},
+        {"metric": "p99_us", "base": 151.2, "head": 149.0, "ratio": 1.04},
+        {"metric": "bytes_per_connection", "base": 4096.0, "head": 5000.0, "ratio": 1.01},
+    ],
+    ids=lambda fields: f"{fields['metric']} {fields['ratio']}",
+)
+def test_the_two_figures_of_a_row_are_apart_by_the_ratio_beside_them_whatever_the_medians_are(
+    fields: dict[str, Any],
+) -> None:
+    row = words.row(a_result(**fields))
+    base, head = (float(text.rstrip("/sµB ").replace(",", "")) for text in (row.base, row.head))
+    worse = base / head if fields["metric"] == "rate_hz" else head / base
+    assert 100 * (worse - 1) == pytest.approx(float(row.change.removesuffix(" %")), abs=0.1)
+
+
+def test_figures_without_a_ratio_are_the_medians() -> None:
+    row = words.row(too_noisy(base=4.0, head=5.0, low=0.0, high=UNBOUNDED))
+    assert (row.base, row.head, row.change) == ("4 µs", "5 µs", "–")
 
 
 def test_a_comparison_with_a_stored_run_is_called_not_paired(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,16 @@ def test_the_commit_of_another_repository_round_ours_is_not_taken_for_ours(
     assert host.git()["commit"] == host.UNKNOWN
 
 
+def test_a_checkout_that_git_refuses_has_an_unknown_commit_with_the_reason_and_is_not_called_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").write_text("gitdir: /nowhere\n")
+    monkeypatch.setattr(host, "HOME", tmp_path)
+    facts = host.git()
+    assert (facts["commit"], facts["dirty"]) == (host.UNKNOWN, host.UNKNOWN)
+    assert facts["reason"] == "fatal: not a git repository: ..."
+
+
 def test_versions_are_given_for_iobench_and_what_it_stands_on() -> None:
     versions = host.versions()
     assert versions["iobench"] == host.own_version() != host.UNKNOWN

@@ -165,6 +165,7 @@ def test_a_bad_value_is_refused_with_file_key_and_what_is_allowed(line: str, tmp
         ),
         ('workloads = {kind = "open", rate_hz = []}', "rate_hz = [] of open is not allowed"),
         ('workloads = {kind = "open", load = [0.5, 0.5]}', "load = [0.5, 0.5] of open is not allowed"),
+        ('workloads = {kind = "open", load = [90]}', "such as [0.5, 0.9] for 50 % and 90 %"),
         (
             'workloads = {kind = "open", load = 0.5, arrivals = "random"}',
             'allowed: one or both of "constant", "poisson"',
@@ -351,10 +352,15 @@ def test_what_counts_as_equal_is_a_share_or_a_percentage(text: str, share: float
     assert with_within(load_sweep("quick"), text).within == pytest.approx(share)
 
 
-@pytest.mark.parametrize("text", ["", "0", "1", "100%", "200%", "-5%", "nan", "x"])
+@pytest.mark.parametrize("text", ["", "0", "1", "5", "100%", "200%", "-5%", "nan", "1_0%", "x"])
 def test_what_is_no_share_can_not_count_as_equal(text: str) -> None:
     with pytest.raises(BadInputError, match="not a share"):
         with_within(load_sweep("quick"), text)
+
+
+def test_a_number_that_may_be_a_percentage_is_refused_with_both_spellings() -> None:
+    with pytest.raises(BadInputError, match=r"such as 3% or 0\.03"):
+        with_within(load_sweep("quick"), "3")
 
 
 def test_a_search_for_an_objective_has_no_budget() -> None:

@@ -18,8 +18,9 @@ from bench.probes.perf import PerfStat
 from bench.probes.strace import Strace
 from bench.processes import Guard
 from bench.record import StrategyInfo
+from bench.server import RunningServer, start_server
 from bench.why import count, words
-from bench.why.count import Bench, benched, count_strategy, difference
+from bench.why.count import Bench, benched, count_calls, count_strategy, difference
 from bench.why.counts import Counts, calls, errors, metric, per_connection, total
 from bench.why.words import sentence
 
@@ -40,6 +41,9 @@ class Made:
 
     def look_again(self) -> None: ...
 
+    def look_further(self) -> Iterator[None]:
+        return iter(())
+
     def start(self, pids: Sequence[int]) -> None:
         if self.broken:
             raise CountingError("it broke")
@@ -53,6 +57,22 @@ class Made:
 
     def abandon(self) -> None:
         self.abandoned += 1
+
+
+class Hides(Made):
+    """Makes a getpid for each message, which it has a name for at the second of three steps further."""
+
+    loads = (count.FEWEST_ROUNDS, 40, 80, count.FEWEST_ROUNDS, count.FEWEST_ROUNDS, 40, 80)
+    looked = 0
+
+    def look_further(self) -> Iterator[None]:
+        for self.looked in (1, 2, 3):
+            yield
+
+    def stop(self) -> Tally:
+        rounds = self.loads[len(self.attached) - 1]
+        name = "getpid" if self.looked >= 2 else "other"
+        return Tally({"accept4": 100, "read": rounds, name: rounds}, {})
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +104,35 @@ def test_the_calls_of_a_message_are_what_a_longer_load_has_more_so_that_the_set_
     assert calls(found.points[0]) == {"read": 1.0, "write": 1.0}
     assert found.providers["system calls"] == "made up"
     assert counter.abandoned == len(counter.attached) == 3
+
+
+def test_a_call_of_each_message_that_nobody_had_looked_for_gets_its_name(
+    bench: Bench, known: dict[str, StrategyInfo]
+) -> None:
+    found = at_one(bench, known["epoll_lt"], Hides({}), passes=1)
+    assert calls(found.points[0]) == {"read": 1.0, "getpid": 1.0}
+
+
+def test_a_set_up_that_nobody_had_looked_for_is_not_looked_for(bench: Bench, known: dict[str, StrategyInfo]) -> None:
+    class SetsUp(Hides):
+        def stop(self) -> Tally:
+            return Tally({"other": 100, "read": self.loads[len(self.attached) - 1]}, {})
+
+    counter = SetsUp({})
+    at_one(bench, known["epoll_lt"], counter, passes=1)
+    assert counter.looked == 0
+
+
+def test_messages_that_came_back_without_a_system_call_are_not_counted_as_free(
+    bench: Bench, known: dict[str, StrategyInfo]
+) -> None:
+    counting = bench._replace(counter=Made({}))  # type: ignore[arg-type]
+
+    def start() -> RunningServer:
+        return start_server(known["epoll_lt"], "tcp", bench.cpus, bench.guard)
+
+    with pytest.raises(CountingError, match="without a system call"):
+        count_calls(counting, start, 1)
 
 
 def test_a_thread_of_each_connection_is_seen_and_a_sleep_for_each_message(

@@ -30,6 +30,9 @@ class Fake:
         return self._reason
 
     def look_again(self) -> None: ...
+    def look_further(self) -> Iterator[None]:
+        return iter(())
+
     def start(self, pids: Sequence[int]) -> None: ...
     def stop(self) -> Tally:
         return Tally({}, {})
@@ -178,6 +181,23 @@ def test_a_perf_that_does_not_support_an_event_or_tells_too_few_counts_nothing()
         perf.parse(csv(events, {events[0]: "<not supported>"}), len(events))
     with pytest.raises(CountingError, match="told 0 counts"):
         perf.parse("", len(events))
+
+
+def test_perf_looks_for_all_names_that_there_are_a_part_at_a_time_and_only_once_asked_to(
+    tmp_path: Path, guard: Guard
+) -> None:
+    seldom = [f"call_{number}" for number in range(perf.AT_ONCE + 1)]
+    listed = " ".join(f"syscalls:sys_enter_{name}" for name in [*perf.CANDIDATES, *seldom])
+    counter = PerfStat(guard, program=script(tmp_path, f'[ "$1" = list ] && echo "{listed}" && exit 0; exit 1'))
+    counter.unavailable()
+    counter.look_again()
+    assert set(counter.names) == set(perf.CANDIDATES)
+    assert len(list(counter.look_further())) == 2
+    assert set(counter.names) == {*perf.CANDIDATES, *seldom}
+    counter.names = ["read"]  # all that was met
+    next(iter(counter.look_further()))
+    assert counter.names[0] == "read"
+    assert len(counter.names) == perf.AT_ONCE + 1
 
 
 # --- both, where they work

@@ -22,10 +22,13 @@ from bench.gate.run import Progress, Setting, compare, make_cases
 from bench.gate.sides import SERVER, Asked, Source, find_tree, sources
 from bench.gate.stored import compare_runs, is_run
 from bench.load import LoadFailedError
+from bench.processes import HOME
 from bench.run import make_folder, try_results
 from bench.say import complain
+from bench.shares import read_share, spelled
 from bench.sweep import Sweep
 from bench.trial import utc_now
+from bench.words import counted
 
 EXIT_CODES = {"ok": 0, "regressed": 1, "inconclusive": 3}
 METRIC_NAMES = {
@@ -36,6 +39,7 @@ METRIC_NAMES = {
     "memory": MEMORY.name,
     "calls": CALLS.name,
 }
+MOST_SHARE = 10  # that head may be worse by
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -85,11 +89,11 @@ def gate(options: Options) -> int:
 
 def read_settings(text: str) -> Settings:
     """Read "5%", "0.05" or "5%,p99=30%". Raises BadInputError."""
-    share, allowed = None, {}
+    share, allowed, value = None, dict[str, float](), ""
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, separator, value = part.rpartition("=")
-        number = _share(value)
-        if number is None or (separator and name not in METRIC_NAMES):
+        number = read_share(value)
+        if number is None or number >= MOST_SHARE or (separator and name not in METRIC_NAMES):
             break
         if separator:
             allowed[METRIC_NAMES[name]] = number
@@ -100,18 +104,10 @@ def read_settings(text: str) -> Settings:
             usual = Settings()
             return Settings(max_regression=usual.max_regression if share is None else share, allowed=allowed)
     raise BadInputError(
-        f"--max-regression {text!r} is not allowed; allowed are a percentage below 1000 % and others by metric "
-        f"({', '.join(METRIC_NAMES)}).",
+        f"--max-regression {text!r} is not allowed; allowed are a share below 1000 %, written as {spelled(value)}, and "
+        f"others by metric ({', '.join(METRIC_NAMES)}).",
         "iobench gate --base main --max-regression 5%,p99=30%",
     )
-
-
-def _share(text: str) -> float | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip())
-    if not match:
-        return None
-    share = float(match[1]) / (100 if match[2] else 1)
-    return share if share < 10 else None
 
 
 def read_duration(text: str) -> float:
@@ -143,7 +139,8 @@ def _choose(options: Options) -> Sweep:
 
 def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float) -> tuple[Gate, int]:
     layout = host.choose_cpus(max(sweep.threads))
-    with signals_interrupt_waits(), sources(options.base, options.head, find_tree(Path.cwd())) as sides:
+    tree, told = tree_of(options)
+    with signals_interrupt_waits(), sources(options.base, options.head, tree) as sides:
         base, head = sides
         cases, notes = _cases(sweep, base, head)
         found = Gate(
@@ -161,13 +158,14 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
             created=utc_now(),
             command=host.command(),
             cases=cases,
-            notes=[*base.notes, *head.notes, *notes],
+            notes=[*told, *base.notes, *head.notes, *notes],
         )
         if base.side.commit and base.side.commit == head.side.commit and not head.side.dirty:
             same = base.side.python == head.side.python
             found.notes += ["Base and head are the same commit: whatever is found is noise."] if same else []
         most_s = 2 * budget_s * len(cases)
-        complain(f"{len(cases)} cases, {budget_s:g} s each at most, twice that for what would fail: {most_s:,.0f} s.")
+        many = counted(len(cases), "case")
+        complain(f"{many}, {budget_s:g} s each at most, twice that for what would fail: {most_s:,.0f} s.")
         progress = Progress()
         signum = 0
         try:
@@ -183,6 +181,20 @@ def _paired(options: Options, sweep: Sweep, settings: Settings, budget_s: float)
     found.notes += progress.notes
     found.verdict = "inconclusive" if signum else decide.overall(found.results, cases)
     return found, signum
+
+
+def tree_of(options: Options) -> tuple[Path, list[str]]:
+    """The folder whose servers are compared, which commands need none of, and a note where it is not the user's own.
+
+    Raises BadInputError.
+    """
+    if options.base.command or options.head.command:
+        return HOME, []
+    here = Path.cwd()
+    tree = find_tree(here, options.base.revision or options.head.revision)
+    if tree != HOME or HOME in (here, *here.parents):
+        return tree, []
+    return tree, ["Compared are the servers of iobench itself: there are none around the working directory."]
 
 
 def _cases(sweep: Sweep, base: Source, head: Source) -> tuple[list[Case], list[str]]:

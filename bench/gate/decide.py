@@ -77,6 +77,23 @@ def planned_rounds(budget_s: float, round_s: float) -> int:
     return max(1, min(MOST_ROUNDS, math.floor(budget_s / round_s)))
 
 
+def pairs_needed(comparisons: int, alpha: float) -> int:
+    """With how many pairs at least one of so many comparisons can be found to have regressed.
+
+    The smallest p-value that n pairs can have is 2^-n. Correcting multiplies it by the number of comparisons, and the
+    level is spent over the looks.
+    """
+    pairs = FEWEST_PAIRS
+    while comparisons * 2.0**-pairs >= alpha / len(looks(pairs)):
+        pairs += 1
+    return pairs
+
+
+def enough_s(pairs: int, pair_s: float) -> float:
+    """The budget of a case (s, whole fives) that so many pairs fit into, were as many of them disturbed as may be."""
+    return 5.0 * math.ceil(math.ceil(pairs / CLEAN_SHARE) * pair_s / 5)
+
+
 def looks(rounds: int) -> tuple[int, ...]:
     """After which rounds the pairs are looked at: thrice, or once where there are too few rounds to gain by it."""
     if rounds < LOOKS * FIRST_LOOK // 2:

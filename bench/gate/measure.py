@@ -28,7 +28,7 @@ from bench.processes import Ending, Guard, pinned
 from bench.record import Load, Trial
 from bench.rounds import FEWEST_CLEAN
 from bench.trial import NOTHING_COMPLETED, connections_of, describe_server, load_faults, server_faults
-from bench.turn_length import length, shortest_s
+from bench.turn_length import SWITCH_S, Length, length, shortest_s
 from bench.turns import Side, close_load, enter, leave, open_load, take_turn
 
 WARM_UP_S = 0.05  # before the first window of a load: a new process is slower at first
@@ -37,6 +37,12 @@ FIXED_RATE_S = 0.4
 # Of what base can do. A queue that a standstill of the machine leaves behind is gone the sooner the less is offered: at
 # half load twice as many messages suffer as come meanwhile.
 OFFERED_SHARE = 0.25
+# Two system calls and a copy take longer on any machine. A shell that has only asked a daemon to serve is stopped and
+# let go on with each turn, and had some 5 ns a message by that.
+LEAST_ECHO_NS = 100.0  # of CPU time; of as many messages as may come at one go, for all of them
+ELSEWHERE = (
+    "messages came back that it had no CPU time for: the work was done outside of the processes that were started"
+)
 FEWEST_CONNECTIONS = 8  # for memory per connection: below, a page more or less is all that would be seen
 
 
@@ -132,10 +138,23 @@ def _measure(rig: Rig, trial: Trial, both: Sequence[Contestant], offered_hz: flo
             one.source.side.interpreter = f"{server.implementation} {server.version}".strip()
     _put_on(both, worker, trial, FULL_LOAD_S)
     if offered_hz:
-        at_rate = msgspec.structs.replace(
-            trial, workload="open", arrivals="constant", depth=1, planned_hz=offered_hz, duration_s=FIXED_RATE_S
-        )
-        _put_on(both, worker, at_rate, FIXED_RATE_S)
+        _put_on(both, worker, _at_rate(trial, offered_hz), FIXED_RATE_S)
+
+
+def at_rate_s(trial: Trial) -> float:
+    """How long a pair is at the fixed rate (s), both sides together."""
+    turn = _turns(_at_rate(trial, 1.0), FIXED_RATE_S)
+    return 2 * turn.turns * (turn.warmup_s + turn.duration_s + SWITCH_S)
+
+
+def _at_rate(trial: Trial, offered_hz: float) -> Trial:
+    return msgspec.structs.replace(
+        trial, workload="open", arrivals="constant", depth=1, planned_hz=offered_hz, duration_s=FIXED_RATE_S
+    )
+
+
+def _turns(trial: Trial, in_all_s: float) -> Length:
+    return length(trial, max(in_all_s, 2 * shortest_s(trial)), even=True)
 
 
 def _put_on(both: Sequence[Contestant], worker: LoadWorker, trial: Trial, in_all_s: float) -> None:
@@ -143,7 +162,7 @@ def _put_on(both: Sequence[Contestant], worker: LoadWorker, trial: Trial, in_all
     on = [one for one in both if one.side.fit]
     for one in on:
         open_load(one.side, worker, trial.planned_hz, trial)
-    turn = length(trial, max(in_all_s, 2 * shortest_s(trial)), even=True)
+    turn = _turns(trial, in_all_s)
     first = turn._replace(warmup_s=max(turn.warmup_s, trial.warmup_s))
     for number in range(turn.turns):
         for one in on if number % 2 == 0 else reversed(on):
@@ -165,6 +184,8 @@ def _note(one: Contestant, trial: Trial) -> None:
         faults = [fault for fault in faults if fault != NOTHING_COMPLETED]
     if "cpu_ns" not in side.seen.metrics:
         faults.append(side.seen.missing.get("cpu_ns", "the server's CPU time can't be read"))
+    elif side.seen.metrics["cpu_ns"] < LEAST_ECHO_NS * stage.load.completed / trial.depth:
+        faults.append(ELSEWHERE)
     side.faults += faults
     one.stages.append(stage)
 

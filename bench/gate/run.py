@@ -11,13 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import msgspec
 
+from bench import words
 from bench.gate import decide
 from bench.gate.decide import Settings
-from bench.gate.measure import FULL_LOAD_S, OFFERED_SHARE, WARM_UP_S, Rig, measure_pair
-from bench.gate.model import THROUGHPUT, CallCount, CallPair, Case, Pair, Result
+from bench.gate.measure import FULL_LOAD_S, OFFERED_SHARE, WARM_UP_S, Rig, at_rate_s, measure_pair
+from bench.gate.model import THROUGHPUT, TIMED, CallCount, CallPair, Case, Pair, Result
 from bench.gate.sides import Source
 from bench.load import LoadFailedError
 from bench.plan import make_plan
@@ -26,7 +28,6 @@ from bench.record import Trial
 from bench.server import RunningServer, ServerFailedError
 from bench.sweep import Sweep
 from bench.why.count import Bench, benched, count_calls
-from bench.words import case_title
 
 BURSTS = (1, 8)
 PASSES = 2
@@ -59,7 +60,8 @@ def make_cases(sweep: Sweep, base: Source, head: Source) -> tuple[list[Case], li
     )
     ordered = sorted(trials, key=lambda trial: (trial.strategy, trial.transport, trial.connections))
     notes += [f"{note}." for note in planned.notes]
-    return [Case(name=case_title(trial), trial=trial, missing=_missing(trial, base, head)) for trial in ordered], notes
+    cases = [Case(name=words.case_title(it), trial=it, missing=_missing(it, base, head)) for it in ordered]
+    return cases, notes
 
 
 def _missing(trial: Trial, *sides: Source) -> str:
@@ -114,7 +116,10 @@ def compare(setting: Setting, cases: Sequence[Case], *, count: bool) -> None:
 def _attempt(setting: Setting, cases: Sequence[Case], attempt: int) -> list[Result]:
     """Measure rounds until every case is decided or its time is up, and judge them."""
     pairs = setting.progress.pairs
+    began = time.monotonic()
     offered = {case.name: _pilot(setting, case, attempt) for case in cases}
+    if attempt == 1:
+        _tell_if_too_short(setting, cases, (time.monotonic() - began) / len(cases))
     began = time.monotonic()
     deadline = began + setting.budget_s * len(cases)
     open_cases, closed = list(cases), list[Result]()
@@ -127,7 +132,8 @@ def _attempt(setting: Setting, cases: Sequence[Case], attempt: int) -> list[Resu
         if number == 1:
             rounds = decide.planned_rounds(setting.budget_s, (time.monotonic() - began) / len(cases))
             schedule = decide.looks(rounds)
-            setting.tell(f"{rounds} pairs of each case at most, looked at after {', '.join(map(str, schedule))}.")
+            most, after = words.counted(rounds, "pair"), ", ".join(map(str, schedule))
+            setting.tell(f"{most} of each case at most, looked at after {after}.")
         last = number >= rounds or time.monotonic() >= deadline
         broken = _broken(open_cases, pairs, attempt)
         if not last and number not in schedule and len(broken) < len(open_cases):
@@ -143,7 +149,7 @@ def _attempt(setting: Setting, cases: Sequence[Case], attempt: int) -> list[Resu
         )
         going_on = set() if last else set(decide.undecided(results)) - broken
         closed += [result for result in results if result.case not in going_on]
-        setting.tell(f"After {number} pairs: {_standing(closed, going_on)}.")
+        setting.tell(f"After {words.counted(number, 'pair')}: {_standing(closed, going_on)}.")
         open_cases = [case for case in open_cases if case.name in going_on]
     return [*decide.judge_failures(cases, pairs, attempt), *closed]
 
@@ -152,6 +158,24 @@ def _pilot(setting: Setting, case: Case, attempt: int) -> float:
     """The rate that response times are measured at: a share of what base can do, the same for both sides."""
     pair = _one(setting, case, 0.0, 0, attempt)
     return round(OFFERED_SHARE * pair.base.metrics.get(THROUGHPUT.name, 0.0), -1)
+
+
+def _tell_if_too_short(setting: Setting, cases: Sequence[Case], pilot_s: float) -> None:
+    """Say so, and which budget would do, where fewer pairs fit into the budget than it takes to find a regression.
+
+    A pair is a pilot, and the time at the fixed rate besides.
+    """
+    pair_s = pilot_s + fmean(at_rate_s(case.trial) for case in cases)
+    planned = decide.planned_rounds(setting.budget_s, pair_s)
+    needed = decide.pairs_needed(len(TIMED) * len(cases), setting.settings.alpha)
+    if planned < needed:
+        said = (
+            f"--budget {setting.budget_s:g}s is too short to decide: there is time for about "
+            f"{words.counted(planned, 'pair')} of each case, and {needed} are needed; "
+            f"--budget {decide.enough_s(needed, pair_s):g}s would do."
+        )
+        setting.tell(said)
+        setting.progress.notes.append(said)
 
 
 def _one(setting: Setting, case: Case, offered_hz: float, number: int, attempt: int) -> Pair:

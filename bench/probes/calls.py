@@ -34,6 +34,9 @@ class CallCounter(Protocol):
     def look_again(self) -> None:
         """Forget which calls were met: the next count is of another strategy, and only there to meet its calls."""
 
+    def look_further(self) -> Iterator[None]:
+        """Look for more names besides those that were met, some at a time; a count comes after each step."""
+
     def unavailable(self) -> str | None:
         """Try it on a process of our own; the reason why it can't count here, or None."""
 

@@ -3,7 +3,7 @@
 It needs perf, and the right to use tracepoints: root as a rule. Each name is a tracepoint of its own (syscalls:*), and
 to let go of one takes the kernel about 30 ms: so a first count looks for all names of CANDIDATES, and the following
 ones for those that it met and for those of ALWAYS. raw_syscalls:sys_enter counts every call whatever its name: what is
-left over is told as "other".
+left over is told as "other", and may be asked for by all the names that there are (`look_further`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +33,7 @@ CANDIDATES = (
     *("io_uring_enter", "io_submit", "io_getevents", "rt_sigtimedwait", "rt_sigreturn", "fcntl", "ioctl"),
     *("nanosleep", "clock_nanosleep", "sched_yield", "timerfd_settime", "restart_syscall"),
 )
+AT_ONCE = 60  # names besides: each takes a descriptor for each thread while it is counted
 # Every other error of a call is counted as "other".
 ERRNOS = (errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EINPROGRESS, errno.EPIPE, errno.ECONNRESET, errno.ETIME)
 ENTER, EXIT = "raw_syscalls:sys_enter", "raw_syscalls:sys_exit"
@@ -51,10 +51,11 @@ class PerfStat:
     def __init__(self, guard: processes.Guard, cpus: Sequence[int] = (), program: str = "perf") -> None:
         self._guard, self._cpus, self._program = guard, cpus, program
         self._child: processes.Child | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._control: list[int] = []
         self._events: list[Event] = []
         self._known: list[str] = []  # candidates that there is a tracepoint for
+        self._all: list[str] = []  # likewise, candidates or not
         self.names: list[str] = []  # that are looked for
         self.errnos: list[int] = []  # that were met: these are told by name as well
 
@@ -64,6 +65,7 @@ class PerfStat:
             return f"{self._program} is not installed"
         listed = self._list()
         self._known = [name for name in CANDIDATES if name in listed]
+        self._all = sorted(listed)
         if not self._known:
             return "perf lists no tracepoints of system calls here: the kernel has none, or they may not be read"
         self.names = self._known[:1]
@@ -75,10 +77,17 @@ class PerfStat:
         """Look for all candidates."""
         self.names, self.errnos = self._known, []
 
+    def look_further(self) -> Iterator[None]:
+        """Look for all other names as well, some at a time."""
+        others = [name for name in self._all if name not in self.names]
+        for at in range(0, len(others), AT_ONCE):
+            self.names, self.errnos = [*self.names, *others[at : at + AT_ONCE]], []
+            yield
+
     def start(self, pids: Sequence[int]) -> None:
         """Open the counters and enable them; returns once they count."""
         self._events = events(self.names, self.errnos)
-        self._folder = tempfile.TemporaryDirectory(prefix="iobench-")
+        self._folder = self._guard.make_folder()
         told, tell = os.pipe()
         heard, hear = os.pipe()
         self._control = [tell, heard]
@@ -153,14 +162,14 @@ class PerfStat:
 
     def _log(self) -> Path:
         assert self._folder is not None
-        return Path(self._folder.name) / "counts"
+        return self._folder / "counts"
 
     def _close(self) -> None:
         while self._control:
             os.close(self._control.pop())
         folder, self._folder = self._folder, None
         if folder is not None:
-            folder.cleanup()
+            self._guard.remove_folder(folder)
 
 
 def events(names: Sequence[str], errnos: Sequence[int]) -> list[Event]:

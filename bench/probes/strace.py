@@ -12,9 +12,8 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench import processes
@@ -40,10 +39,14 @@ class Strace:
     def __init__(self, guard: processes.Guard, cpus: Sequence[int] = (), program: str = "strace") -> None:
         self._guard, self._cpus, self._program = guard, cpus, program
         self._child: processes.Child | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def look_again(self) -> None:
         """Nothing to do: every call is in the log."""
+
+    def look_further(self) -> Iterator[None]:
+        """There is no name that it doesn't look for."""
+        return iter(())
 
     def unavailable(self) -> str | None:
         """Whether it is installed, and may attach to a process of ours."""
@@ -53,7 +56,7 @@ class Strace:
 
     def start(self, pids: Sequence[int]) -> None:
         """Attach; returns once strace says so of every process."""
-        self._folder = tempfile.TemporaryDirectory(prefix="iobench-")
+        self._folder = self._guard.make_folder()
         argv = [self._program, "-f", "-e", "raw=all", "-e", "signal=none", "-o", str(self._log())]
         argv += [word for pid in pids for word in ("-p", str(pid))]
         try:
@@ -84,11 +87,11 @@ class Strace:
             processes.end(child, terminate=True, patience_s=PATIENCE_S)
         folder, self._folder = self._folder, None
         if folder is not None:
-            folder.cleanup()
+            self._guard.remove_folder(folder)
 
     def _log(self) -> Path:
         assert self._folder is not None
-        return Path(self._folder.name) / "calls"
+        return self._folder / "calls"
 
 
 def parse(lines: Iterable[str]) -> Tally:

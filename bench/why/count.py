@@ -21,7 +21,7 @@ import psutil
 from bench import host, interpreters
 from bench.load import LoadFailedError, Watch, measure_job
 from bench.load_pool import LoadPool
-from bench.probes.calls import CallCounter, CountingError, Tally, choose
+from bench.probes.calls import OTHER, CallCounter, CountingError, Tally, choose
 from bench.probes.perf import PerfStat
 from bench.probes.process import ProcessProbe, process_cpu_ns, with_children
 from bench.probes.strace import Strace
@@ -207,9 +207,7 @@ def _count_process(bench: Bench, server: RunningServer, burst: int, share: float
         missing={name: why for name, why in long.missing.items() if name in (*COUNTED, *TIMED, *HELD)},
     )
     if bench.counter:
-        rounds = _rounds(bench.counter.messages, burst, share)
-        few, many = (_tally(bench, bench.counter, server, burst, number) for number in (rounds, 2 * rounds))
-        one.counted_messages, one.calls, one.errors = difference(few, many, rounds * burst)
+        one.counted_messages, one.calls, one.errors = _named(bench, bench.counter, server, burst, share)
     return one
 
 
@@ -218,8 +216,9 @@ def count_calls(
 ) -> dict[str, float]:
     """System calls per message, by name, of one new server process: quicker than all that `why` counts.
 
-    Without `learn`, calls that no process made since the last time with it have the name "other". Raises
-    CountingError where nothing can count, ServerFailedError, LoadFailedError, Interrupted.
+    `learn` for another server than before: names are looked for among those that servers are known to use first.
+    Raises CountingError where nothing can count or there is nothing to count, ServerFailedError, LoadFailedError,
+    Interrupted.
     """
     if bench.counter is None:
         raise CountingError("; ".join(bench.unavailable.values()))
@@ -230,12 +229,33 @@ def count_calls(
         if learn:
             bench.counter.look_again()
             _tally(bench, bench.counter, server, burst, FEWEST_ROUNDS)
-        rounds = _rounds(bench.counter.messages, burst, _share(warm_up))
-        few, many = (_tally(bench, bench.counter, server, burst, number) for number in (rounds, 2 * rounds))
+        messages, calls, _ = _named(bench, bench.counter, server, burst, _share(warm_up))
     finally:
         stop_server(server)
-    messages, calls, _ = difference(few, many, rounds * burst)
+    if not calls:
+        raise CountingError("messages came back without a system call of the processes that were started")
     return {name: count / messages for name, count in calls.items()}
+
+
+def _named(
+    bench: Bench, counter: CallCounter, server: RunningServer, burst: int, share: float
+) -> tuple[int, dict[str, int], dict[str, int]]:
+    """As `difference` has it, with a name for each call that a message takes, as far as the provider has one."""
+    rounds = _rounds(counter.messages, burst, share)
+
+    def counted() -> tuple[int, dict[str, int], dict[str, int]]:
+        few, many = (_tally(bench, counter, server, burst, number) for number in (rounds, 2 * rounds))
+        return difference(few, many, rounds * burst)
+
+    messages, calls, errors = counted()
+    unnamed = calls.get(OTHER, 0) / messages
+    if unnamed <= SLACK:
+        return messages, calls, errors
+    for _ in counter.look_further():
+        left = _tally(bench, counter, server, burst, FEWEST_ROUNDS).calls.get(OTHER, 0)
+        if left < unnamed * FEWEST_ROUNDS * burst / 2:  # what is left is of the set-up
+            break
+    return counted()
 
 
 def difference(few: Tally, many: Tally, messages: int) -> tuple[int, dict[str, int], dict[str, int]]:

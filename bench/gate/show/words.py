@@ -41,11 +41,12 @@ def row(result: Result) -> Row:
     mark = "~" if verdict == "too noisy" else MARKS[result.verdict]
     known = result.metric != FAILED and result.low > 0 and result.high < UNBOUNDED and result.base > 0
     exact = result.metric == CALLS.name
+    head = _beside(result) if known else result.head
     return Row(
         case=result.case,
         metric=metric_title(result),
         base=_value(result, result.base),
-        head=_value(result, result.head),
+        head=_value(result, head),
         change=percent(result.ratio) if known else "–",
         interval=f"{percent(result.low)} .. {percent(result.high)}" if known and not exact else "",
         found=percent(result.detectable) if known and result.detectable < UNBOUNDED else "–",
@@ -54,6 +55,16 @@ def row(result: Result) -> Row:
         mark=mark,
         why=result.why,
     )
+
+
+def _beside(result: Result) -> float:
+    """Head's figure in a row with base's: apart from it by the ratio that the row tells.
+
+    The ratio is estimated from pairs, and by how much the medians of the two sides differ may be more, less or even the
+    other way round: two figures of one kind and a third of another would contradict each other.
+    """
+    better_upwards = result.metric in BY_NAME and BY_NAME[result.metric].higher_is_better
+    return result.base / result.ratio if better_upwards else result.base * result.ratio
 
 
 def rows(gate: Gate) -> list[Row]:
@@ -91,7 +102,7 @@ def _value(result: Result, value: float) -> str:
     if value == 0 and result.high >= UNBOUNDED:
         return "–"
     short = {"messages/s": "/s", "us": " µs", "bytes": " B", "calls": ""}.get(unit, f" {unit}")
-    digits = f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" if unit == "calls" else f"{value:.3g}"
+    digits = f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" if unit == "calls" else f"{value:.4g}"
     return digits + short
 
 
