@@ -59,8 +59,11 @@ class Entry(NamedTuple):
     name: str
 
 
-def ask(folder: Path, *arguments: str, given: bytes = b"") -> Answer:
-    """Run git in a folder, with this on its standard input. Raises RefusedError where it can't be run."""
+def ask(folder: Path, *arguments: str, given: bytes = b"", fetch: bool = True) -> Answer:
+    """Run git in a folder, with this on its standard input. Raises RefusedError where it can't be run.
+
+    In a partial clone, git gets what isn't there from the network, unless it is not to `fetch`.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}
     try:
         done = subprocess.run(
@@ -68,7 +71,7 @@ def ask(folder: Path, *arguments: str, given: bytes = b"") -> Answer:
             input=given,
             capture_output=True,
             timeout=PATIENCE_S,
-            env={**kept, "LC_ALL": "C"},  # its words are looked at
+            env={**kept, "LC_ALL": "C", **({} if fetch else {"GIT_NO_LAZY_FETCH": "1"})},  # its words are looked at
             check=False,
         )
     except FileNotFoundError:

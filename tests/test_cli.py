@@ -379,7 +379,7 @@ def test_a_plan_shows_trials_and_time_and_runs_nothing(here: Path) -> None:
     result = iobench("plan", cwd=here)
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert "Rounds of 25 trials until all is decided, 2 min 30 s at most" in said
+    assert "Rounds of 25 trials until all is decided, 2 min 40 s at most" in said
     assert "3 settings in turns, up to 9 servers up at once" in said
     assert "iterative serves one connection at a time" in said
     assert [path.name for path in here.iterdir()] == ["tiny.toml"]

@@ -62,7 +62,7 @@ def test_the_default_sweep_is_what_the_readme_promises() -> None:
         threads=(1,),
         ramp_s=0.0,
         seed=1,
-        budget_s=150,
+        budget_s=160,
         warmup_s=0.05,
         duration_s=0.25,
         slo="",

@@ -5,17 +5,15 @@ A run of an older commit may be made later. By time, it would look as if the new
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bench import git
 from bench.history.store import Entry, made
 from bench.words import counted
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 and SHA-256; what else stands in a file is not handed to git
-GIT_PATIENCE_S = 20.0
 
 
 def ancestry(entries: Iterable[Entry], places: Iterable[Path]) -> dict[str, int]:
@@ -64,20 +62,9 @@ def _ids(entries: Iterable[Entry]) -> set[str]:
 
 def _ancestors(place: Path, commits: Sequence[str]) -> list[str]:
     """These commits and all before them, parents first and else by date; none where git fails (git-rev-list(1))."""
-    # Git sets GIT_DIR and the like for its hooks: with them, `-C` would not choose the repository. In a partial clone,
-    # a commit that is not there is no reason to go to the network.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    options = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    listing = ("rev-list", "--date-order", "--reverse", "--ignore-missing", "--stdin")
     try:
-        listed = subprocess.run(
-            ["git", "-C", str(place), *options, "rev-list", "--date-order", "--reverse", "--ignore-missing", "--stdin"],
-            input="\n".join(commits),
-            env={**clean, "GIT_NO_LAZY_FETCH": "1"},
-            capture_output=True,
-            text=True,
-            timeout=GIT_PATIENCE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        listed = git.ask(place, *listing, given="\n".join(commits).encode(), fetch=False)
+    except git.RefusedError:
         return []
-    return listed.stdout.split() if listed.returncode == 0 else []
+    return listed.out.decode().split() if listed.code == 0 else []
