@@ -406,9 +406,7 @@ Round = tuple[str, int, int]  # host, repeat, block
 Cells = Mapping[tuple[Any, ...], Mapping[Round, _Cell]]  # by case (CASE)
 
 
-def _groups(
-    run: Run, estimates: pd.DataFrame, metric: Metric, cells: Cells
-) -> list[tuple[dict[str, Any], list[Row]]]:
+def _groups(run: Run, estimates: pd.DataFrame, metric: Metric, cells: Cells) -> list[tuple[dict[str, Any], list[Row]]]:
     """The estimates that are comparable with each other, by setting and, of several runs, by run."""
     wanted = (estimates["metric"] == metric.name) & (estimates["value"] > 0)
     # The steps of a search, and fractions of what each strategy can do, are at rates of their own: nothing to compare.

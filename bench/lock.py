@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from bench import host
 from bench.errors import BadInputError
@@ -184,7 +185,9 @@ def _others(folder: Path | None) -> list[Measuring]:
                     path.unlink()
         except (OSError, *UNREADABLE):
             continue
-    return [other for other in found if other.pid != os.getpid()]
+    # Who has started this process waits for it.
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [other for other in found if other.pid not in own]
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def _probe_of(server: RunningServer) -> ProcessProbe | Unwatched:
 
 def believed(seen: Seen, echoed: int) -> Seen:
     """What was seen, once it is known how many messages were echoed meanwhile (see bench.probes.unwatched)."""
-    metrics, missing = credible(seen.metrics, seen.missing, echoed)
+    metrics, missing = credible(seen.metrics, seen.missing, echoed, seen.closed_ns - seen.opened_ns)
     return seen._replace(metrics=metrics, missing=missing)
 
 

@@ -20,7 +20,7 @@ from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
 from bench.probes.unwatched import credible
 from bench.processes import Ending, how_it_ended
-from bench.record import Load, Machine, Network, Record, Server, Timing, Trial, Turn
+from bench.record import Machine, Network, Record, Server, Timing, Trial, Turn
 from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
 from bench.slo import holds, read_objective
 
@@ -218,7 +218,8 @@ def carry_out(
     record.server, record.network, record.stops_at = stopped.server, stopped.network, stopped.stops_at
     if record.load:
         seen = record.server
-        seen.metrics, seen.missing = credible(seen.metrics, seen.missing, record.load.completed)
+        window_ns = seen.closed_ns - seen.opened_ns
+        seen.metrics, seen.missing = credible(seen.metrics, seen.missing, record.load.completed, window_ns)
     reasons = [
         *stopped.faults,
         *reading_faults(record),
@@ -254,19 +255,25 @@ def judge(record: Record) -> None:
         record.bottleneck = validity.bottleneck(load, server, record.machine)
     record.flags = validity.flags(record.trial, load, record.bottleneck, record.network, record.turns)
     if not record.turns:
-        record.flags += _disturbed(load, server, record.machine)
+        record.flags += _disturbed(record)
     record.lower_bounds = validity.lower_bounds(load)
     if record.trial.slo:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
 
 
-def _disturbed(load: Load, server: Server, machine: Machine | None) -> list[str]:
-    """Flags of a trial that was measured as a whole, where others disturbed it: the rule by which turns don't count."""
-    if machine is None:
+def _disturbed(record: Record) -> list[str]:
+    """Flags of a trial that was measured as a whole, where others disturbed it: the rule by which turns don't count.
+
+    What the CPUs of several load hosts were waited for is one sum, which says nothing of any of them.
+    """
+    load, server, machine = record.load, record.server, record.machine
+    if load is None or server is None or machine is None:
         return []
-    window_ns, load_ns = server.closed_ns - server.opened_ns, load.cpu_user_ns + load.cpu_system_ns
     if disturbance.throttled(machine):
         return ["throttled"]
+    if record.load_hosts:
+        return []
+    window_ns, load_ns = server.closed_ns - server.opened_ns, load.cpu_user_ns + load.cpu_system_ns
     why = disturbance.disturbance(window_ns, server.cpus, server.metrics, load_ns, machine)
     return ["disturbed"] if why else []
 

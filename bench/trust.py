@@ -29,15 +29,15 @@ FLAGS = {
     "unsteady": "Throughput or response times drifted within the window: one figure does not describe it.",
     "censored": "Messages were still waited for when the window closed. The percentiles that they reach into are lower "
     "bounds, shown with ≥.",
-    "standstill": "For a part of the window no echo came, though each connection would have had ten and more in it at the "
-    "rate of the rest: the server, or the machine, stood still. It is in the figures.",
+    "standstill": "For a part of the window no echo came, though each connection would have had ten and more in it at "
+    "the rate of the rest: the server, or the machine, stood still. It is in the figures.",
     "syn_drops": "A queue of connections overflowed while they were being opened, and the kernel dropped handshakes: "
     "they are tried again a second later or more, and a client may believe in a connection that the server has not "
     "seen. A longer ramp_s or a higher net.core.somaxconn helps. The counters are those of the network namespace.",
-    "disturbed": "Others had CPUs that server or load waited for, or the hypervisor took time, in most of its turns or for "
-    "too much of its window. It is in no comparison.",
-    "throttled": "A CPU quota (of a container or a unit) was used up, and server, load and harness stood still until its "
-    "next period: these are figures of the quota. It is in no comparison.",
+    "disturbed": "Others had CPUs that server or load waited for, or the hypervisor took time, in most of its turns or "
+    "for too much of its window. It is in no comparison.",
+    "throttled": "A CPU quota (of a container or a unit) was used up, and server, load and harness stood still until "
+    "its next period: these are figures of the quota. It is in no comparison.",
     "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "
     "care, and take no absolute figure from here.",
     "too_few": f"Fewer than {samples_needed(0.99)} messages: not even p99 can be told.",
@@ -214,7 +214,9 @@ def machine(host: Mapping[str, Any]) -> list[str]:
     if (kind := _known(host, "virtualization")) not in ("", "none"):
         sentences.append(f"A virtual machine ({kind}): its host may do other work meanwhile.")
     if quota := _quota(host):
-        sentences.append(f"{quota} for harness, load and server together: where it is used up, all of them stand still.")
+        sentences.append(
+            f"{quota} for harness, load and server together: where it is used up, all of them stand still."
+        )
     if slow := _governors(host):
         sentences.append(f"The CPU frequency governor is {joined(slow)}: clocks may vary.")
     return sentences

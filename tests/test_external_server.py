@@ -353,7 +353,7 @@ def test_nor_has_it_any_in_turns(kind: str, crew: tuple[LoadWorker, Guard]) -> N
     side = Side(trial_of(one), lambda: start_external(one, [CPU], guard))
     enter(side)
     open_load(side, worker, 0.0)
-    take_turn(side, worker, Length(1, 0.005, 0.05))
+    take_turn(side, worker, Length(1, 0.005, 0.1))
     close_load(side)
     leave(side, 2)
     assert side.faults == []
@@ -368,8 +368,6 @@ def test_a_trial_in_which_the_harness_stood_still_is_invalid(
     monkeypatch.setattr(load, "TICK_S", 0.1)
     worker, guard = crew
     one = external("good")
-    record = run_trial(
-        trial_of(one), lambda _: start_external(one, [CPU], guard), worker, tick=lambda: time.sleep(1.0)
-    )
+    record = run_trial(trial_of(one), lambda _: start_external(one, [CPU], guard), worker, tick=lambda: time.sleep(1.0))
     assert record.status == "failed"
     assert record.reason.startswith("the harness stood still: its readings of the server are ")

@@ -92,6 +92,11 @@ def test_a_process_does_not_wait_for_itself() -> None:
         assert rivals([CPU]) == []
 
 
+def test_a_process_does_not_wait_for_who_has_started_it_and_waits_for_its_end() -> None:
+    with alone_on([CPU], Path("here"), pytest.fail), measuring([CPU]):
+        pass
+
+
 def test_who_may_choose_takes_cores_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = choose_cpus()
     chosen: list[set[int]] = []

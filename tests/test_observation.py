@@ -15,7 +15,7 @@ from spawn import eventually
 
 from bench.load import LoadWorker, Turned
 from bench.observation import Seen, TurnObservation, added, believed
-from bench.probes.unwatched import METRICS
+from bench.probes.unwatched import METRICS, SHORT_NS
 from bench.processes import Child, Guard, start
 from bench.record import Machine
 from bench.server import RunningServer
@@ -148,12 +148,14 @@ def test_a_server_that_cannot_be_read_has_reasons_and_no_metrics() -> None:
 
 
 def test_processes_that_used_no_cpu_time_did_not_echo_and_none_of_their_figures_is_the_server_s() -> None:
-    idle = seen(0.0, metrics={"cpu_ns": 0.0, "rss_bytes": 9e6, "threads": 1.0}, missing={"descriptors": "not allowed"})
+    idle = Seen(0, SHORT_NS, {"cpu_ns": 0.0, "rss_bytes": 9e6, "threads": 1.0}, {"descriptors": "not allowed"}, None)
     found = believed(idle, echoed=1)
     assert (found.metrics, found.missing.keys()) == ({}, {*METRICS})
     assert "used no CPU time while messages were echoed" in found.missing["cpu_ns"]
     assert believed(idle, echoed=0) == idle, "where nothing was echoed it is a figure"
-    assert believed(seen(1.0), echoed=1).metrics["cpu_ns"] == 1.0
+    assert believed(idle._replace(closed_ns=SHORT_NS - 1), echoed=1).metrics["cpu_ns"] == 0, "too short to tell"
+    busy = idle._replace(metrics={"cpu_ns": 1.0})
+    assert believed(busy, echoed=1) == busy
 
 
 def test_however_long_the_harness_stands_still_the_window_of_a_turn_has_its_own_cpu_time(busy: Child) -> None:

@@ -39,7 +39,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return {
         "tcp": "tcp:127.0.0.1:0",
         "tcp6": "tcp:[::1]:0",
-        "unix": f"unix:{tmp_path / 'an echo.sock'}",
+        "unix": f"unix:{tmp_path / 'echo.sock'}",
         "abstract": f"unix:@iobench-test-{os.getpid()}",
     }[request.param]
 
@@ -53,7 +53,7 @@ def test_a_server_that_is_none_of_the_processes_that_were_started_is_named(place
     with held_by_another(place) as (address, pid):
         why = why_elsewhere(address, [os.getpid()])
     assert why.startswith(f"the server at {address} is process {pid} (python")
-    assert why.endswith("), none of the processes that were started")
+    assert why.endswith("), and none of the processes that were started")
 
 
 def test_where_nobody_is_seen_to_listen_the_server_is_elsewhere() -> None:
@@ -94,7 +94,7 @@ def test_connections_of_a_server_are_no_listeners(place: str) -> None:
 
 def test_a_kernel_without_ipv6_has_one_table_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net").mkdir()
-    row = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0 0 10 0"
+    row = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0"
     (tmp_path / "net" / "tcp").write_text(f"  sl  local_address rem_address   st ...\n{row}\n")
     monkeypatch.setattr(listener, "PROC", tmp_path)
     assert listening(Address("tcp", "127.0.0.1", 8080)) == {"4711"}

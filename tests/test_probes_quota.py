@@ -8,14 +8,14 @@ from typing import NamedTuple
 import pytest
 
 from bench.probes import quota
-from bench.probes.quota import ThrottleProbe, Throttled
+from bench.probes.quota import Throttled, ThrottleProbe
 
 V1 = "31 23 0:28 {top} /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct"
 V2 = "41 31 0:38 {top} /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 
 
 class Hierarchy(NamedTuple):
-    """One version of control groups: how it is mounted, what a process's own line is, and what is in a group's folder."""
+    """One version of control groups: how it is mounted, a process's own line, where groups are."""
 
     mount: str
     own: str
@@ -39,7 +39,9 @@ class Machine(NamedTuple):
         hierarchy, proc = HIERARCHIES[self.version], self.root / "proc/self"
         proc.mkdir(parents=True)
         (proc / "cgroup").write_text(f"3:memory:/elsewhere\n{hierarchy.own.format(path=path)}\n")
-        others = "36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n24 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        others = (
+            "36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n24 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        )
         (proc / "mountinfo").write_text(others + hierarchy.mount.format(top=top) + "\n")
 
     def limit(self, path: str, cpus: float | None) -> None:
@@ -118,6 +120,7 @@ def test_a_group_without_a_quota_is_not_read_at_all(machine: Machine) -> None:
 def test_counters_that_have_gone_are_nothing(machine: Machine) -> None:
     machine.place("/user")
     machine.limit("/user", 1)
+    machine.throttle("/user", 3, 300)
     probe = ThrottleProbe(machine.root)
     probe.start()
     (machine.root / HIERARCHIES[machine.version].folder / "user" / "cpu.stat").unlink()

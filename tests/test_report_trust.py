@@ -137,8 +137,8 @@ def test_what_others_took_is_counted_by_what_it_was() -> None:
         unmeasured("poll", 1, 0, "failed", "it died", turns=turns("others")),
     ]
     assert trust.taken(found) == (
-        "2 of 6 turns and 1 of 2 trials measured as a whole were disturbed and do not count (in 1 others had a CPU that "
-        "was waited for and in 1 a CPU quota stopped it)."
+        "2 of 6 turns and 1 of 2 trials measured as a whole were disturbed and do not count (in 1 others had a CPU "
+        "that was waited for and in 1 a CPU quota stopped it)."
     )
 
 

@@ -295,7 +295,11 @@ LONG_NS = 1_000_000_000
         ({"cpu_ns": 9e7}, {"load_wait_ns": 2e7, "harness_ns": 9e7}, ""),  # it waited for our own readings
         ({"cpu_ns": 9e7}, {"server_steal_ns": 1e7}, "the hypervisor took 10 %"),
         ({"cpu_ns": 9e7}, {"load_steal_ns": 3e7}, "the hypervisor took 30 %"),
-        ({"cpu_ns": 9e7}, {"throttled_periods": 1, "throttled_ns": 8e7}, "a CPU quota stopped it: used up before its time"),
+        (
+            {"cpu_ns": 9e7},
+            {"throttled_periods": 1, "throttled_ns": 8e7},
+            "a CPU quota stopped it: used up before its time",
+        ),
     ],
 )
 def test_what_others_took_of_a_window_disturbs_it(

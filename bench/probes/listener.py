@@ -28,7 +28,7 @@ def why_elsewhere(address: Address, family: Sequence[int]) -> str:
             return ""
     except OSError:  # of a process of another user, or there is no /proc
         return ""
-    return f"the server at {address} is {_holder(address)}, none of the processes that were started"
+    return f"the server at {address} is {_holder(address)}, and none of the processes that were started"
 
 
 def listening(address: Address) -> set[str]:
@@ -59,9 +59,11 @@ def _held_by(pid: int) -> set[str]:
 
 def _holder(address: Address) -> str:
     """Who listens there, as far as that can be seen."""
+    tcp = address.transport == "tcp"
     with suppress(psutil.Error, OSError):
-        for one in psutil.net_connections("tcp" if address.transport == "tcp" else "unix"):
-            here = one.laddr == address.place if address.transport != "tcp" else one.laddr.port == address.port
-            if here and one.pid and (address.transport != "tcp" or one.status == psutil.CONN_LISTEN):
+        for one in psutil.net_connections("tcp" if tcp else "unix"):
+            place = getattr(one.laddr, "port", one.laddr)  # the address of a UNIX socket is its path
+            listens = not tcp or one.status == psutil.CONN_LISTEN
+            if one.pid and listens and place == (address.port if tcp else address.place):
                 return f"process {one.pid} ({psutil.Process(one.pid).name()})"
     return "another process, which can't be seen from here"

@@ -38,8 +38,8 @@ class ThrottleProbe:
 
     def stop(self) -> Throttled:
         """Take the second reading: what came in between."""
-        after = self._read()
-        return Throttled(after.periods - self._before.periods, after.stopped_ns - self._before.stopped_ns)
+        grown = [max(0, after - before) for before, after in zip(self._before, self._read(), strict=True)]
+        return Throttled(*grown)
 
     def _read(self) -> Throttled:
         found = [_throttled(stat) for stat in self._stats]
@@ -98,6 +98,7 @@ def _throttled(stat: Path) -> Throttled:
     """The counters of one group, which only grow; nothing where they can't be read."""
     fields: dict[str, int] = {}
     with suppress(OSError, ValueError):
-        fields = {name: int(value) for name, value in map(str.split, stat.read_text().splitlines())}
+        words = stat.read_text().split()
+        fields = dict(zip(words[::2], map(int, words[1::2]), strict=True))
     stopped_ns = fields.get("throttled_usec", 0) * 1000 + fields.get("throttled_time", 0)
     return Throttled(fields.get("nr_throttled", 0), stopped_ns)
