@@ -108,7 +108,7 @@ def _record(side: Side, ending: Ending | None) -> Record:
         trouble = "" if side.died else "; ".join(side.faults)
         reasons = [
             *server_faults(server, ending, side.died, connections_of(trial)),
-            *load_faults(trial, side.measured, server.refused, trouble, record.stops_at, record.turns),
+            *load_faults(trial, side.measured, server.refused, trouble, stopped_at=record.stops_at, turns=record.turns),
         ]
     if side.measured:
         record.load, record.machine = side.measured.load, side.measured.machine

@@ -223,7 +223,9 @@ def carry_out(
     reasons = [
         *stopped.faults,
         *reading_faults(record),
-        *load_faults(trial, measured, stopped.server.refused, "" if stopped.died else trouble, record.stops_at),
+        *load_faults(
+            trial, measured, stopped.server.refused, "" if stopped.died else trouble, stopped_at=record.stops_at
+        ),
     ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
@@ -351,6 +353,7 @@ def load_faults(
     measured: Measured | None,
     refused: dict[str, int],
     trouble: str,
+    *,
     stopped_at: int = 0,
     turns: Sequence[Turn] = (),
 ) -> list[str]:

@@ -6,7 +6,6 @@ Sockets are found in /proc/net/tcp, tcp6 and unix (proc_net_tcp(5), proc_net_uni
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,10 +47,10 @@ def listening(address: Address) -> set[str]:
 def _held_by(pid: int) -> set[str]:
     """The inodes of a process's sockets, none if it has gone. Raises OSError."""
     found = set()
-    with suppress(FileNotFoundError, ProcessLookupError), os.scandir(PROC / str(pid) / "fd") as fds:
-        for fd in fds:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for fd in (PROC / str(pid) / "fd").iterdir():
             with suppress(FileNotFoundError):  # closed just now
-                kind, _, inode = os.readlink(fd.path).partition(":")
+                kind, _, inode = str(fd.readlink()).partition(":")
                 if kind == "socket":
                     found.add(inode.strip("[]"))
     return found
