@@ -253,8 +253,7 @@ def judge(record: Record) -> None:
     load, server = record.load, record.server
     if load is None or server is None:
         return
-    if "cpu_ns" in server.metrics:
-        record.bottleneck = validity.bottleneck(load, server, record.machine)
+    record.bottleneck = validity.bottleneck(load, server, record.machine)
     record.flags = validity.flags(record.trial, load, record.bottleneck, record.network, record.turns)
     if not record.turns:
         record.flags += _disturbed(record)

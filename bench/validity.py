@@ -42,7 +42,12 @@ Bottleneck = Literal["", "server", "client", "latency"]
 
 
 def bottleneck(load: Load, server: Server, machine: Machine | None = None) -> Bottleneck:
-    """What kept the trial from going faster: server or client, by the CPU time each was allowed; otherwise latency."""
+    """What kept the trial from going faster: server or client, by the CPU time each was allowed; otherwise latency.
+
+    "" where the server's CPU time is not known.
+    """
+    if "cpu_ns" not in server.metrics:
+        return ""
     if server_share(server, machine) >= SERVER_BOUND:
         return "server"
     if client_share(load, machine) >= CLIENT_BOUND:

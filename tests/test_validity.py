@@ -127,6 +127,12 @@ def test_the_bottleneck_is_the_server_then_the_client_then_latency(
     assert bottleneck(load(worker_busy=busy), server(cpu, cpus=cpus)) == expected
 
 
+def test_without_the_server_s_cpu_time_the_limit_is_not_known() -> None:
+    unknown = server(0.5)
+    unknown.metrics = {}
+    assert bottleneck(load(worker_busy=[0.99]), unknown) == ""
+
+
 def test_a_server_that_another_process_kept_from_its_cpu_is_the_limit_all_the_same() -> None:
     # It ran for 60 % of the window and waited for the CPU in the other 40 %: it never slept.
     assert bottleneck(load(), server(0.6, demand=1.0), machine(idle=0.0)) == "server"

@@ -15,7 +15,7 @@ METRICS = (
     *("anon_start_bytes", "anon_bytes"),
 )
 ALREADY_RUNNING = "the server was already running, so only the client's side is measured"
-IDLE = "the work was done elsewhere: the processes that were started used no CPU time while messages were echoed"
+IDLE = "the processes that were started used no CPU time while messages were echoed: the work was done elsewhere"
 SHORT_NS = 50_000_000  # readings that are closer together may have missed all that there was of a window
 
 
