@@ -18,6 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from bench.host import CpuLayout
     from bench.load_pool import LoadPool
     from bench.processes import Guard
     from bench.pytest_plugin import PutsLoad, StartsServers
@@ -56,18 +57,25 @@ def _iobench_strategies() -> dict[str, StrategyInfo]:
 
 
 @pytest.fixture(scope="session")
-def _iobench_pool(_iobench_guard: Guard) -> Iterator[LoadPool]:
+def _iobench_cpus(pytestconfig: pytest.Config) -> Iterator[CpuLayout]:
+    yield from _plugin().cpus(pytestconfig.rootpath)
+
+
+@pytest.fixture(scope="session")
+def _iobench_pool(_iobench_guard: Guard, _iobench_cpus: CpuLayout) -> Iterator[LoadPool]:
     """The load generator, started by the first test that uses it and warm for all others."""
-    yield from _plugin().pool(_iobench_guard)
+    yield from _plugin().pool(_iobench_guard, _iobench_cpus)
 
 
 @pytest.fixture
-def echo_server(_iobench_guard: Guard, _iobench_strategies: dict[str, StrategyInfo]) -> Iterator[StartsServers]:
+def echo_server(
+    _iobench_guard: Guard, _iobench_strategies: dict[str, StrategyInfo], _iobench_cpus: CpuLayout
+) -> Iterator[StartsServers]:
     """Start echo servers of iobench: `echo_server("epoll_lt", "unix")`. They end with the test.
 
     A strategy that can't run here skips the test, with the reason; one that there isn't fails it.
     """
-    yield from _plugin().echo_server(_iobench_guard, _iobench_strategies)
+    yield from _plugin().echo_server(_iobench_guard, _iobench_strategies, _iobench_cpus)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ or marked up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from bench.metrics import CASE, CPU, GROUP
 from bench.record import MANIFEST_FILE, Manifest, Record, StrategyInfo
 from bench.rows import dicts
 from bench.why.counts import Counts
-from bench.words import USUAL, column_text, counted, joined, named, percent, quoted, value_text, varying
+from bench.words import USUAL, column_text, counted, digits, joined, named, percent, quoted, value_text, varying
 
 
 def why_lines_stop(strategies: Iterable[StrategyInfo], cases: pd.DataFrame) -> list[str]:
@@ -84,6 +84,22 @@ def client_bound(cases: pd.DataFrame) -> list[str]:
         ]
         sentences.append(f"{quoted(str(strategy))}: {joined(places)}.")
     return sentences
+
+
+def throttled(trials: pd.DataFrame, host: Mapping[str, Any]) -> list[str]:
+    """Say which trials a CPU quota stopped, and what to do about it; nothing where none did."""
+    good = trials[trials["status"] == "ok"]
+    hit = good[good["flags"].str.contains("throttled")]
+    if hit.empty:
+        return []
+    cpus = host.get("cpu_quota")
+    quota = f"A quota of {digits(cpus)} CPUs" if isinstance(cpus, (int, float)) else "A CPU quota"
+    return [
+        f"{quota} was used up in {len(hit):,} of {counted(len(good), 'good trial')} "
+        f"({named(sorted(hit['strategy'].unique()))}): it, and no server, was the limit there. They are in no "
+        "comparison; a run without the quota (cpu.max, `docker run --cpus`, CPUQuota=), or on CPUs of its own "
+        "(cpuset), has none of it."
+    ]
 
 
 def bimodal(trials: pd.DataFrame) -> list[str]:

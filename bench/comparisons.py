@@ -22,6 +22,7 @@ from bench.quantile_resampling import SEED, Resampled, resampled
 from bench.record import Record, Run
 from bench.rows import dicts
 from bench.stats import Interval
+from bench.validity import NOT_COMPARED
 from bench.within_rounds import Bools, Fit, Floats
 
 if TYPE_CHECKING:
@@ -368,14 +369,14 @@ def comparisons(
     Of several runs put together each is compared by itself: their rounds have nothing in common. `within` and `looks`
     are the sweep's own where they aren't given.
     """
-    groups = [(metric, *group) for metric in CONTESTED for group in _groups(run, estimates, metric)]
+    records = {record.id: record for record in run.records}
+    cells = _cells(trials, records)
+    groups = [(metric, *group) for metric in CONTESTED for group in _groups(run, estimates, metric, cells)]
     rules = Rules(
         families=max(1, sum(len(rows) > 1 for _, _, rows in groups)),
         looks=looks_of(run.manifest.sweep) if looks is None else looks,
         within=within_of(run.manifest.sweep) if within is None else within,
     )
-    records = {record.id: record for record in run.records}
-    cells = _cells(trials, records)
     return [_of_rows(metric, group, rows, cells, rules) for metric, group, rows in groups]
 
 
@@ -405,7 +406,7 @@ Round = tuple[str, int, int]  # host, repeat, block
 Cells = Mapping[tuple[Any, ...], Mapping[Round, _Cell]]  # by case (CASE)
 
 
-def _groups(run: Run, estimates: pd.DataFrame, metric: Metric) -> list[tuple[dict[str, Any], list[Row]]]:
+def _groups(run: Run, estimates: pd.DataFrame, metric: Metric, cells: Cells) -> list[tuple[dict[str, Any], list[Row]]]:
     """The estimates that are comparable with each other, by setting and, of several runs, by run."""
     wanted = (estimates["metric"] == metric.name) & (estimates["value"] > 0)
     # The steps of a search, and fractions of what each strategy can do, are at rates of their own: nothing to compare.
@@ -417,7 +418,7 @@ def _groups(run: Run, estimates: pd.DataFrame, metric: Metric) -> list[tuple[dic
     def key(row: Row) -> tuple[Any, ...]:
         return (*(row[name] for name in COMPARED), _run_of(row["strategy"], labels))
 
-    rows = sorted(dicts(estimates[wanted]), key=key)
+    rows = sorted((row for row in dicts(estimates[wanted]) if _has_value(row, metric, cells)), key=key)
     return [(dict(zip(COMPARED, found, strict=False)), list(same)) for found, same in groupby(rows, key=key)]
 
 
@@ -434,9 +435,19 @@ def _cells(trials: pd.DataFrame, records: Mapping[str, Record]) -> Cells:
     cells: dict[tuple[Any, ...], dict[Round, _Cell]] = {}
     for row in dicts(trials.loc[trials["status"] == "ok", [*CASE, *names]]):
         record = records[row["id"]]
+        if not {*NOT_COMPARED}.isdisjoint(record.flags):
+            continue
         of_case = cells.setdefault(tuple(row[name] for name in CASE), {})
         of_case[row["host"], row["repeat"], record.trial.block] = _Cell(row, record)
     return cells
+
+
+def _has_value(row: Row, metric: Metric, cells: Cells) -> bool:
+    """Whether a case has a value in any of the rounds that count: its estimate may be of others alone."""
+    of_case = cells.get(tuple(row[name] for name in CASE), {}).values()
+    if metric.quantile is None:
+        return any(cell.row[metric.name] > 0 for cell in of_case)
+    return any(latency_hdr(cell.record, row["planned"]) for cell in of_case)
 
 
 def _of_rows(metric: Metric, group: Mapping[str, Any], rows: Sequence[Row], cells: Cells, rules: Rules) -> Comparison:

@@ -1,4 +1,4 @@
-"""Whether others disturbed a window: by the kernel's own accounts, of stolen time and of waiting for a CPU.
+"""Whether others disturbed a window: by the kernel's own accounts, of stolen time, of waiting, of a CPU quota.
 
 One rule for sweep and gate: what was disturbed doesn't count, and is counted. Pure, but for the length of a tick.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.probes.machine import TICK_NS
 from bench.record import Machine
+from bench.validity import HYPERVISOR, OTHERS, QUOTA
 
 MOST_WAIT = 0.10  # of a window
 MOST_STEAL = 0.01
@@ -20,15 +21,32 @@ def disturbance(
 ) -> str:
     """Say why a window does not count: others had the CPUs for too much of it. "" where it does.
 
-    `metrics` are those of the server, with its "cpu_ns", `load_cpu_ns` the load generator's CPU time.
+    `metrics` are those of the server, `load_cpu_ns` is the load generator's CPU time. What others had of the server's
+    CPUs can't be told without its "cpu_ns".
     """
+    if stopped := throttled(machine):
+        return stopped
+    if "cpu_ns" not in metrics:
+        return ""
     wait = waited_for_others(window_ns, server_cpus, metrics, load_cpu_ns, machine)
     if wait > MOST_WAIT:
-        return f"others had a CPU that was waited for during {100 * wait:.0f} % of a window"
+        return f"{OTHERS} during {100 * wait:.0f} % of a window"
     steal = stolen(window_ns, machine)
     if steal > MOST_STEAL:
-        return f"the hypervisor took {100 * steal:.0f} % of a window"
+        return f"{HYPERVISOR} {100 * steal:.0f} % of a window"
     return ""
+
+
+def throttled(machine: Machine) -> str:
+    """Say how often a CPU quota stood in the way; "" where it never did, or there is none.
+
+    What it takes from one turn it takes from that alone, and how much is a matter of when the turn began: there is no
+    share of it that would do no harm.
+    """
+    if not machine.throttled_periods and not machine.throttled_ns:
+        return ""
+    periods = max(1, round(machine.throttled_periods))
+    return f"{QUOTA}: used up before its time in {periods} period{'s' * (periods > 1)}"
 
 
 def waited_for_others(

@@ -51,7 +51,7 @@ class Stream:
         self._lines: deque[bytes] = deque()
 
     def receive(self) -> None:
-        """Read once; blocks unless select says that there is something."""
+        """Read once; blocks unless poll says that there is something."""
         data = os.read(self.fd, 65536)
         self.ended = not data
         *whole, rest = data.split(b"\n")
@@ -97,7 +97,10 @@ def wait(streams: Sequence[Stream], seconds: float) -> Event:
         left = deadline - time.monotonic()
         if left < 0:
             raise TimeoutError(f"no answer within {seconds:g} s")
-        readable = select.select([*(stream.fd for stream in streams), *_signals.wakeups], [], [], left)[0]
+        poll = select.poll()  # select(2) knows no descriptor beyond 1,023
+        for fd in (*(stream.fd for stream in streams), *_signals.wakeups):
+            poll.register(fd, select.POLLIN)
+        readable = dict(poll.poll(left * 1000))
         for stream in streams:
             if stream.fd in readable:
                 stream.receive()
@@ -110,7 +113,7 @@ def raise_signals() -> None:
 
 
 class _Signals:
-    """Signals that have come but have not been raised, and the descriptor that select wakes up on when one comes."""
+    """Signals that have come but have not been raised, and the descriptor that poll wakes up on when one comes."""
 
     def __init__(self) -> None:
         self.arrived: deque[int] = deque()

@@ -15,7 +15,8 @@ import select
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +24,12 @@ from typing import Any, NamedTuple
 import psutil
 
 from bench.git import RefusedError, changed, commit_of, is_checkout
+from bench.probes import quota
 from bench.processes import HOME
 
 UNKNOWN = "unknown"
 SYS_CPU = Path("/sys/devices/system/cpu")
+SYS_NODE = Path("/sys/devices/system/node")
 PROC_SYS = Path("/proc/sys")
 SYSCTLS = (
     "fs.file-max",
@@ -60,24 +63,31 @@ class CpuLayout(NamedTuple):
     shared: bool
 
 
-def choose_cpus(load_threads: int = 1) -> CpuLayout:
-    """Choose among the CPUs that this process may run on, for so many load threads at most."""
+def choose_cpus(load_threads: int = 1, but: Collection[int] = ()) -> CpuLayout:
+    """Choose among the CPUs that this process may run on, for so many load threads at most.
+
+    Cores that have one of `but` are left to others, unless there are no more.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return CpuLayout([], [], [], shared=(os.cpu_count() or 1) < 2)
-    return lay_out(physical_cores(sorted(os.sched_getaffinity(0))), load_threads)
+    cores = physical_cores(sorted(os.sched_getaffinity(0)))
+    near, far = on_one_node([core for core in cores if {*core}.isdisjoint(but)] or cores)
+    return lay_out(near, load_threads, far)
 
 
-def lay_out(cores: Sequence[Sequence[int]], load_threads: int = 1) -> CpuLayout:
+def lay_out(cores: Sequence[Sequence[int]], load_threads: int = 1, far: Sequence[Sequence[int]] = ()) -> CpuLayout:
     """Give the server and each load thread a physical core, as far as they go, and the harness one before that.
 
     `cores` lists the logical CPUs of each physical core. The first core, where most kernels take their interrupts, is
-    the last that a server gets. With one core only, two threads of it are better than one, but still share it.
+    the last that a server gets. With one core only, two threads of it are better than one, but still share it. On cores
+    that are `far` there is never a server or load: what passes between them would have to cross from one memory to the
+    other. The harness, which passes little, is there where the others need all that are near.
     """
     if len(cores) >= 3:
         load = [core[0] for core in cores[2 : 2 + load_threads]]
         return CpuLayout([cores[1][0]], load, [cores[0][0]], shared=False)
     if len(cores) == 2:
-        return CpuLayout([cores[1][0]], [cores[0][0]], [cores[0][0]], shared=False)
+        return CpuLayout([cores[1][0]], [cores[0][0]], [(far or cores)[0][0]], shared=False)
     only = cores[0]
     return CpuLayout([only[0]], [only[-1]], [only[-1]], shared=True)
 
@@ -89,6 +99,36 @@ def physical_cores(cpus: Sequence[int]) -> list[list[int]]:
         siblings = read(SYS_CPU / f"cpu{cpu}/topology/thread_siblings_list")
         cores.setdefault(str(cpu) if siblings == UNKNOWN else siblings, []).append(cpu)
     return list(cores.values())
+
+
+def on_one_node(cores: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    """The cores of the NUMA node that has most of these, and those of all others; of equal ones the first.
+
+    Where none has two, all of them are near.
+    """
+    nodes = [cpus_in(text) for text in numa_nodes().values()]
+    of_nodes = [[core for core in cores if core[0] in node] for node in nodes]
+    near = max(of_nodes, key=len, default=[])
+    if len(near) < 2:
+        return list(cores), []
+    return near, [core for core in cores if core not in near]
+
+
+def numa_nodes() -> dict[str, str]:
+    """The CPUs of each NUMA node that has any, as the kernel lists them; nothing where it tells of none."""
+    folders = sorted(SYS_NODE.glob("node[0-9]*"), key=lambda folder: int(folder.name[4:]))
+    found = {folder.name: read(folder / "cpulist") for folder in folders}
+    return {name: text for name, text in found.items() if text != UNKNOWN}
+
+
+def cpus_in(text: str) -> set[int]:
+    """The CPUs of a list such as "0-3,8" (cpuset(7), "List format"); none where it is no such list."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        with suppress(ValueError):
+            found |= {*range(int(first), int(last or first) + 1)}
+    return found
 
 
 def describe(layout: CpuLayout) -> dict[str, Any]:
@@ -107,6 +147,9 @@ def describe(layout: CpuLayout) -> dict[str, Any]:
         "cpus_allowed": allowed,
         "physical_cores": psutil.cpu_count(logical=False) or UNKNOWN,
         "smt": read(SYS_CPU / "smt/control"),
+        "smt_siblings": [",".join(map(str, core)) for core in physical_cores(allowed) if len(core) > 1],
+        "numa_nodes": numa_nodes(),
+        "cpu_quota": quota.cpus() or "none",
         "governor": per_cpu(cpus, "cpufreq/scaling_governor"),
         "frequency_max_khz": per_cpu(cpus, "cpufreq/scaling_max_freq"),
         "turbo_off": read(SYS_CPU / "intel_pstate/no_turbo"),

@@ -21,7 +21,7 @@ CURVE = (*PANEL, "strategy")
 _NEEDED = {"offered_hz": "offered_hz", "rate_hz": "achieved_hz", "p99_us": "p99_us"}
 _OTHERS = ("p50_us", "service_p99_us", "lag_p99_us")
 # With any of these a point is not to be trusted as it stands.
-DOUBTS = ("client_bound", "lagging_schedule", "unsteady", "censored")
+DOUBTS = ("client_bound", "lagging_schedule", "unsteady", "censored", "disturbed", "throttled")
 KEEPS_UP = 0.99  # of what was offered
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from bench.record import Host
 
-DIFFER = ("kernel", "cpu_model", "governor", "cpus", "memory_bytes", "interpreter")  # what like machines have in common
+# What like machines have in common.
+DIFFER = ("kernel", "cpu_model", "governor", "cpus", "cpu_quota", "memory_bytes", "interpreter")
 
 
 def differences(hosts: Sequence[Host]) -> list[str]:

@@ -19,7 +19,10 @@ WHY_HOLLOW = {
     "lagging_schedule": "sends lagged behind their plan",
     "unsteady": "throughput or response times drifted within the window",
     "censored": "messages were unfinished when the window closed, so that percentiles are lower bounds",
+    "standstill": "no echo came for a part of the window",
     "syn_drops": "the kernel dropped handshakes while connections were being opened",
+    "disturbed": "others had the CPUs for too much of it",
+    "throttled": "a CPU quota was used up",
     "shared_core": "server and load shared a core",
     "too_few": "too few messages came back to tell a p99",
 }

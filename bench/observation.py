@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.load import LoadWorker, Measured, Turned, Watch, measure_job
+from bench import validity
+from bench.load import LoadFailedError, LoadWorker, Measured, Turned, Watch, measure_job
 from bench.probes.machine import MachineProbe
 from bench.probes.process import CpuProbe, ProcessProbe, process_clock, process_cpu_ns, with_children
-from bench.probes.unwatched import Unwatched
+from bench.probes.unwatched import Unwatched, credible
 from bench.record import Machine
 from bench.server import RunningServer
 
 EACH_TURN = ("cpu_ns", "runqueue_wait_ns", "thread_demand_ns")  # what is read for each
 STOCK = ("rss_bytes", "rss_peak_bytes", "threads", "descriptors", "processes")  # as found at the end, no amounts
-CPU_TIMES = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns", "harness_ns")
+CPU_TIMES = ("server_idle_ns", "server_steal_ns", "load_idle_ns", "load_steal_ns", "harness_ns", "throttled_ns")
 
 
 class Seen(NamedTuple):
@@ -43,8 +44,7 @@ class Observation:
     """Reads at a window's start and at its end. Without a `worker`, the load runs elsewhere."""
 
     def __init__(self, server: RunningServer, worker: LoadWorker | None = None) -> None:
-        self._pid = server.pid
-        self._probe: ProcessProbe | Unwatched = ProcessProbe() if server.child else Unwatched()
+        self._roots, self._probe = server.roots, _probe_of(server)
         where = (worker.cpus, worker.child.pid) if worker else ([], 0)
         self._machine = MachineProbe(server.cpus, *where)
         self.seen = NOTHING_SEEN
@@ -52,7 +52,7 @@ class Observation:
     def opened(self) -> None:
         """Take the first reading."""
         self._machine.start()
-        self._probe.start([self._pid])
+        self._probe.start(self._roots)
 
     def closed(self) -> None:
         """Take the second reading; `seen` has what came of it."""
@@ -71,8 +71,8 @@ class TurnObservation:
     """
 
     def __init__(self, server: RunningServer, worker: LoadWorker) -> None:
-        self._roots, self._load_pid = [server.pid] if server.child else [], worker.child.pid
-        self._probe: ProcessProbe | Unwatched = ProcessProbe() if server.child else Unwatched()
+        self._roots, self._load_pid = server.roots, worker.child.pid
+        self._probe = _probe_of(server)
         self._cpu = CpuProbe()
         self._machine = MachineProbe(server.cpus, worker.cpus, worker.child.pid)
         self._family: list[int] = []
@@ -128,6 +128,16 @@ class TurnObservation:
         return self._cpu.read(self._family) if self._roots else {}
 
 
+def _probe_of(server: RunningServer) -> ProcessProbe | Unwatched:
+    return Unwatched(server.unwatched) if server.unwatched else ProcessProbe()
+
+
+def believed(seen: Seen, echoed: int) -> Seen:
+    """What was seen, once it is known how many messages were echoed meanwhile (see bench.probes.unwatched)."""
+    metrics, missing = credible(seen.metrics, seen.missing, echoed, seen.closed_ns - seen.opened_ns)
+    return seen._replace(metrics=metrics, missing=missing)
+
+
 def added(seen: Sequence[Seen]) -> Seen:
     """What was seen in several windows, as if they had been one: amounts and times added.
 
@@ -157,7 +167,7 @@ def _machine(machines: Sequence[Machine | None]) -> Machine | None:
     return msgspec.structs.replace(
         known[-1],
         load_wait_ns=sum(waits) if len(waits) == len(known) else None,
-        **{name: sum(getattr(one, name) for one in known) for name in CPU_TIMES},
+        **{name: sum(getattr(one, name) for one in known) for name in (*CPU_TIMES, "throttled_periods")},
     )
 
 
@@ -181,7 +191,10 @@ def _part_of(machine: Machine, share: float) -> Machine:
 def observe(
     worker: LoadWorker, line: dict[str, Any], server: RunningServer, watch: Watch | None = None
 ) -> tuple[Measured, Seen]:
-    """Put a job's load on a server and observe it; `watch` is told of the steps after that. Raises as measure_job."""
+    """Put a job's load on a server and observe it; `watch` is told of the steps after that.
+
+    Raises what measure_job does, and LoadFailedError where the readings are not of the load's window.
+    """
     watch = watch or Watch()
     observation = Observation(server, worker)
 
@@ -194,4 +207,7 @@ def observe(
         watch.closed()
 
     measured = measure_job(worker, line, server, Watch(watch.connected, opened, closed, watch.tick))
-    return measured._replace(machine=observation.seen.machine), observation.seen
+    seen = observation.seen
+    if not server.unwatched and (why := validity.out_of_step(measured.load, seen.opened_ns, seen.closed_ns)):
+        raise LoadFailedError(why, fatal=False)
+    return measured._replace(machine=seen.machine), believed(seen, measured.load.completed)

@@ -99,6 +99,7 @@ def content(analysis: Analysis) -> dict[str, Any]:
         "stops": [
             *caveats.why_lines_stop(manifest.strategies, analysis.cases),
             *caveats.stops(analysis.run.records),
+            *caveats.throttled(analysis.trials, manifest.host),
         ],
         "method": METHOD,
         "markers": [one._asdict() | {"drawn": _drawn(one.kind)} for one in markers(analysis)],
@@ -213,6 +214,7 @@ def _trust(analysis: Analysis) -> dict[str, Any]:
         trust.noise(analysis.trials),
         trust.within_rounds(analysis.comparisons),
         trust.withheld(analysis.cases, analysis.estimates),
+        trust.taken(analysis.run.records),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(manifest.host),
         *trust.company(manifest.hosts),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,9 +25,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.host import CpuLayout
+    from bench.load import Measured
     from bench.load_pool import LoadPool
     from bench.processes import Guard
-    from bench.record import Load, StrategyInfo
+    from bench.record import StrategyInfo
     from bench.server import RunningServer
 
 PATIENCE_S = 10.0
@@ -61,7 +65,7 @@ class Connection:
         while missing:
             if not parts[-1]:
                 raise ConnectionError(f"the server closed the connection with {missing} bytes still to come")
-            if not _readable(self.rfd):
+            if not _readable(self.rfd, PATIENCE_S):
                 raise TimeoutError(f"{missing} bytes did not come back within {PATIENCE_S:g} s")
             parts.append(os.read(self.rfd, missing))
             missing -= len(parts[-1])
@@ -74,11 +78,11 @@ class Connection:
             os.close(fd)
 
 
-def _readable(fd: int) -> bool:
-    """Wait for bytes; select(2) could not in a process with 1,024 descriptors and more."""
+def _readable(fd: int, seconds: float) -> bool:
+    """Whether there is something to read within that time. By poll(2): select(2) knows no descriptor beyond 1,023."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(PATIENCE_S * 1000))
+    return bool(poll.poll(seconds * 1000))
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ class Measurement:
 
     `completed` messages within `window_s` seconds; times in us, of the response where sends were planned (`rate_hz` was
     given), else from the actual send; NaN where there were too few messages to tell. `faults` is empty where all went
-    well.
+    well. `disturbed` says what others took from the load generator, such as a CPU that it waited for during a good part
+    of the window: the rate is then theirs too. Where another load of this kind had to be on the same CPUs (there are
+    more pytest-xdist workers than CPUs), and took from it, that is a fault.
     """
 
     completed: int
@@ -116,6 +122,7 @@ class Measurement:
     p99_us: float
     errors: dict[str, int]
     faults: list[str] = field(default_factory=list)
+    disturbed: str = ""
 
     @property
     def rate_hz(self) -> float:
@@ -168,24 +175,30 @@ def strategies() -> dict[str, StrategyInfo]:
     return {info.name: info for info in list_strategies()[0]}
 
 
-def pool(guard: Guard) -> Iterator[LoadPool]:
+def cpus(folder: Path) -> Iterator[CpuLayout]:
+    """CPUs that no other worker of pytest-xdist has, nor a sweep that goes on meanwhile, as far as there are any."""
+    from bench.lock import beside_others  # noqa: PLC0415
+
+    with beside_others(folder) as layout:
+        yield layout
+
+
+def pool(guard: Guard, cpus: CpuLayout) -> Iterator[LoadPool]:
     """The load generator, started by the first test that uses it and warm for all others."""
-    from bench.host import choose_cpus  # noqa: PLC0415
     from bench.load_pool import LoadPool  # noqa: PLC0415
 
-    made = LoadPool(guard, choose_cpus().load)
+    made = LoadPool(guard, cpus.load)
     yield made
     made.end()
 
 
-def echo_server(guard: Guard, known: dict[str, StrategyInfo]) -> Iterator[StartsServers]:
+def echo_server(guard: Guard, known: dict[str, StrategyInfo], cpus: CpuLayout) -> Iterator[StartsServers]:
     """Start echo servers of iobench: `echo_server("epoll_lt", "unix")`. They end with the test.
 
     A strategy that can't run here skips the test, with the reason; one that there isn't fails it.
     """
     from bench import interpreters  # noqa: PLC0415
     from bench.errors import did_you_mean  # noqa: PLC0415
-    from bench.host import choose_cpus  # noqa: PLC0415
     from bench.server import ServerFailedError, start_server, stop_server  # noqa: PLC0415
 
     def start(strategy: str, transport: str = "tcp", *, python: str = "") -> EchoServer:
@@ -199,7 +212,7 @@ def echo_server(guard: Guard, known: dict[str, StrategyInfo]) -> Iterator[Starts
         try:
             command = interpreters.command(python)
             env = interpreters.environment_for(python)
-            server = start_server(info, transport, choose_cpus().server, guard, command, env=env)
+            server = start_server(info, transport, cpus.server, guard, command, env=env)
         except interpreters.BrokenError as error:
             pytest.skip(f"{error}")
         except ServerFailedError as error:
@@ -246,14 +259,15 @@ def load(request: pytest.FixtureRequest) -> PutsLoad:
 def _measure(pool: LoadPool, address: str, job: dict[str, Any]) -> Measurement:
     from bench.external import BadExternalError, target  # noqa: PLC0415
     from bench.external_server import start_external  # noqa: PLC0415
-    from bench.load import LoadFailedError, Watch, measure_job  # noqa: PLC0415
+    from bench.load import LoadFailedError  # noqa: PLC0415
+    from bench.observation import observe  # noqa: PLC0415
     from bench.server import ServerFailedError, stop_server  # noqa: PLC0415
 
     server: RunningServer | None = None
     try:
         worker = pool.worker()
-        server = start_external(target(address), [], worker.child.guard)
-        measured = measure_job(worker, job, server, Watch())
+        server = start_external(target(address), [], worker.child.guard, job["message_bytes"])
+        measured, _ = observe(worker, job, server)
     except BadExternalError as error:
         pytest.fail(f"{address!r} is no address: {error}")
     except (ServerFailedError, LoadFailedError) as error:
@@ -261,13 +275,18 @@ def _measure(pool: LoadPool, address: str, job: dict[str, Any]) -> Measurement:
     finally:
         if server:
             stop_server(server)
-    return _told(measured.load, measured.refused)
+    return _told(measured, worker.cpus)
 
 
-def _told(found: Load, refused: int) -> Measurement:
+def _told(measured: Measured, cpus: Sequence[int]) -> Measurement:
+    from bench.disturbance import disturbance  # noqa: PLC0415
     from bench.histograms import decode, percentiles_us  # noqa: PLC0415 - numpy is slow to import
+    from bench.lock import rivals  # noqa: PLC0415
     from bench.validity import unanswered  # noqa: PLC0415
 
+    found, refused = measured.load, measured.refused
+    window_ns, load_ns = found.closed_ns - found.opened_ns, found.cpu_user_ns + found.cpu_system_ns
+    disturbed = disturbance(window_ns, [], {"cpu_ns": 0.0}, load_ns, measured.machine) if measured.machine else ""
     hist = decode(found.response_hdr or found.service_hdr)
     p50, p99 = percentiles_us(hist, (0.5, 0.99)).value.tolist() if hist else (float("nan"), float("nan"))
     errors = {kind: number for kind, number in found.errors.items() if number}
@@ -276,4 +295,5 @@ def _told(found: Load, refused: int) -> Measurement:
     faults += [f"{found.timed_out} messages timed out"] if found.timed_out else []
     faults += ["no message was completed"] if not found.completed else []
     faults += filter(None, [unanswered(found)])
-    return Measurement(found.completed, (found.closed_ns - found.opened_ns) / 1e9, p50, p99, errors, faults)
+    faults += [f"{disturbed}: {other}" for other in rivals(cpus)] if disturbed else []
+    return Measurement(found.completed, window_ns / 1e9, p50, p99, errors, faults, disturbed)

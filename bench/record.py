@@ -164,6 +164,10 @@ class Machine(msgspec.Struct, kw_only=True):
     load_steal_ns: Amount
     load_wait_ns: Amount | None = None  # run-queue wait of the load's threads, summed; None where it can't be read
     harness_ns: Amount = 0.0  # CPU time of the process that took the readings, from the first on
+    throttled_periods: Amount = (
+        0  # in which a CPU quota (cgroups(7)) was used up, and all that runs under it stood still
+    )
+    throttled_ns: Amount = 0.0  # for how long, summed over CPUs
 
 
 class Network(msgspec.Struct, kw_only=True):

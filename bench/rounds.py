@@ -27,6 +27,7 @@ from bench.trial import (
 )
 from bench.turn_length import Length, length
 from bench.turns import Side, close_load, enter, leave, open_load, recorded, take_turn
+from bench.validity import QUOTA
 
 FEWEST_CLEAN = 0.5  # of the turns: with fewer that were not disturbed, the trial is
 
@@ -107,15 +108,16 @@ def _record(side: Side, ending: Ending | None) -> Record:
         trouble = "" if side.died else "; ".join(side.faults)
         reasons = [
             *server_faults(server, ending, side.died, connections_of(trial)),
-            *load_faults(trial, side.measured, server.refused, trouble, record.stops_at),
+            *load_faults(trial, side.measured, server.refused, trouble, stopped_at=record.stops_at, turns=record.turns),
         ]
     if side.measured:
         record.load, record.machine = side.measured.load, side.measured.machine
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
     judge(record)
-    if sum(not turn.disturbed for turn in record.turns) < FEWEST_CLEAN * len(record.turns):
-        record.flags.append("disturbed")
+    disturbed = [turn.disturbed for turn in record.turns if turn.disturbed]
+    if len(record.turns) - len(disturbed) < FEWEST_CLEAN * len(record.turns):
+        record.flags += ["disturbed", *(["throttled"] if any(why.startswith(QUOTA) for why in disturbed) else [])]
     return record
 
 

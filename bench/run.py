@@ -9,6 +9,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench.events import Interrupted, signals_interrupt_waits
 from bench.external_server import start_external
 from bench.load import LoadFailedError
 from bench.load_pool import LoadPool
+from bench.lock import alone_on
 from bench.plan import Plan, capacity_trial
 from bench.processes import Guard, pinned
 from bench.progress import Progress
@@ -237,19 +239,21 @@ def run_trials(
     The commands stand in for `python -m servers` and `python -m clients`.
     """
     descriptors.raise_limit(plan.trials)
-    guard = Guard()
+    guard, turn = Guard(), ExitStack()
     pool = LoadPool(guard, layout.load, worker_command)
 
     def start(trial: Trial) -> RunningServer:
         return start_for(trial, plan, layout.server, guard, server_command)
 
     def begin() -> None:
+        turn.enter_context(alone_on([*layout.server, *layout.load], folder, progress.note))
         progress.note(WARMING_UP)
         warm_up(pool)
 
     def end() -> None:
         pool.end()
         guard.close()
+        turn.close()
 
     def measure(setting: Setting, rates_hz: Mapping[str, float]) -> Iterable[Record]:
         return measure_at_home(setting, rates_hz, start, pool, shared_cpus=layout.shared, tick=progress.tick)
@@ -275,7 +279,7 @@ def run_on(
     """
     outcome, rates = Outcome(), plan.builds_on_rates
     records = {record.id: outlined(record, rates) for record in done}
-    budget = Budget(plan, folder, look, spent_s(done)) if plan.budget_s and look else None
+    budget: Budget | None = None
     order = max((record.order for record in records.values()), default=0)
 
     def note(record: Record) -> None:
@@ -293,6 +297,7 @@ def run_on(
         one_step.clear(folder)
         with signals_interrupt_waits():
             stage.begin()
+            budget = Budget(plan, folder, look, spent_s(done)) if plan.budget_s and look else None
             began = time.monotonic()
             try:
                 for setting in budget.upcoming(records, progress) if budget else upcoming(plan, records):
@@ -409,7 +414,7 @@ def start_for(
     A strategy listens on an address of `host`. Raises ServerFailedError, Interrupted.
     """
     if trial.strategy in plan.externals:
-        return start_external(plan.externals[trial.strategy], cpus, guard)
+        return start_external(plan.externals[trial.strategy], cpus, guard, trial.message_bytes)
     info = plan.strategies[trial.strategy]
     if not trial.python:
         return start_server(info, trial.transport, cpus, guard, command, host=host)

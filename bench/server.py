@@ -77,7 +77,8 @@ class RunningServer:
     """A server that accepts connections on `address`.
 
     A `foreign` one is not ours: it says nothing of itself, and how it ends at SIGTERM is its own affair. One that was
-    running before, and goes on, has no `child`. `clean_up` removes what was made for it, once it has ended.
+    running before, and goes on, has no `child`. `unwatched` says why nothing can be read of the server's processes; ""
+    where they are known. `clean_up` removes what was made for it, once it has ended.
     """
 
     child: processes.Child | None
@@ -90,6 +91,7 @@ class RunningServer:
     gil: bool = True
     jit: bool = False
     foreign: bool = False
+    unwatched: str = ""
     clean_up: Callable[[], None] = lambda: None
     refused: dict[str, int] = field(default_factory=dict)
     refused_are_all: bool = False  # it has told the final counts; until then each reason counts once
@@ -99,6 +101,11 @@ class RunningServer:
     def pid(self) -> int:
         """The process id of the server, 0 if it is not ours to watch; its children, if any, have others."""
         return self.child.pid if self.child else 0
+
+    @property
+    def roots(self) -> list[int]:
+        """The process that all of the server's descend from, where it can be watched."""
+        return [] if self.unwatched else [self.pid]
 
     def hear(self, event: Event) -> None:
         """Take note of a status line. Raises ProtocolError where it is not understood."""
@@ -191,7 +198,9 @@ def _visit(address: Address) -> None:
             else:
                 os.close(channel.wfd)
             # It has seen the end when it closes, too; then it has the descriptor back for the load.
-            select.select([channel.rfd], [], [], VISIT_PATIENCE_S)
+            seen = select.poll()
+            seen.register(channel.rfd, select.POLLIN)
+            seen.poll(VISIT_PATIENCE_S * 1000)
         finally:
             os.close(channel.rfd)
 

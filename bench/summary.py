@@ -85,6 +85,7 @@ def _content(analysis: Analysis, figures: Sequence[Drawn]) -> dict[str, Any]:
             "Why: what a message costs the kernel": _why(analysis),
             "What limits these figures": [
                 *caveats.why_lines_stop(manifest.strategies, analysis.cases),
+                *caveats.throttled(analysis.trials, manifest.host),
                 *(f"The client was the limit: {text}" for text in caveats.client_bound(analysis.cases)),
                 *(f"Two kinds of processes: {text}" for text in caveats.bimodal(analysis.trials)),
             ],
@@ -123,6 +124,7 @@ def _trust(analysis: Analysis, claims: Sequence[trust.Claimed]) -> list[str]:
         trust.noise(analysis.trials),
         trust.within_rounds(analysis.comparisons),
         trust.withheld(analysis.cases, analysis.estimates),
+        trust.taken(analysis.run.records),
         trust.steal(analysis.run.records) if len(analysis.trials) else "",
         *trust.machine(analysis.run.manifest.host),
         *flags,

@@ -7,19 +7,20 @@ are played on other machines is the affair of bench/cluster/. Neither the order 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from bench import validity
+from bench import disturbance, validity
 from bench.load import LoadFailedError, LoadWorker, Measured, Watch, measure
 from bench.observation import NOTHING_SEEN, Observation, Seen
 from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
+from bench.probes.unwatched import credible
 from bench.processes import Ending, how_it_ended
-from bench.record import Machine, Network, Record, Server, Timing, Trial
+from bench.record import Machine, Network, Record, Server, Timing, Trial, Turn
 from bench.server import RunningServer, ServerFailedError, stop_patience_s, stop_server
 from bench.slo import holds
 from clients.objective import read_objective
@@ -104,7 +105,7 @@ class ServerAtHome:
         self.running, self._trial = self._start(trial), trial
         self._observation, self._seen = Observation(self.running, self._worker), NOTHING_SEEN
         self._memory, self._connecting, self._network = MemoryProbe(), NetworkProbe(), None
-        self._memory.start([self.running.pid] if self.running.child else [])
+        self._memory.start(self.running.roots)
 
     def connected(self) -> None:
         """Read what the kernel dropped while the connections were opened."""
@@ -216,9 +217,16 @@ def carry_out(
         record.load, record.load_hosts, record.overlap = measured.load, list(measured.hosts), measured.overlap
     record.machine = _both_sides(measured.machine if measured else None, stopped.machine)
     record.server, record.network, record.stops_at = stopped.server, stopped.network, stopped.stops_at
+    if record.load:
+        seen = record.server
+        window_ns = seen.closed_ns - seen.opened_ns
+        seen.metrics, seen.missing = credible(seen.metrics, seen.missing, record.load.completed, window_ns)
     reasons = [
         *stopped.faults,
-        *load_faults(trial, measured, stopped.server.refused, "" if stopped.died else trouble, record.stops_at),
+        *reading_faults(record),
+        *load_faults(
+            trial, measured, stopped.server.refused, "" if stopped.died else trouble, stopped_at=record.stops_at
+        ),
     ]
     if reasons:
         record.status, record.reason = "failed", "; ".join(reasons)
@@ -232,7 +240,13 @@ def _both_sides(load: Machine | None, server: Machine | None) -> Machine | None:
     """What became of the CPUs of both roles, where each has read its own; else what one has read of both."""
     if load is None or server is None:
         return load or server
-    return msgspec.structs.replace(load, server_idle_ns=server.server_idle_ns, server_steal_ns=server.server_steal_ns)
+    return msgspec.structs.replace(
+        load,
+        server_idle_ns=server.server_idle_ns,
+        server_steal_ns=server.server_steal_ns,
+        throttled_periods=load.throttled_periods + server.throttled_periods,
+        throttled_ns=load.throttled_ns + server.throttled_ns,
+    )
 
 
 def judge(record: Record) -> None:
@@ -240,12 +254,39 @@ def judge(record: Record) -> None:
     load, server = record.load, record.server
     if load is None or server is None:
         return
-    if "cpu_ns" in server.metrics:
-        record.bottleneck = validity.bottleneck(load, server, record.machine)
-    record.flags = validity.flags(record.trial, load, record.bottleneck, record.network)
+    record.bottleneck = validity.bottleneck(load, server, record.machine)
+    record.flags = validity.flags(record.trial, load, record.bottleneck, record.network, record.turns)
+    if not record.turns:
+        record.flags += _disturbed(record)
     record.lower_bounds = validity.lower_bounds(load)
     if record.trial.slo:
         record.held = record.status == "ok" and holds(read_objective(record.trial.slo), load)
+
+
+def _disturbed(record: Record) -> list[str]:
+    """Flags of a trial that was measured as a whole, where others disturbed it: the rule by which turns don't count.
+
+    What the CPUs of several load hosts were waited for is one sum, which says nothing of any of them.
+    """
+    load, server, machine = record.load, record.server, record.machine
+    if load is None or server is None or machine is None:
+        return []
+    if disturbance.throttled(machine):
+        return ["throttled"]
+    if record.load_hosts:
+        return []
+    window_ns, load_ns = server.closed_ns - server.opened_ns, load.cpu_user_ns + load.cpu_system_ns
+    why = disturbance.disturbance(window_ns, server.cpus, server.metrics, load_ns, machine)
+    return ["disturbed"] if why else []
+
+
+def reading_faults(record: Record) -> list[str]:
+    """What was wrong with the readings of the server, in words; where the load is another machine's, its clock is."""
+    load, server = record.load, record.server
+    if load is None or server is None or not server.metrics or record.load_hosts:
+        return []
+    why = validity.out_of_step(load, server.opened_ns, server.closed_ns)
+    return [why] if why else []
 
 
 def describe_server(server: RunningServer, seen: Seen, ending: Ending) -> Server:
@@ -308,9 +349,15 @@ def server_faults(server: RunningServer, ending: Ending, died: bool, connections
 
 
 def load_faults(
-    trial: Trial, measured: Measured | None, refused: dict[str, int], trouble: str, stopped_at: int = 0
+    trial: Trial,
+    measured: Measured | None,
+    refused: dict[str, int],
+    trouble: str,
+    *,
+    stopped_at: int = 0,
+    turns: Sequence[Turn] = (),
 ) -> list[str]:
-    """What was wrong in the eyes of the load generator, in words."""
+    """What was wrong in the eyes of the load generator, in words; `turns` are those that it was measured in, if any."""
     faults = [trouble] if trouble else []
     missing = measured.refused if measured else 0
     if missing or refused:
@@ -331,8 +378,8 @@ def load_faults(
         faults.append(NOTHING_COMPLETED)
     if mute := validity.unanswered(load):
         faults.append(mute)
-    if quiet_s := validity.quiet_s(load):
-        faults.append(f"no echo came in the last {quiet_s:.1f} s of the window")
+    if quiet := validity.quiet(load, turns):
+        faults.append(quiet)
     return faults
 
 

@@ -18,6 +18,7 @@ from bench.metrics import CASE, CPU, P99, PERCENTILES, RATE
 from bench.record import Host, Record
 from bench.rows import by_key
 from bench.stats import samples_needed
+from bench.validity import HARNESS, HYPERVISOR, NOT_COMPARED, OTHERS, QUOTA
 from bench.words import counted, digits, joined, named, quoted
 
 FLAGS = {
@@ -28,12 +29,25 @@ FLAGS = {
     "unsteady": "Throughput or response times drifted within the window: one figure does not describe it.",
     "censored": "Messages were still waited for when the window closed. The percentiles that they reach into are lower "
     "bounds, shown with ≥.",
+    "standstill": "For a part of the window no echo came, though each connection would have had ten and more in it at "
+    "the rate of the rest: the server, or the machine, stood still. It is in the figures.",
     "syn_drops": "A queue of connections overflowed while they were being opened, and the kernel dropped handshakes: "
     "they are tried again a second later or more, and a client may believe in a connection that the server has not "
     "seen. A longer ramp_s or a higher net.core.somaxconn helps. The counters are those of the network namespace.",
+    "disturbed": "Others had CPUs that server or load waited for, or the hypervisor took time, in most of its turns or "
+    "for too much of its window. It is in no comparison.",
+    "throttled": "A CPU quota (of a container or a unit) was used up, and server, load and harness stood still until "
+    "its next period: these are figures of the quota. It is in no comparison.",
     "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "
     "care, and take no absolute figure from here.",
     "too_few": f"Fewer than {samples_needed(0.99)} messages: not even p99 can be told.",
+}
+# What disturbed a turn, by how its reason begins.
+DISTURBERS = {
+    OTHERS: OTHERS,
+    HYPERVISOR: "the hypervisor took time",
+    QUOTA: QUOTA,
+    HARNESS: HARNESS,
 }
 STEAL_NOTED = 0.01  # of a window
 MOST_PAIRED = 400  # repeats of a case that are compared with each other
@@ -148,6 +162,26 @@ def _percent(share: float) -> str:
 # --- the machine
 
 
+def taken(records: Iterable[Record]) -> str:
+    """Say what others took of the run, as far as the kernel counts it; nothing where nothing was measured."""
+    good = [record for record in records if record.status == "ok" and record.load is not None]
+    turns = [turn for record in good for turn in record.turns]
+    whole = [record for record in good if not record.turns]
+    reasons = [turn.disturbed for turn in turns if turn.disturbed]
+    lost = [record for record in whole if not {*NOT_COMPARED}.isdisjoint(record.flags)]
+    if not good:
+        return ""
+    if not turns and all(record.machine is None for record in good):
+        return "What others took of the CPUs meanwhile was not recorded."
+    if not reasons and not lost:
+        return "Nobody else took CPU time from it, as far as the kernel counts that."
+    parts = [f"{len(reasons):,} of {counted(len(turns), 'turn')}"] if turns else []
+    parts += [f"{len(lost):,} of {counted(len(whole), 'trial')} measured as a whole"] if whole else []
+    kinds = [(words, sum(why.startswith(what) for why in reasons)) for what, words in DISTURBERS.items()]
+    causes = joined([f"in {number:,} {words}" for words, number in kinds if number])
+    return f"{joined(parts)} were disturbed and do not count{f' ({causes})' if causes else ''}."
+
+
 def steal(records: Iterable[Record]) -> str:
     """Say how much CPU time the hypervisor took from the trials."""
     shares = sorted(share for record in records if (share := _stolen_share(record)) is not None)
@@ -196,6 +230,10 @@ def machine(host: Mapping[str, Any]) -> list[str]:
         sentences.append(f"CPU: {cpu}" + (f", {counted(cores, 'core')}." if isinstance(cores, int) else "."))
     if (kind := _known(host, "virtualization")) not in ("", "none"):
         sentences.append(f"A virtual machine ({kind}): its host may do other work meanwhile.")
+    if quota := _quota(host):
+        sentences.append(
+            f"{quota} for harness, load and server together: where it is used up, all of them stand still."
+        )
     if slow := _governors(host):
         sentences.append(f"The CPU frequency governor is {joined(slow)}: clocks may vary.")
     return sentences
@@ -220,6 +258,12 @@ def company(hosts: Sequence[Host]) -> list[str]:
 def _known(host: Mapping[str, Any], name: str) -> str:
     value = host.get(name)
     return "" if value in (None, "", [], {}, "unknown") else str(value)
+
+
+def _quota(host: Mapping[str, Any]) -> str:
+    """What a CPU quota leaves; nothing where there is none, or that is not known."""
+    cpus = host.get("cpu_quota")
+    return f"A CPU quota leaves {digits(cpus)} CPUs" if isinstance(cpus, (int, float)) else ""
 
 
 def _governors(host: Mapping[str, Any]) -> list[str]:
@@ -249,6 +293,7 @@ def in_short(
         ("Trials", _trials_in_short(trials, good)),
         ("Limit", _limit_in_short(good)),
         ("Noise", _noise_in_short(trials, comparisons)),
+        ("Others", taken(records)),
         ("Stolen time", steal(records)),
         ("Machine", _machine_in_short(host)),
         *([("Interpreter lock", text)] if (text := without_lock(records)) else []),
@@ -302,6 +347,7 @@ def _machine_in_short(host: Mapping[str, Any]) -> str:
     parts = [cpu] if cpu else []
     parts += [counted(cores, "core")] if isinstance(cores, int) else []
     parts += [f"a virtual machine ({kind}), whose host may do other work meanwhile"] if kind not in ("", "none") else []
+    parts += [f"{quota[0].lower()}{quota[1:]}"] if (quota := _quota(host)) else []
     parts += [f"frequency governor {joined(slow)}: clocks may vary"] if (slow := _governors(host)) else []
     if not parts:
         return "Nothing is known of it."

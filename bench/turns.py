@@ -26,7 +26,7 @@ import psutil
 
 from bench import disturbance, processes
 from bench.load import JobInTurns, LoadFailedError, LoadWorker, Measured, Turned, job
-from bench.observation import NOTHING_SEEN, Seen, TurnObservation
+from bench.observation import NOTHING_SEEN, Seen, TurnObservation, believed
 from bench.probes.memory import MemoryProbe
 from bench.probes.network import NetworkProbe
 from bench.probes.process import with_children
@@ -35,6 +35,7 @@ from bench.record import Network, Trial, Turn
 from bench.server import RunningServer, ServerFailedError, stop_server
 from bench.trial import with_memory
 from bench.turn_length import Length
+from bench.validity import HARNESS, LATE_NS
 
 # A thread that SIGCONT has just woken has that still to deal with, so the kernel gives SIGTERM to another one
 # (complete_signal in kernel/signal.c), and Python's main thread does not hear of it until it is sent again.
@@ -92,9 +93,8 @@ def enter(side: Side) -> None:
         except ServerFailedError as error:
             side.faults.append(str(error))
             return
-        roots = [side.server.pid] if side.server.child else []
-        side.memory.start(roots)
-        side.at_start_bytes = _rss_bytes(roots)
+        side.memory.start(side.server.roots)
+        side.at_start_bytes = _rss_bytes(side.server.roots)
         _pause(side)
 
 
@@ -123,7 +123,9 @@ def take_turn(side: Side, worker: LoadWorker, turn: Length, tick: Callable[[], N
         with _on(side):
             turned = side.job.turn(turn.warmup_s, turn.duration_s, side.observation.clocks, tick)
         whole, window, load_ns = side.observation.after(turned)
-        disturbed = why_disturbed(msgspec.structs.replace(turned, cpu_ns=load_ns), whole, side.server.cpus)
+        disturbed = why_late(turned, whole, turn.warmup_s) or why_disturbed(
+            msgspec.structs.replace(turned, cpu_ns=load_ns), whole, side.server.cpus
+        )
         side.taken.append(Taken(turned, window, disturbed))
         measured_s = (turned.closed_ns - turned.opened_ns) / 1e9
         _add(side, "window_s", measured_s)
@@ -139,7 +141,7 @@ def close_load(side: Side) -> None:
         return
     kept = [side.taken[number] for number in side.kept]
     seen = side.observation.stop([turn.turned for turn in side.taken], [(turn.turned, turn.seen) for turn in kept])
-    side.seen = with_memory(seen, side.memory)
+    side.seen = believed(with_memory(seen, side.memory), sum(turn.turned.completed for turn in kept))
     with _spent(side, "teardown_s"), _on(side), _its_own_fault(side):
         side.measured = Measured(opened.result(side.kept), *side.unopened, machine=side.seen.machine)
 
@@ -174,13 +176,23 @@ def recorded(side: Side) -> list[Turn]:
     ]
 
 
+def why_late(turned: Turned, whole: Seen, warmup_s: float) -> str:
+    """Say where the harness stood still round the window of a turn; "" where it did not.
+
+    The window is the load generator's, and so are its figures. But the server went on, without load, until it was told
+    to stop: what others had of the CPUs in the window is a small share of that time, and would not be found.
+    """
+    late_ns = (whole.closed_ns - whole.opened_ns) - (turned.closed_ns - turned.opened_ns) - int(warmup_s * 1e9)
+    return f"{HARNESS} for {late_ns / 1e9:.1f} s" if late_ns > LATE_NS else ""
+
+
 def why_disturbed(turned: Turned, seen: Seen, server_cpus: Sequence[int]) -> str:
     """Why a turn doesn't count: others had the CPUs for too much of it. "" where it does, or that isn't known.
 
     The kernel counts a wait when it is over. A server that got no CPU in a whole turn has none in its accounts: where
     nothing was completed, it is taken to have waited throughout, as far as others had its CPU.
     """
-    if seen.machine is None or "cpu_ns" not in seen.metrics:
+    if seen.machine is None:
         return ""
     window_ns = seen.closed_ns - seen.opened_ns
     metrics = seen.metrics if turned.completed else {**seen.metrics, "thread_demand_ns": float(window_ns)}

@@ -8,11 +8,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 from bench.histograms import decode, quantiles_us
 from bench.metrics import PERCENTILES
-from bench.record import Load, Machine, Network, Server, Trial
+from bench.record import Load, Machine, Network, Server, Trial, Turn
 from bench.stats import samples_needed
 
 SERVER_BOUND = 0.95  # of the CPU time that the server's threads were allowed
@@ -24,13 +25,29 @@ RATE_DRIFT = 0.10  # between the first third of the window and the last
 RESPONSE_DRIFT = 0.25
 LIVELY = 10  # echoes on each connection, on average
 STANDSTILL_NS = 500_000_000  # shorter ones may be the machine's
+OUT_OF_STEP = 0.10  # of the window
+# The load stays on for a second after its window, and a millisecond more for each connection (bench.load.HOLD_S): what
+# is read that much late is still of a server under load.
+LATE_NS = 250_000_000
+LATE_EACH_NS = 100_000  # for each connection: there may be a process for it, to be read
+NOT_COMPARED = ("disturbed", "throttled")  # flags of trials that are in no comparison
+# What disturbed a turn: how the reason of one that does not count begins.
+OTHERS = "others had a CPU that was waited for"
+HYPERVISOR = "the hypervisor took"
+QUOTA = "a CPU quota stopped it"
+HARNESS = "the harness stood still"
 MOST_POINTS = 30  # that a trend is looked for in: more intervals are taken together
 
 Bottleneck = Literal["", "server", "client", "latency"]
 
 
 def bottleneck(load: Load, server: Server, machine: Machine | None = None) -> Bottleneck:
-    """What kept the trial from going faster: server or client, by the CPU time each was allowed; otherwise latency."""
+    """What kept the trial from going faster: server or client, by the CPU time each was allowed; otherwise latency.
+
+    "" where the server's CPU time is not known.
+    """
+    if "cpu_ns" not in server.metrics:
+        return ""
     if server_share(server, machine) >= SERVER_BOUND:
         return "server"
     if client_share(load, machine) >= CLIENT_BOUND:
@@ -84,34 +101,100 @@ def lost_ns(left_ns: float, wanted_ns: float, steal_ns: float) -> float:
     return max(0.0, min(left_ns, max(0.0, wanted_ns) + steal_ns))
 
 
-def flags(trial: Trial, load: Load, limit: Bottleneck, network: Network | None = None) -> list[str]:
-    """What to bear in mind about a measurement."""
+def flags(
+    trial: Trial, load: Load, limit: Bottleneck, network: Network | None = None, turns: Sequence[Turn] = ()
+) -> list[str]:
+    """What to bear in mind about a measurement, as a whole or in turns."""
     found = {
         "client_bound": limit == "client",
         "lagging_schedule": lagging(trial, load),
         "unsteady": unsteady(load),
         "censored": bool(lower_bounds(load)),
+        "standstill": standstill(load, turns) is not None,
         "syn_drops": trial.transport == "tcp" and network is not None and network.listen_drops > 0,
     }
     return [name for name, holds in found.items() if holds]
 
 
-def quiet_s(load: Load) -> float:
-    """How long no echo had come when the window closed, where the server must have come to a standstill; else 0.
+class Span(NamedTuple):
+    """A part of a window: an interval of it, or a turn. Times are ns."""
 
-    That is so where every connection had had ten echoes, on average, and then for the greater part of the window none
-    had one, though messages were on their way.
+    opened_ns: float
+    closed_ns: float
+    completed: int
+
+
+class Silence(NamedTuple):
+    """Parts of a window, one after the other, in which no echo came.
+
+    `lasted_ns` is the length of all of them, `elapsed_ns` the time from the first one's start to the last one's end, in
+    which others may have had their turns.
     """
-    empty = 0
-    for completed in reversed(load.intervals):
-        if completed:
-            break
-        empty += 1
+
+    lasted_ns: float
+    elapsed_ns: float
+    at_end: bool
+
+
+def spans_of(load: Load, turns: Sequence[Turn] = ()) -> list[Span]:
+    """The parts of a trial's windows: its turns that count, where it was measured in turns, else its intervals."""
+    kept = [turn for turn in turns if not turn.disturbed] or turns
+    if kept:
+        return [Span(turn.opened_ns, turn.closed_ns, turn.completed) for turn in kept]
+    length_ns = (load.closed_ns - load.opened_ns) / max(1, len(load.intervals))
+    starts = [load.opened_ns + number * length_ns for number in range(len(load.intervals))]
+    return [Span(at, at + length_ns, completed) for at, completed in zip(starts, load.intervals, strict=True)]
+
+
+def standstill(load: Load, turns: Sequence[Turn] = ()) -> Silence | None:
+    """The longest silence of a window, where the server must have stood still; None where there is none.
+
+    That is so where each connection would have had ten echoes in it, on average, at the rate of the rest of the window.
+    At the end of a window, messages must have been on their way.
+    """
+    spans = spans_of(load, turns)
+    longest = max(_silences(spans), key=lambda silence: silence.lasted_ns, default=None)
+    if longest is None or (longest.at_end and not load.in_flight):
+        return None
+    rest_ns = sum(span.closed_ns - span.opened_ns for span in spans) - longest.lasted_ns
+    missed = load.completed * longest.lasted_ns / max(1.0, rest_ns)
+    return longest if missed >= LIVELY * max(1, load.connections) else None
+
+
+def _silences(spans: Sequence[Span]) -> list[Silence]:
+    found = []
+    for echoed, group in groupby(spans, key=lambda span: span.completed > 0):
+        parts = list(group)
+        if not echoed:
+            lasted_ns = sum(part.closed_ns - part.opened_ns for part in parts)
+            found.append(Silence(lasted_ns, parts[-1].closed_ns - parts[0].opened_ns, parts[-1] is spans[-1]))
+    return found
+
+
+def quiet(load: Load, turns: Sequence[Turn] = ()) -> str:
+    """Say where a server stood still for so much of its window that the trial has failed; "" where it did not.
+
+    That is for more than half of it, and for longer than a machine may stand still.
+    """
+    found = standstill(load, turns)
     window_ns = load.closed_ns - load.opened_ns
-    silent_ns = window_ns - (len(load.intervals) - empty) * load.interval_ns
-    served = load.completed >= LIVELY * max(1, load.connections)
-    still = load.in_flight > 0 and served and silent_ns > max(STANDSTILL_NS, window_ns / 2)
-    return silent_ns / 1e9 if still else 0.0
+    if found is None or found.lasted_ns <= window_ns / 2 or found.elapsed_ns <= STANDSTILL_NS:
+        return ""
+    return f"no echo came {'in the last' if found.at_end else 'for'} {found.lasted_ns / 1e9:.1f} s of the window"
+
+
+def out_of_step(load: Load, opened_ns: int, closed_ns: int) -> str:
+    """Say where a server was read at other times than those of the load's window; "" where it was read in time.
+
+    Whoever reads does so when he is told of a window's start and end. Where he stands still meanwhile (a suspended
+    machine, SIGSTOP, a terminal that takes no more output), what he reads is of another time: of the load before or
+    after, or of none at all. Times are ns of the same CLOCK_MONOTONIC as the load's.
+    """
+    apart_ns = abs(opened_ns - load.opened_ns) + abs(closed_ns - load.closed_ns)
+    allowed_ns = max(OUT_OF_STEP * (load.closed_ns - load.opened_ns), LATE_NS + LATE_EACH_NS * load.connections)
+    if apart_ns <= allowed_ns:
+        return ""
+    return f"{HARNESS}: its readings of the server are {apart_ns / 1e9:.1f} s beside the load's window"
 
 
 def unanswered(load: Load) -> str:

@@ -5,6 +5,7 @@ Which strategies there are is asked of `python -m servers --list`: a new file in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def as_parameter(case: Case) -> object:
     marks = [pytest.mark.skip(reason=f"{case.strategy}: {case.unavailable}")] if case.unavailable else []
     return pytest.param(case, id=str(case), marks=marks)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_to_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let no sweep of a test wait for one of another worker's, nor for one that goes on meanwhile (bench.lock)."""
+    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("runtime"))
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-MESSAGE_BYTES = 64
+MESSAGE_BYTES = int(os.environ.get("BYTES", "64"))
 EVERY = 3  # of the messages of a connection, this one is echoed wrongly
 DYING = threading.Lock()  # never let go: of several connections one is the last
+EARLY = 2  # connections that come before it can serve any
 
 FAULTS: dict[str, Callable[[bytes], bytes]] = {
     "good": lambda message: message,
@@ -66,6 +67,20 @@ def talk(conn: socket.socket, kind: str) -> None:
         conn.close()
 
 
+def leave_the_family() -> None:
+    """Go on as a process that descends from none of those that were started; the first of them stays, and sleeps."""
+    child = os.fork()
+    if child > 0:
+        os.waitpid(child, 0)
+        time.sleep(3600)
+    os.setsid()
+    middle = os.getpid()
+    if os.fork() > 0:
+        os._exit(0)
+    while os.getppid() == middle:
+        time.sleep(0.001)
+
+
 def main() -> None:
     kind, where = sys.argv[1], sys.argv[2]
     note = Path(sys.argv[3]) if len(sys.argv) > 3 else None
@@ -90,7 +105,16 @@ def main() -> None:
     if kind == "slow_to_start":
         for _ in range(3):
             os.waitpid(os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ), 0)
+    if kind == "goes_elsewhere":
+        leave_the_family()
     sock = listen(where)
+    if kind == "works_elsewhere":
+        leave_the_family()
+    early = [sock.accept()[0] for _ in range(EARLY)] if kind in ("turns_away", "keeps_waiting") else []
+    while kind == "turns_away" and early:
+        early.pop().close()
+    if kind == "never_echoes":
+        time.sleep(3600)
     if kind == "forks":
         serve_by_children(sock)
     while True:

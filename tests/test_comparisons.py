@@ -442,6 +442,16 @@ def test_failed_trials_are_not_compared() -> None:
     assert [it.name for it in of(analysed(*repeats("a", 1e5), failed).comparisons).ranking] == ["a"]
 
 
+@pytest.mark.parametrize("flag", ["disturbed", "throttled"])
+def test_trials_that_others_or_a_quota_disturbed_are_in_no_comparison(flag: str) -> None:
+    found = [record(name, repeat=at, rate_hz=rate) for at in range(3) for name, rate in (("a", 1e5), ("b", 9e4))]
+    spoilt = [record("a", repeat=3, rate_hz=1e3, flags=[flag]), record("b", repeat=3, rate_hz=9e4)]
+    alone = record("c", repeat=3, rate_hz=1e3, flags=[flag])
+    with_it, without = analysed(*found, *spoilt, alone).comparisons, analysed(*found, spoilt[1]).comparisons
+    assert [one.ranking for one in with_it] == [one.ranking for one in without]
+    assert analysed(alone).comparisons == ()
+
+
 def test_where_sends_were_planned_p99_is_that_of_the_response() -> None:
     records = [
         open_record(name, 50_000, 1e5, at, load=open_load(50_000, 1e5, response_hdr=histogram(wait, 50_000)))

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
-from spawn import eventually
+from spawn import WAIT_S, eventually
 
-from bench import external_server, server
-from bench.events import Interrupted, signals_interrupt_waits
+from bench import external_server, load, server
+from bench.events import Interrupted, Stream, signals_interrupt_waits
 from bench.external import External, target
-from bench.external_server import MARK, accepts, free_port, start_external
+from bench.external_server import MARK, attempt, free_port, start_external
 from bench.load import LoadWorker, end_worker, start_worker
+from bench.probes.unwatched import METRICS
 from bench.processes import Guard
 from bench.record import Record, Trial
 from bench.server import RunningServer, ServerFailedError, stop_server
 from bench.trial import run_trial
-from servers.transport import Address, dial, parse
+from bench.turn_length import Length
+from bench.turns import Side, close_load, enter, leave, open_load, take_turn
+from servers.contract import Channel
+from servers.transport import Address, bound_address, dial, listen, parse
 
 SCRIPT = str(Path(__file__).with_name("foreign_server.py"))
 CPU = min(os.sched_getaffinity(0))
+SILENT = os.pipe()  # on which nothing ever comes
 
 
 def external(kind: str, transport: str = "tcp", *more: str, **env: str) -> External:
@@ -82,14 +89,29 @@ def why_it_failed(one: External, guard: Guard) -> str:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
-@pytest.mark.parametrize("kind", ["good", "slow_to_start", "forks"])
-def test_a_server_is_ready_as_soon_as_it_accepts_connections(kind: str, transport: str, guard: Guard) -> None:
+@pytest.mark.parametrize("kind", ["good", "slow_to_start", "forks", "turns_away"])
+def test_a_server_is_ready_as_soon_as_it_echoes(kind: str, transport: str, guard: Guard) -> None:
     running = start_external(external(kind, transport), [CPU], guard)
     assert echo(running) == b"x" * 64
     assert os.sched_getaffinity(running.pid) == {CPU}
     family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
     stop_server(running)
     assert eventually(lambda: not any(one.is_running() for one in family))
+
+
+def test_a_server_that_accepts_connections_before_it_can_serve_any_is_not_ready_yet(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a proxy whose backend is still starting: those who come early are kept waiting for good."""
+    monkeypatch.setattr(external_server, "ECHO_S", 0.05)
+    running = start_external(external("keeps_waiting"), [CPU], guard)
+    assert echo(running) == b"x" * 64
+    stop_server(running)
+
+
+def test_a_server_that_reads_whole_messages_is_sent_one_of_the_trial_s_size(guard: Guard) -> None:
+    large = external("good", BYTES="3000000")  # more than a socket holds
+    stop_server(start_external(large, [CPU], guard, message_bytes=3_000_000))
 
 
 def test_the_path_of_a_unix_server_is_removed_with_its_folder(guard: Guard) -> None:
@@ -118,16 +140,29 @@ def test_a_program_that_went_missing_is_reported(guard: Guard) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_server_that_never_echoes_is_ended_and_reported(guard: Guard) -> None:
+    why = why_it_failed(external("never_echoes"), guard)
+    assert "the server accepts connections and echoes nothing at tcp:127.0.0.1:" in why
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_running_server_that_echoes_nothing_is_not_measured(guard: Guard) -> None:
+    with listen(Address("tcp", "127.0.0.1", 0)) as sock:
+        address = str(bound_address(sock, "tcp"))
+        assert "accepts connections and echoes nothing at" in why_it_failed(target(address), guard)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_server_that_never_listens_is_ended_and_reported(guard: Guard) -> None:
     assert "accepts no connection at tcp:127.0.0.1:" in why_it_failed(external("never_listens"), guard)
 
 
 def test_the_wait_for_a_server_ends_at_a_signal(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(address: Address) -> bool:
+    def interrupted(*_: object) -> str:
         os.kill(os.getpid(), 2)
-        return False
+        return "refused"
 
-    monkeypatch.setattr(external_server, "accepts", interrupted)
+    monkeypatch.setattr(external_server, "attempt", interrupted)
     with signals_interrupt_waits(), pytest.raises(Interrupted):
         start_external(external("never_listens"), [], guard)
 
@@ -148,24 +183,29 @@ def test_a_server_whose_port_is_taken_twice_is_reported(guard: Guard, tmp_path: 
     assert len(ports.read_text().split()) == 2
 
 
+def at(address: Address) -> RunningServer:
+    """As a server that is to be there, and has told nothing yet."""
+    return RunningServer(None, str(address), [], Stream(SILENT[0], "the server"), 0.0, foreign=True)
+
+
 def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Itself:
-        def __enter__(self) -> Itself:
-            return self
+    """TCP's simultaneous open: a socket that is bound to the very port that it connects to."""
 
-        def __exit__(self, *error: object) -> None: ...
+    def itself(address: Address, timeout: float) -> Channel:
+        sock = socket.socket()
+        sock.bind((address.place, address.port))
+        sock.connect((address.place, address.port))
+        fd = sock.detach()
+        return Channel(fd, fd)
 
-        def getsockname(self) -> tuple[str, int]:
-            return ("127.0.0.1", 40000)
-
-        getpeername = getsockname
-
-    monkeypatch.setattr(external_server.socket, "create_connection", lambda *_: Itself())
-    assert not accepts(Address("tcp", "127.0.0.1", 40000))
+    monkeypatch.setattr(external_server, "dial", itself)
+    there = at(Address("tcp", "127.0.0.1", free_port()))
+    assert attempt(there, 64, time.monotonic() + WAIT_S) == "refused"
 
 
 def test_a_free_port_is_one_that_nobody_listens_on() -> None:
-    assert not accepts(Address("tcp", "127.0.0.1", free_port()))
+    there = at(Address("tcp", "127.0.0.1", free_port()))
+    assert attempt(there, 64, time.monotonic() + WAIT_S) == "refused"
 
 
 # --- whole trials, with the real load
@@ -181,8 +221,7 @@ def crew() -> Iterator[tuple[LoadWorker, Guard]]:
     guard.close()
 
 
-def the_record(one: External, crew: tuple[LoadWorker, Guard], **fields: object) -> Record:
-    worker, guard = crew
+def trial_of(one: External, **fields: object) -> Trial:
     facts = {
         "strategy": one.name,
         "transport": one.transport,
@@ -194,8 +233,12 @@ def the_record(one: External, crew: tuple[LoadWorker, Guard], **fields: object) 
         "repeat": 1,
         "seed": 1,
     }
-    defined = msgspec.convert(facts | fields, Trial)
-    return run_trial(defined, lambda _: start_external(one, [CPU], guard), worker)
+    return msgspec.convert(facts | fields, Trial)
+
+
+def the_record(one: External, crew: tuple[LoadWorker, Guard], **fields: object) -> Record:
+    worker, guard = crew
+    return run_trial(trial_of(one, **fields), lambda _: start_external(one, [CPU], guard), worker)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
@@ -278,3 +321,53 @@ def test_a_running_server_that_has_gone_fails_its_trial(crew: tuple[LoadWorker, 
     record = the_record(target("unix:@iobench-test-nobody"), crew)
     assert record.status == "failed"
     assert record.reason == "no server accepts connections at unix:@iobench-test-nobody: Connection refused"
+
+
+# --- figures that would be wrong and look right
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("goes_elsewhere", "none of the processes that were started"),
+        ("works_elsewhere", "the processes that were started used no CPU time while messages were echoed"),
+    ],
+)
+def test_a_server_outside_of_its_process_tree_has_no_figures_and_the_reason_instead(
+    kind: str, why: str, crew: tuple[LoadWorker, Guard]
+) -> None:
+    record = the_record(external(kind), crew)
+    assert (record.status, record.reason) == ("ok", "")
+    assert record.load is not None and record.load.completed > 0
+    assert record.server is not None
+    assert (record.server.metrics, record.bottleneck) == ({}, "")
+    assert record.server.missing.keys() == set(METRICS)
+    assert all(why in told for told in record.server.missing.values())
+    assert eventually(lambda: not marked())
+
+
+@pytest.mark.parametrize("kind", ["goes_elsewhere", "works_elsewhere"])
+def test_nor_has_it_any_in_turns(kind: str, crew: tuple[LoadWorker, Guard]) -> None:
+    worker, guard = crew
+    one = external(kind)
+    side = Side(trial_of(one), lambda: start_external(one, [CPU], guard))
+    enter(side)
+    open_load(side, worker, 0.0)
+    take_turn(side, worker, Length(1, 0.005, 0.1))
+    close_load(side)
+    leave(side, 2)
+    assert side.faults == []
+    assert side.measured is not None and side.measured.load.completed > 0
+    assert (side.seen.metrics, side.seen.missing.keys()) == ({}, set(METRICS))
+
+
+def test_a_trial_in_which_the_harness_stood_still_is_invalid(
+    crew: tuple[LoadWorker, Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its progress is written to a terminal that takes no more (Ctrl-S): the window closes meanwhile."""
+    monkeypatch.setattr(load, "TICK_S", 0.1)
+    worker, guard = crew
+    one = external("good")
+    record = run_trial(trial_of(one), lambda _: start_external(one, [CPU], guard), worker, tick=lambda: time.sleep(1.0))
+    assert record.status == "failed"
+    assert record.reason.startswith("the harness stood still: its readings of the server are ")

@@ -147,3 +147,68 @@ def test_a_project_of_another_name_is_no_checkout_of_iobench(theirs: str, tmp_pa
 def test_a_checkout_tells_its_own_version(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "iobench"\nversion = "0.0.8"\n')
     assert host.own_version(tmp_path) == "0.0.8"
+
+
+# --- NUMA nodes
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight CPUs, of which each core has two (0 and 4, 1 and 5 ...), and whose cores lie by turns on two nodes."""
+    for cpu in range(8):
+        topology = tmp_path / "cpu" / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
+    for node, cpus in {0: "0,2,4,6", 1: "1,3,5,7", 2: ""}.items():  # the last one has memory alone
+        (tmp_path / "node" / f"node{node}").mkdir(parents=True)
+        (tmp_path / "node" / f"node{node}" / "cpulist").write_text(cpus + "\n")
+    monkeypatch.setattr(host, "SYS_CPU", tmp_path / "cpu")
+    monkeypatch.setattr(host, "SYS_NODE", tmp_path / "node")
+
+
+@pytest.mark.usefixtures("two_nodes")
+@pytest.mark.parametrize(
+    ("allowed", "layout"),
+    [
+        (range(8), host.CpuLayout([2], [0], [1], shared=False)),
+        ([1, 3, 4, 5, 7], host.CpuLayout([3], [1], [4], shared=False)),
+        ([0, 1, 4, 5], host.CpuLayout([1], [0], [0], shared=False)),  # a core of each node, and no node with two
+        ([2, 6], host.CpuLayout([2], [6], [6], shared=True)),
+    ],
+)
+def test_server_and_load_are_on_cores_of_one_node_where_it_has_two(
+    allowed: list[int], layout: host.CpuLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(allowed))
+    assert host.choose_cpus(load_threads=2) == layout
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_cpus_that_others_have_are_left_to_them_unless_there_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)})
+    first = host.choose_cpus()
+    second = host.choose_cpus(but=[*first.server, *first.load])
+    assert {*second.server, *second.load}.isdisjoint([*first.server, *first.load])
+    assert host.choose_cpus(but=range(8)) == first
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_nodes_and_siblings_are_among_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)})
+    facts = host.describe(host.CpuLayout([2], [0], [1], shared=False))
+    assert facts["numa_nodes"] == {"node0": "0,2,4,6", "node1": "1,3,5,7"}
+    assert facts["smt_siblings"] == ["0,4", "1,5", "2,6", "3,7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0-3,8", {0, 1, 2, 3, 8}), ("5", {5}), ("", set()), ("unknown", set()), ("0-x,7", {7})]
+)
+def test_a_list_of_cpus_is_read_as_the_kernel_writes_it(text: str, cpus: set[int]) -> None:
+    assert host.cpus_in(text) == cpus
+
+
+def test_the_quota_of_cpus_is_among_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.quota, "cpus", lambda: 0.5)
+    assert host.describe(host.choose_cpus())["cpu_quota"] == 0.5
+    monkeypatch.setattr(host.quota, "cpus", lambda: None)
+    assert host.describe(host.choose_cpus())["cpu_quota"] == "none"

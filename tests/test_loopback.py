@@ -28,7 +28,9 @@ import json, pathlib, socket, sys
 pathlib.Path("given.json").write_text(json.dumps(sys.argv[1:]))
 sock = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 while True:
-    sock.accept()[0].close()
+    conn = sock.accept()[0]
+    conn.sendall(conn.recv(100))
+    conn.close()
 """
 METACHARACTERS = (
     "; touch owned",

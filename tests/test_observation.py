@@ -14,8 +14,8 @@ import pytest
 from spawn import eventually
 
 from bench.load import LoadWorker, Turned
-from bench.observation import Seen, TurnObservation, added
-from bench.probes.unwatched import METRICS
+from bench.observation import Seen, TurnObservation, added, believed
+from bench.probes.unwatched import METRICS, SHORT_NS
 from bench.processes import Child, Guard, start
 from bench.record import Machine
 from bench.server import RunningServer
@@ -89,7 +89,8 @@ def busy() -> Iterator[Child]:
 
 
 def observation(child: Child | None, cpus: list[int] | None = None) -> TurnObservation:
-    server = SimpleNamespace(child=child, pid=child.pid if child else 0, cpus=cpus or [0])
+    roots, unwatched = ([child.pid], "") if child else ([], "it is elsewhere")
+    server = SimpleNamespace(roots=roots, unwatched=unwatched, cpus=cpus or [0])
     load = SimpleNamespace(child=SimpleNamespace(pid=os.getpid()), cpus=[0])
     return TurnObservation(cast(RunningServer, server), cast(LoadWorker, load))
 
@@ -143,4 +144,26 @@ def test_a_server_that_cannot_be_read_has_reasons_and_no_metrics() -> None:
     assert (whole.metrics, window.metrics, found.clocks) == ({}, {}, [])
     total = found.stop([turned()], [(turned(), window)])
     assert total.metrics == {}
-    assert set(METRICS) <= total.missing.keys()
+    assert total.missing == dict.fromkeys(METRICS, "it is elsewhere")
+
+
+def test_processes_that_used_no_cpu_time_did_not_echo_and_none_of_their_figures_is_the_server_s() -> None:
+    idle = Seen(0, SHORT_NS, {"cpu_ns": 0.0, "rss_bytes": 9e6, "threads": 1.0}, {"descriptors": "not allowed"}, None)
+    found = believed(idle, echoed=1)
+    assert (found.metrics, found.missing.keys()) == ({}, {*METRICS})
+    assert "used no CPU time while messages were echoed" in found.missing["cpu_ns"]
+    assert believed(idle, echoed=0) == idle, "where nothing was echoed it is a figure"
+    assert believed(idle._replace(closed_ns=SHORT_NS - 1), echoed=1).metrics["cpu_ns"] == 0, "too short to tell"
+    busy = idle._replace(metrics={"cpu_ns": 1.0})
+    assert believed(busy, echoed=1) == busy
+
+
+def test_however_long_the_harness_stands_still_the_window_of_a_turn_has_its_own_cpu_time(busy: Child) -> None:
+    """The load generator reads the clocks at its ends; the server goes on until the harness stops it."""
+    found = observation(busy)
+    found.before()
+    burn(busy, 0.2)
+    whole, window, _ = found.after(turned(clocks_ns=(0, WINDOW_NS)))
+    assert whole.metrics["cpu_ns"] >= 0.2e9
+    assert window.metrics["cpu_ns"] == WINDOW_NS
+    assert found.stop([turned()], [(turned(), window)]).metrics["cpu_ns"] == WINDOW_NS

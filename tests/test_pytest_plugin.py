@@ -9,10 +9,17 @@ import sys
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
+import synthetic
 from spawn import ROOT
 
+from bench import lock
+from bench.load import Measured
+from bench.lock import Measuring
 from bench.processes import environment
+from bench.pytest_plugin import _told
+from bench.record import Machine
 
 SERVER = """
 import asyncio, threading
@@ -289,3 +296,58 @@ def test_the_documentation_shows_each_fixture(part: str) -> None:
     assert f"def test_{'round_trip' if part == 'echo_server' else 'my_server'}({part}" in (
         ROOT / "docs" / "pytest.md"
     ).read_text(encoding="utf-8")
+
+
+# --- others of its kind
+
+
+def test_what_another_load_on_the_same_cpu_took_is_a_fault_and_what_somebody_else_took_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As under pytest-xdist with more workers than CPUs."""
+    other = Measuring(4711, "pytest", "there", "2026-01-02 03:04:05 UTC", (0,))
+    waited = synthetic.load(1000, 1, cpu_user_ns=1, cpu_system_ns=1)
+    seen = Machine(
+        server_idle_ns=0, server_steal_ns=0, load_cpus=[0], load_idle_ns=0, load_steal_ns=0, load_wait_ns=0.4e9
+    )
+    found = _told(Measured(waited, 0, machine=seen), [0])
+    assert found.disturbed == "others had a CPU that was waited for during 40 % of a window"
+    assert found.faults == []
+    monkeypatch.setattr(lock, "rivals", lambda cpus: [other] if 0 in cpus else [])
+    assert _told(Measured(waited, 0, machine=seen), [0]).faults == [f"{found.disturbed}: {other}"]
+    calm = msgspec.structs.replace(seen, load_wait_ns=0.0)
+    assert _told(Measured(waited, 0, machine=calm), [0]).faults == []
+
+
+def test_workers_of_pytest_xdist_know_each_other_and_share_no_cpu_while_there_are_others(tmp_path: Path) -> None:
+    """Each of two waits until both have their CPUs; the second one's choice leaves out those of the first."""
+    said = suite(
+        tmp_path,
+        """
+import pathlib, time
+import pytest
+from bench import host
+
+@pytest.fixture(scope="session", autouse=True)
+def eight_cores(request):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(host, "physical_cores", lambda cpus: [[cpu] for cpu in range(8)])
+    patch.setattr(host, "on_one_node", lambda cores: (list(cores), []))
+    yield
+    patch.undo()
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_it(number, _iobench_cpus):
+    mine = sorted({*_iobench_cpus.server, *_iobench_cpus.load})
+    here = pathlib.Path(__file__).parent
+    (here / f"{number}.cpus").write_text(" ".join(map(str, mine)))
+    deadline = time.monotonic() + 60
+    while len(list(here.glob("*.cpus"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    one, other = ({*path.read_text().split()} for path in here.glob("*.cpus"))
+    assert len(one) == len(other) == 2
+    assert one.isdisjoint(other)
+""",
+        *("-n", "2"),
+    )
+    assert "2 passed" in said.stdout, said.stdout + said.stderr

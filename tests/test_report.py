@@ -150,7 +150,7 @@ def test_every_comparison_is_told_in_tiers(page: Page) -> None:
 
 
 def test_the_answer_says_how_far_to_trust_it_before_any_figure(page: Page) -> None:
-    for ground in ("Load generator", "Trials", "Limit", "Noise", "Stolen time", "Machine"):
+    for ground in ("Load generator", "Trials", "Limit", "Noise", "Others", "Stolen time", "Machine"):
         assert page.words.index(f" {ground} ") < page.words.index("Throughput over connections"), ground
 
 

@@ -13,7 +13,7 @@ from synthetic_calibration import calibration
 from bench import markers, page, summary, trust
 from bench.analyse import analyse
 from bench.commands.folders import the_answer
-from bench.record import Machine, Record, read_run
+from bench.record import Machine, Record, Turn, read_run
 
 
 def on(steal_ms: float, load_steal_ms: float = 0.0, **changes: Any) -> Record:
@@ -128,6 +128,30 @@ def test_little_or_unknown_steal_is_told_as_such() -> None:
     assert "not recorded" in trust.steal([record()])
 
 
+def turns(*disturbed: str) -> list[Turn]:
+    return [Turn(opened_ns=0, closed_ns=1, completed=1, disturbed=why) for why in disturbed]
+
+
+def test_what_others_took_is_counted_by_what_it_was() -> None:
+    found = [
+        record(turns=turns("", "others had a CPU that was waited for during 40 % of a window", "")),
+        record(repeat=1, turns=turns("a CPU quota stopped it: used up before its time in 1 period", "", "")),
+        record(repeat=2, flags=["throttled"]),
+        record(repeat=3),
+        unmeasured("poll", 1, 0, "failed", "it died", turns=turns("others")),
+    ]
+    assert trust.taken(found) == (
+        "2 of 6 turns and 1 of 2 trials measured as a whole were disturbed and do not count (in 1 others had a CPU "
+        "that was waited for and in 1 a CPU quota stopped it)."
+    )
+
+
+def test_where_nobody_took_anything_that_is_said_as_far_as_it_is_known() -> None:
+    assert trust.taken([on(0)]) == "Nobody else took CPU time from it, as far as the kernel counts that."
+    assert trust.taken([record()]) == "What others took of the CPUs meanwhile was not recorded."
+    assert trust.taken([unmeasured("poll", 1, 0, "failed", "it died")]) == ""
+
+
 @pytest.mark.parametrize(
     ("host", "said"),
     [
@@ -137,6 +161,14 @@ def test_little_or_unknown_steal_is_told_as_such() -> None:
             {"governor": "performance, powersave"},
             ["The CPU frequency governor is powersave: clocks may vary."],
         ),
+        (
+            {"cpu_quota": 0.5},
+            [
+                "A CPU quota leaves 0.500 CPUs for harness, load and server together: where it is used up, all of them "
+                "stand still."
+            ],
+        ),
+        ({"cpu_quota": "none"}, []),
         ({"virtualization": "none", "governor": "performance", "cpu_model": "unknown"}, []),
         ({}, []),
     ],
@@ -247,6 +279,7 @@ def test_the_answer_says_of_every_ground_for_trust_how_it_is() -> None:
         "Limit": "In 1 of 2 good trials the client, not the server, was the limit: there throughput is a lower bound.",
         "Noise": "Two repeats of one case differ by 10.0 % in throughput and 9.97 % in p99 latency (median of all "
         "pairs), by chance and the machine.",
+        "Others": "Nobody else took CPU time from it, as far as the kernel counts that.",
         "Stolen time": "A hypervisor took up to 12.0 % of the CPU time of a trial, and 1 % or more in 1 of 2 trials: "
         "those figures are of a slower machine than the others.",
         "Machine": "Example CPU, 2 cores, a virtual machine (kvm), whose host may do other work meanwhile, frequency "
@@ -260,6 +293,7 @@ def test_what_is_not_known_is_named_as_such() -> None:
         "Trials": "1 of 1 good, none of them with a flag.",
         "Limit": "Whether server or client was the limit is not known.",
         "Noise": "Nothing was repeated: what is noise, and what a difference, can't be told.",
+        "Others": "What others took of the CPUs meanwhile was not recorded.",
         "Stolen time": "How much CPU time a hypervisor took meanwhile was not recorded.",
         "Machine": "Nothing is known of it.",
     }

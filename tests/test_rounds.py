@@ -22,6 +22,7 @@ from bench.external import read_externals
 from bench.external_server import start_external
 from bench.load_pool import LoadPool
 from bench.probes.process import process_cpu_ns
+from bench.probes.quota import ThrottleProbe
 from bench.processes import Guard
 from bench.record import Machine, Record, Trial
 from bench.rounds import measure_setting
@@ -222,7 +223,7 @@ def test_a_server_that_dies_in_its_turn_fails_its_own_trial_alone(
 def test_a_server_that_echoes_badly_fails_its_own_trial_alone(
     fault: peers.Fault, reason: str, start: Callable[[Trial], RunningServer], pool: LoadPool, guard: Guard
 ) -> None:
-    with peer(fault=fault, at=0) as server:
+    with peer(fault=fault, at=0, on=(2, 3, 4)) as server:  # those before only ask whether it is there, and ready
         (external,) = read_externals([{"name": "bad", "address": server.address}], None)
 
         def starting(one: Trial) -> RunningServer:
@@ -294,6 +295,11 @@ LONG_NS = 1_000_000_000
         ({"cpu_ns": 9e7}, {"load_wait_ns": 2e7, "harness_ns": 9e7}, ""),  # it waited for our own readings
         ({"cpu_ns": 9e7}, {"server_steal_ns": 1e7}, "the hypervisor took 10 %"),
         ({"cpu_ns": 9e7}, {"load_steal_ns": 3e7}, "the hypervisor took 30 %"),
+        (
+            {"cpu_ns": 9e7},
+            {"throttled_periods": 1, "throttled_ns": 8e7},
+            "a CPU quota stopped it: used up before its time",
+        ),
     ],
 )
 def test_what_others_took_of_a_window_disturbs_it(
@@ -329,3 +335,14 @@ def test_a_trial_most_of_whose_turns_were_disturbed_is_flagged(
     for record in measure_setting(of_strategies("epoll_lt", "poll"), start, pool, planned_hz={}):
         check(record)
         assert "disturbed" in record.flags
+
+
+def test_a_trial_most_of_whose_turns_a_cpu_quota_stopped_is_flagged_with_that_cause(
+    start: Callable[[Trial], RunningServer], pool: LoadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = ThrottleProbe.stop
+    monkeypatch.setattr(ThrottleProbe, "stop", lambda probe: stopped(probe)._replace(periods=1))
+    (record,) = measure_setting(of_strategies("epoll_lt"), start, pool, planned_hz={})
+    assert all(turn.disturbed.startswith("a CPU quota stopped it") for turn in record.turns)
+    assert {"disturbed", "throttled"} <= {*record.flags}
+    assert record.machine is not None and record.machine.throttled_periods == len(record.turns)

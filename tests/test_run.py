@@ -133,7 +133,7 @@ def the_record(planned: Plan, folder: Path, fault: str = "") -> Record:
 def test_a_trial_becomes_a_record_with_load_server_and_timing(folder: Path) -> None:
     record = the_record(plan(trial("good", 4)), folder)
     assert (record.status, record.reason, record.order) == ("ok", "", 1)
-    assert record.load is not None and record.load.completed == 1000
+    assert record.load is not None and record.load.completed == 200
     assert record.server is not None and record.timing is not None
     assert (record.server.implementation, record.server.version, record.server.gil) == ("Fake", "1.0", False)
     assert (record.server.exit_code, record.server.stderr_tail, record.server.missing) == (0, "", {})
@@ -198,7 +198,7 @@ def test_a_server_that_never_gets_ready_is_ended_and_its_trial_fails(folder: Pat
 def test_a_server_that_ignores_sigterm_is_killed_and_its_trial_fails_with_its_figures_kept(folder: Path) -> None:
     record = the_record(plan(trial("stubborn")), folder)
     assert record.reason == "the server did not stop within 0.2 s of SIGTERM and had to be killed"
-    assert record.load is not None and record.load.completed == 1000
+    assert record.load is not None and record.load.completed == 200
 
 
 @pytest.mark.usefixtures("impatient")
@@ -254,14 +254,15 @@ def test_trouble_with_the_load_fails_the_trial_with_the_reason_and_the_run_goes_
 
 def test_a_busy_load_generator_makes_the_trial_client_bound(folder: Path) -> None:
     record = the_record(plan(trial("good", 5)), folder, "busy@5")
-    assert (record.status, record.bottleneck, record.flags) == ("ok", "client", ["client_bound"])
+    assert (record.status, record.bottleneck) == ("ok", "client")
+    assert "client_bound" in record.flags
 
 
 def test_server_and_load_on_one_core_are_flagged(folder: Path) -> None:
     layout = LAYOUT._replace(shared=True)
     planned = plan(trial("good"))
     run_trials(planned, folder, [], layout, Silence(), server_command=FAKE_SERVER, worker_command=FAKE_LOAD)
-    assert read_run(folder).records[0].flags == ["shared_core"]
+    assert "shared_core" in read_run(folder).records[0].flags
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

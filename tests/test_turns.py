@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from spawn import eventually
 
 from bench import turns
 from bench.catalogue import list_strategies
@@ -34,7 +35,9 @@ from bench.turns import (
     recorded,
     take_turn,
     why_disturbed,
+    why_late,
 )
+from bench.validity import LATE_NS
 
 FOREIGN = str(Path(__file__).with_name("foreign_server.py"))
 CPUS = sorted(os.sched_getaffinity(0))
@@ -131,6 +134,20 @@ def test_a_turn_without_an_echo_on_an_idle_cpu_is_the_server_s_own_fault() -> No
 def test_a_turn_of_which_nothing_is_known_counts() -> None:
     assert why_disturbed(turned(), seen(machine=None), [1]) == ""
     assert why_disturbed(turned(), seen(metrics={"threads": 1.0}), [1]) == ""
+
+
+def test_a_turn_that_a_cpu_quota_stopped_is_disturbed_also_where_nothing_is_known_of_the_server() -> None:
+    stopped = machine(throttled_periods=2, throttled_ns=30e6)
+    reason = "a CPU quota stopped it: used up before its time in 2 periods"
+    assert why_disturbed(turned(), seen(machine=stopped), [1]) == reason
+    assert why_disturbed(turned(), seen(metrics={}, machine=stopped), [1]) == reason
+
+
+def test_a_turn_round_which_the_harness_stood_still_is_disturbed() -> None:
+    """What others had of the CPUs in it would be a small share of the time that was looked at."""
+    in_time, late = (seen()._replace(opened_ns=0, closed_ns=WINDOW_NS + ms * 1_000_000) for ms in (20, 3020))
+    assert why_late(turned(), in_time, warmup_s=0.01) == ""
+    assert why_late(turned(), late, warmup_s=0.01) == "the harness stood still for 3.0 s"
 
 
 # --- real servers
@@ -319,3 +336,25 @@ def test_turns_that_do_not_count_are_in_no_figure(
     assert side.measured.load.completed == sum(turn.turned.completed for turn in side.taken[1:])
     counted = added([turn.seen for turn in side.taken[1:]])
     assert side.seen.metrics["cpu_ns"] == counted.metrics["cpu_ns"]
+
+
+def test_a_turn_in_which_the_harness_stood_still_does_not_count_and_has_the_right_cpu_time(
+    sides: Callable[..., Side], pool: LoadPool
+) -> None:
+    """A server that polls uses all CPU time until it is told to stop, which comes late."""
+    side = sides("nonblocking_polling")
+    open_load(side, pool.worker(), 0.0)
+    assert side.job is not None
+    take = side.job.turn
+
+    def turn_and_stand_still(*arguments: Any) -> Turned:
+        found = take(*arguments)
+        used_ns = cpu_ns(side)
+        assert eventually(lambda: cpu_ns(side) - used_ns > 2 * LATE_NS)
+        return found
+
+    side.job.turn = turn_and_stand_still  # type: ignore[method-assign]
+    take_turn(side, pool.worker(), SHORT)
+    (taken,) = side.taken
+    assert taken.disturbed.startswith("the harness stood still for ")
+    assert taken.seen.metrics["cpu_ns"] <= 1.1 * (taken.turned.closed_ns - taken.turned.opened_ns)

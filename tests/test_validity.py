@@ -13,9 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.load import Measured
-from bench.record import Load, Machine, Network, Server, Trial
+from bench.record import Load, Machine, Network, Server, Trial, Turn
 from bench.trial import NOTHING_COMPLETED, load_faults
-from bench.validity import bottleneck, client_share, drifts, flags, lagging, lost_ns, lower_bounds, trend_p, unsteady
+from bench.validity import (
+    bottleneck,
+    client_share,
+    drifts,
+    flags,
+    lagging,
+    lost_ns,
+    lower_bounds,
+    out_of_step,
+    quiet,
+    standstill,
+    trend_p,
+    unsteady,
+)
 
 WINDOW_NS = 1_000_000_000
 MS = 1_000_000
@@ -114,6 +127,12 @@ def test_the_bottleneck_is_the_server_then_the_client_then_latency(
     cpu: float, cpus: list[int], busy: list[float], expected: str
 ) -> None:
     assert bottleneck(load(worker_busy=busy), server(cpu, cpus=cpus)) == expected
+
+
+def test_without_the_server_s_cpu_time_the_limit_is_not_known() -> None:
+    unknown = server(0.5)
+    unknown.metrics = {}
+    assert bottleneck(load(worker_busy=[0.99]), unknown) == ""
 
 
 def test_a_server_that_another_process_kept_from_its_cpu_is_the_limit_all_the_same() -> None:
@@ -340,3 +359,92 @@ def test_an_hour_of_intervals_is_taken_together() -> None:
 @given(st.lists(st.floats(0, 1e9), max_size=20))
 def test_no_series_drifts_more_than_it_may_when_any_change_is_allowed(values: list[float]) -> None:
     assert not drifts(values, float("inf"))
+
+
+# --- standstills
+
+
+def interrupted(*completed: int, connections: int = 4, **facts: Any) -> Load:
+    """A window of intervals of 100 ms."""
+    length_ns = len(completed) * WINDOW_NS // 10
+    facts = {"in_flight": connections, "closed_ns": length_ns, **facts}
+    return load(intervals=list(completed), completed=sum(completed), connections=connections, **facts)
+
+
+@pytest.mark.parametrize(
+    ("completed", "said"),
+    [
+        ([0] * 12 + [100] * 8, "no echo came for 1.2 s of the window"),
+        ([100] * 4 + [0] * 12 + [100] * 4, "no echo came for 1.2 s of the window"),
+        ([100] * 8 + [0] * 12, "no echo came in the last 1.2 s of the window"),
+        ([0] * 6 + [100] * 8 + [0] * 6, ""),  # neither is half of it
+    ],
+)
+def test_a_silence_of_more_than_half_of_a_window_is_a_fault_wherever_it_lies(completed: list[int], said: str) -> None:
+    assert quiet(interrupted(*completed)) == said
+
+
+def test_a_short_silence_is_flagged_and_no_fault() -> None:
+    hiccup = interrupted(100, 100, 0, 100, 100)
+    assert quiet(hiccup) == ""
+    assert flags(trial(), hiccup, "latency") == ["standstill"]
+    assert flags(trial(), interrupted(100, 100, 1, 100, 100), "latency") == []
+
+
+def test_where_a_connection_has_an_echo_now_and_then_an_interval_without_one_is_no_standstill() -> None:
+    assert standstill(interrupted(5, 0, 5, 0, 5, 0, connections=10)) is None
+    assert standstill(interrupted(*[0, 40] * 5, connections=10)) is None
+
+
+def test_at_its_end_a_window_is_silent_where_nothing_is_on_its_way_any_more() -> None:
+    assert standstill(interrupted(*[100] * 4, *[0] * 6, in_flight=0)) is None
+    assert standstill(interrupted(*[0] * 6, *[100] * 4, in_flight=0)) is not None
+
+
+def test_a_window_without_any_echo_has_another_fault() -> None:
+    assert standstill(interrupted(0, 0, 0)) is None
+    assert standstill(load(intervals=[])) is None
+
+
+def turn(number: int, completed: int, disturbed: str = "") -> Turn:
+    """One of 10 ms, every 200 ms: others have theirs in between."""
+    at_ns = number * 200 * MS
+    return Turn(opened_ns=at_ns, closed_ns=at_ns + 10 * MS, completed=completed, disturbed=disturbed)
+
+
+def test_turns_without_an_echo_are_a_standstill_too() -> None:
+    turns = [turn(number, 0 if 2 <= number < 8 else 100) for number in range(10)]
+    found = load(closed_ns=100 * MS, completed=400, intervals=[one.completed for one in turns], connections=4)
+    assert quiet(found, turns) == "no echo came for 0.1 s of the window"
+    assert flags(trial(), found, "latency", turns=turns) == ["standstill"]
+
+
+def test_turns_that_do_not_count_are_no_silence() -> None:
+    turns = [turn(number, 0 if 2 <= number < 8 else 100, "others" * (2 <= number < 8)) for number in range(10)]
+    found = load(closed_ns=40 * MS, completed=400, intervals=[100] * 4, connections=4)
+    assert standstill(found, turns) is None
+
+
+# --- a harness that stands still
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "said"),
+    [
+        ((0, 0), ""),
+        ((10, 60), ""),
+        ((0, 3000), "the harness stood still: its readings of the server are 3.0 s beside the load's window"),
+        ((700, 200), "the harness stood still: its readings of the server are 0.9 s beside the load's window"),
+    ],
+)
+def test_a_server_that_was_read_at_other_times_than_the_load_s_was_not_measured(
+    late_ms: tuple[int, int], said: str
+) -> None:
+    opened, closed = (late * MS for late in late_ms)
+    assert out_of_step(load(), opened, WINDOW_NS + closed) == said
+
+
+def test_in_a_long_window_and_with_many_processes_to_read_a_reading_may_be_later() -> None:
+    assert out_of_step(load(), 0, WINDOW_NS + 800 * MS)
+    assert not out_of_step(load(closed_ns=10 * WINDOW_NS), 0, 10 * WINDOW_NS + 800 * MS)
+    assert not out_of_step(load(connections=10_000), 0, WINDOW_NS + 800 * MS)

@@ -100,3 +100,14 @@ def test_a_run_without_a_success_says_that_there_is_nothing_to_compare() -> None
     failed = analysed(unmeasured("poll", 1, 0, "failed", "it died"))
     assert "No trial of this run succeeded" in caveats.nothing_to_compare(failed.trials)
     assert caveats.nothing_to_compare(analysed(record()).trials) == ""
+
+
+def test_a_cpu_quota_is_named_as_what_limited_the_trials_that_it_stopped() -> None:
+    trials = analysed(record("poll", 16, 0, flags=["throttled"]), record("poll", 16, 1), record("epoll_lt")).trials
+    (said,) = caveats.throttled(trials, {"cpu_quota": 1.5})
+    assert said.startswith(
+        "A quota of 1.50 CPUs was used up in 1 of 3 good trials (`poll`): it, and no server, was the"
+    )
+    assert caveats.throttled(trials, {})[0].startswith("A CPU quota was used up in 1 of 3")
+    assert caveats.throttled(analysed(record("poll")).trials, {"cpu_quota": 1.5}) == []
+    assert caveats.throttled(analysed().trials, {"cpu_quota": 1.5}) == []

@@ -20,6 +20,7 @@ from bench.calibrate.watch import worst
 from bench.events import Interrupted, signals_interrupt_waits
 from bench.load import LoadFailedError
 from bench.load_pool import LoadPool
+from bench.lock import alone_on
 from bench.processes import Guard, pinned
 from bench.progress import duration
 from bench.say import complain, say
@@ -54,7 +55,7 @@ def calibrate(quick: bool, results: Path, claims: Sequence[Claim] = CLAIMS, work
     created, began = utc_now(), time.monotonic()
     complain(f"{len(claims)} claims, {'under a minute' if quick else 'some minutes'} if nothing disturbs the machine.")
     try:
-        with signals_interrupt_waits(), pinned(layout.harness):
+        with signals_interrupt_waits(), alone_on([*layout.server, *layout.load], results), pinned(layout.harness):
             findings = examine_all(claims, rig, complain)
     except Interrupted as interruption:
         complain("Interrupted; nothing is written.")

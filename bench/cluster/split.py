@@ -102,6 +102,8 @@ def merge_machines(machines: Sequence[Machine | None]) -> Machine | None:
         load_idle_ns=sum(machine.load_idle_ns for machine in known),
         load_steal_ns=sum(machine.load_steal_ns for machine in known),
         load_wait_ns=sum(waits) if len(waits) == len(known) else None,
+        throttled_periods=sum(machine.throttled_periods for machine in known),
+        throttled_ns=sum(machine.throttled_ns for machine in known),
     )
 
 

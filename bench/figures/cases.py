@@ -14,7 +14,7 @@ from bench.rows import dicts
 
 # Flags that make a point hollow. A throughput is a lower bound as soon as the client limited one of its trials; for the
 # others, half of the trials or more must have the flag: one of many moves no median.
-DOUBTS = ("client_bound", "lagging_schedule", "unsteady", "censored")
+DOUBTS = ("client_bound", "lagging_schedule", "unsteady", "censored", "disturbed", "throttled")
 ENOUGH = 0.5
 
 Case = tuple[Any, ...]

@@ -70,6 +70,9 @@ HOLLOW = {
     "lagging_schedule": "sends lagged behind their plan",
     "unsteady": "drifted within the window",
     "censored": "messages were unfinished, a lower bound",
+    "standstill": "no echo came for a while",
+    "disturbed": "others had the CPUs",
+    "throttled": "a CPU quota was used up",
     "shared_core": "server and load shared a core",
     "too_few": "too few messages for p99",
 }

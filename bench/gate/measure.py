@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from bench.histograms import decode, quantiles_us
 from bench.host import CpuLayout
 from bench.load import LoadFailedError, LoadWorker
 from bench.load_pool import LoadPool
+from bench.lock import alone_on
 from bench.observation import Seen
 from bench.processes import Ending, Guard, pinned
 from bench.record import Load, Trial
@@ -56,11 +58,14 @@ class Rig(NamedTuple):
 
 @contextmanager
 def rigged(layout: CpuLayout) -> Iterator[Rig]:
-    """A rig on these CPUs; nothing that it started is left when the context ends."""
+    """A rig on these CPUs, once no other of ours measures there; nothing that it started is left at its end.
+
+    Raises Interrupted.
+    """
     guard = Guard()
     pool = LoadPool(guard, layout.load)
     try:
-        with pinned(layout.harness):
+        with alone_on([*layout.server, *layout.load], Path.cwd()), pinned(layout.harness):
             yield Rig(guard, layout, pool)
     finally:
         pool.end()

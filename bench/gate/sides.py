@@ -161,4 +161,4 @@ def _of_command(role: str, command: str) -> Source:
 
 
 def _starter(external: External) -> Callable[[Trial, Sequence[int], Guard], RunningServer]:
-    return lambda trial, cpus, guard: start_external(external, cpus, guard)
+    return lambda trial, cpus, guard: start_external(external, cpus, guard, trial.message_bytes)

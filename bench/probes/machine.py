@@ -1,4 +1,4 @@
-"""What became of the CPUs of a trial meanwhile: idle and stolen time of each side's, and the load's wait for them.
+"""What became of the CPUs of a trial meanwhile: idle and stolen time, the load's wait for them, the stops by a quota.
 
 All of it is /proc; where there is none, there is no Machine. What it means for a trial is judged in bench.validity.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.probes.process import growth, thread_waits_ns
+from bench.probes.quota import ThrottleProbe
 from bench.record import Machine
 
 PROC_STAT = Path("/proc/stat")
@@ -38,6 +39,7 @@ class MachineProbe:
 
     def __init__(self, server_cpus: Sequence[int], load_cpus: Sequence[int], load_pid: int) -> None:
         self._server_cpus, self._load_cpus, self._load_pid = server_cpus, load_cpus, load_pid
+        self._throttle = ThrottleProbe()
         self._opened: Reading | None = None
         self._began_ns = 0
         self.opened_ns = 0
@@ -46,6 +48,7 @@ class MachineProbe:
     def start(self) -> None:
         """Take the first reading."""
         self._began_ns = time.process_time_ns()
+        self._throttle.start()
         self._opened = self._read()
         self.opened_ns = time.monotonic_ns()
 
@@ -54,6 +57,7 @@ class MachineProbe:
         self.closed_ns = time.monotonic_ns()
         harness_ns = time.process_time_ns() - self._began_ns
         before, after = self._opened, self._read()
+        throttled = self._throttle.stop()
         if before is None or after is None:
             return None
         waited = None
@@ -67,6 +71,8 @@ class MachineProbe:
             load_steal_ns=after.load.steal_ns - before.load.steal_ns,
             load_wait_ns=waited,
             harness_ns=harness_ns,
+            throttled_periods=throttled.periods,
+            throttled_ns=throttled.stopped_ns,
         )
 
     def _read(self) -> Reading | None:

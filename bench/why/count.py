@@ -21,6 +21,7 @@ import psutil
 from bench import host, interpreters
 from bench.load import LoadFailedError, Watch, measure_job
 from bench.load_pool import LoadPool
+from bench.lock import alone_on
 from bench.probes.calls import OTHER, CallCounter, CountingError, Tally, choose
 from bench.probes.perf import PerfStat
 from bench.probes.process import ProcessProbe, process_cpu_ns, with_children
@@ -139,8 +140,9 @@ def benched(worker_command: Sequence[str] = (), counters: Sequence[CallCounter] 
         if counters is None:
             counters = (PerfStat(guard, layout.harness), Strace(guard, layout.harness))
         chosen = choose(counters)
-        pool.worker()
-        yield Bench(guard, layout.server, pool, chosen.counter, chosen.unavailable)
+        with alone_on(layout.server, Path.cwd()):
+            pool.worker()
+            yield Bench(guard, layout.server, pool, chosen.counter, chosen.unavailable)
     finally:
         pool.end()
         guard.close()

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAY_S = 86_400.0
 # Where the date is noted down, and where moments are compared with those that strace and the kernel print.
 MAY_ASK = {
+    "bench/lock.py",
     "bench/run.py",
     "bench/trial.py",
     "bench/anatomy/take.py",
