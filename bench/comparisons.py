@@ -22,7 +22,6 @@ from bench.quantile_resampling import SEED, Resampled, resampled
 from bench.record import Record, Run
 from bench.rows import dicts
 from bench.stats import Interval
-from bench.validity import NOT_COMPARED
 from bench.within_rounds import Bools, Fit, Floats
 
 if TYPE_CHECKING:
@@ -435,11 +434,16 @@ def _cells(trials: pd.DataFrame, records: Mapping[str, Record]) -> Cells:
     cells: dict[tuple[Any, ...], dict[Round, _Cell]] = {}
     for row in dicts(trials.loc[trials["status"] == "ok", [*CASE, *names]]):
         record = records[row["id"]]
-        if not {*NOT_COMPARED}.isdisjoint(record.flags):
+        if "throttled" in record.flags:
             continue
         of_case = cells.setdefault(tuple(row[name] for name in CASE), {})
         of_case[row["host"], row["repeat"], record.trial.block] = _Cell(row, record)
-    return cells
+    # As with turns: where every one was disturbed, all count.
+    clean = {
+        key: {at: cell for at, cell in own.items() if "disturbed" not in cell.record.flags}
+        for key, own in cells.items()
+    }
+    return {key: clean[key] or own for key, own in cells.items()}
 
 
 def _has_value(row: Row, metric: Metric, cells: Cells) -> bool:

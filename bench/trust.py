@@ -35,7 +35,7 @@ FLAGS = {
     "they are tried again a second later or more, and a client may believe in a connection that the server has not "
     "seen. A longer ramp_s or a higher net.core.somaxconn helps. The counters are those of the network namespace.",
     "disturbed": "Others had CPUs that server or load waited for, or the hypervisor took time, in most of its turns or "
-    "for too much of its window. It is in no comparison.",
+    "for too much of its window. It is in no comparison, unless all trials of its case were disturbed.",
     "throttled": "A CPU quota (of a container or a unit) was used up, and server, load and harness stood still until "
     "its next period: these are figures of the quota. It is in no comparison.",
     "shared_core": "Server and load shared a core for want of another and took time from each other: compare with "

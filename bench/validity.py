@@ -30,7 +30,7 @@ OUT_OF_STEP = 0.10  # of the window
 # is read that much late is still of a server under load.
 LATE_NS = 250_000_000
 LATE_EACH_NS = 100_000  # for each connection: there may be a process for it, to be read
-NOT_COMPARED = ("disturbed", "throttled")  # flags of trials that are in no comparison
+NOT_COMPARED = ("disturbed", "throttled")  # flags of trials that are in no comparison while there are others
 # What disturbed a turn: how the reason of one that does not count begins.
 OTHERS = "others had a CPU that was waited for"
 HYPERVISOR = "the hypervisor took"
