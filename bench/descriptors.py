@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from bench.record import Trial
 
@@ -23,13 +24,15 @@ def needed(trial: Trial) -> int:
 def raise_limit(trials: Iterable[Trial]) -> None:
     """Raise the soft limit to what the trials need, or to the hard limit where that is lower; it is never lowered.
 
-    What is started from here on inherits it.
+    What is started from here on inherits it. A refusal (EPERM, setrlimit(2); a sandbox) is no error: who then lacks a
+    descriptor tells of it, and few connections need none more.
     """
     wanted = max(map(needed, trials), default=0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        with suppress(OSError, ValueError):  # ValueError is what Python makes of EPERM
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def too_many(trials: Sequence[Trial]) -> str:

@@ -106,6 +106,13 @@ def wait(streams: Sequence[Stream], seconds: float) -> Event:
                 stream.receive()
 
 
+def readable(fd: int, seconds: float) -> bool:
+    """Wait until a descriptor has something to read, or its end. By poll(2): select(2) knows none beyond 1,023."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def raise_signals() -> None:
     """Raise Interrupted where SIGINT or SIGTERM has come (inside `signals_interrupt_waits`)."""
     if _signals.arrived:

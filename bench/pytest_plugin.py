@@ -15,7 +15,6 @@ one of them is used.
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+
+from bench.events import readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +66,7 @@ class Connection:
         while missing:
             if not parts[-1]:
                 raise ConnectionError(f"the server closed the connection with {missing} bytes still to come")
-            if not _readable(self.rfd, PATIENCE_S):
+            if not readable(self.rfd, PATIENCE_S):
                 raise TimeoutError(f"{missing} bytes did not come back within {PATIENCE_S:g} s")
             parts.append(os.read(self.rfd, missing))
             missing -= len(parts[-1])
@@ -76,13 +77,6 @@ class Connection:
         fds, self.rfd, self.wfd = {self.rfd, self.wfd}, -1, -1
         for fd in fds - {-1}:
             os.close(fd)
-
-
-def _readable(fd: int, seconds: float) -> bool:
-    """Whether there is something to read within that time. By poll(2): select(2) knows no descriptor beyond 1,023."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ nothing of this, is in external_server.py. Nothing is measured in this file.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Annotated
 import msgspec
 
 from bench import processes
-from bench.events import Event, Interrupted, ProtocolError, Stream, wait
+from bench.events import Event, Interrupted, ProtocolError, Stream, readable, wait
 from bench.processes import Guard
 from bench.record import StrategyInfo
 from servers.transport import Address, bound_address, dial, listen, parse
@@ -198,9 +197,7 @@ def _visit(address: Address) -> None:
             else:
                 os.close(channel.wfd)
             # It has seen the end when it closes, too; then it has the descriptor back for the load.
-            seen = select.poll()
-            seen.register(channel.rfd, select.POLLIN)
-            seen.poll(VISIT_PATIENCE_S * 1000)
+            readable(channel.rfd, VISIT_PATIENCE_S)
         finally:
             os.close(channel.rfd)
 

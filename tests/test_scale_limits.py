@@ -70,6 +70,15 @@ def test_the_soft_limit_is_left_alone_where_it_is_high_enough(low_limit: list[tu
     assert low_limit == []
 
 
+def test_a_sweep_goes_on_where_no_limit_may_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(descriptors.resource, "setrlimit", refuse)
+    descriptors.raise_limit([trial(2000)])
+
+
 def test_the_load_generator_leaves_a_limit_alone_that_is_high_enough(low_limit: list[tuple[int, int]]) -> None:
     assert opening._make_room(job(4)) == ""
     assert low_limit == []

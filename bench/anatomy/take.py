@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import select
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import NamedTuple
 from bench.anatomy import trace
 from bench.anatomy.steps import READS, WAITS, WRITES, Anatomy, Step
 from bench.errors import BadInputError
-from bench.events import wait
+from bench.events import readable, wait
 from bench.host import CpuLayout
 from bench.probes.process import with_children
 from bench.processes import Guard, pinned
@@ -168,7 +167,7 @@ def _receive(server: RunningServer, rfd: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     echo = b""
     while len(echo) < len(MESSAGE):
-        if not select.select([rfd], [], [], 0.05)[0]:
+        if not readable(rfd, 0.05):
             _pause(server, 0)  # a signal that came meanwhile is raised
             if time.monotonic() > deadline:
                 raise FailedError(f"no echo within {PATIENCE_S:g} s")

@@ -268,7 +268,8 @@ def main() -> None:
     options = _options()
     told = Told()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with suppress(OSError, ValueError):  # it may be forbidden to, and few connections need no more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.disable()  # nothing here makes cycles, and a collection would show in the figures
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

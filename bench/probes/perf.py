@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench import processes
+from bench.events import readable
 from bench.probes.calls import OTHER, CountingError, Tally, tried
 from bench.probes.waiting import stderr_of
 
@@ -154,8 +154,7 @@ class PerfStat:
         tell, heard = self._control
         with suppress(BrokenPipeError):
             os.write(tell, command.encode() + b"\n")
-        readable = select.select([heard], [], [], PATIENCE_S)[0]
-        if not readable or not os.read(heard, 64).startswith(b"ack"):
+        if not readable(heard, PATIENCE_S) or not os.read(heard, 64).startswith(b"ack"):
             said = stderr_of(child)
             self.abandon()
             raise CountingError(_complaint(said))
