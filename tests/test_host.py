@@ -96,6 +96,7 @@ def test_a_checkout_that_git_refuses_has_an_unknown_commit_with_the_reason_and_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".git").write_text("gitdir: /nowhere\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "iobench"\nversion = "0.0.8"\n')
     monkeypatch.setattr(host, "HOME", tmp_path)
     facts = host.git()
     assert (facts["commit"], facts["dirty"]) == (host.UNKNOWN, host.UNKNOWN)

@@ -40,9 +40,8 @@ from bench.settings import Setting
 from bench.trial import connections_of, not_run
 
 AROUND_S = READY_PATIENCE_S + 30.0 + 4 * MARGIN_S + WORD_S  # of a trial, at most
-# Beside its window, a turn has a stretch that isn't recorded, and the probes' readings: those of a process for each
-# connection take as long as the window.
-IN_TURNS = 3.0
+# The probes' readings of a process for each connection take as long as a turn.
+IN_TURNS = 2.0
 
 
 def deal_rounds(plan: Plan, machines: Sequence[str], done: Iterable[Record] = ()) -> dict[str, list[Trial]]:

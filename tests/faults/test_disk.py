@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,7 +153,9 @@ def test_a_sweep_that_reaches_its_limit_of_file_size_can_be_resumed(tmp_path: Pa
     assert 1 <= len(kept) < TRIALS
     assert iobench("sweep", "--resume", run, cwd=tmp_path).returncode == 0
     records = read_run(run).records
-    assert records[: len(kept)] == kept
+    # A setting of which a record is missing is measured again as a whole.
+    settings = Counter((record.trial.connections, record.trial.repeat) for record in kept)
+    assert all(record in records for record in kept if settings[record.trial.connections, record.trial.repeat] == 2)
     assert trials_of(records) == sorted(set(trials_of(records))) and len(records) == TRIALS
 
 
