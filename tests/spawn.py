@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from typing import IO, Any, NamedTuple
 import psutil
 import pytest
 
+from bench.events import readable
 from servers.transport import Address, bound_address, listen
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,13 +44,6 @@ class Case(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.strategy}-{self.transport}"
-
-
-def readable(fd: int, seconds: float) -> bool:
-    """Wait until there is something to read, or the end; select(2) can't watch a descriptor of 1,024 or more."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 @dataclass

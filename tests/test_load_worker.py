@@ -17,8 +17,8 @@ from typing import Any
 import peers
 import pytest
 from peers import peer
-from spawn import readable
 
+from bench.events import readable
 from clients.worker import Inbox
 
 WAIT_S = 60

@@ -7,40 +7,20 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import psutil
 import pytest
 from spawn import eventually
+from synthetic_turns import WINDOW_NS, machine, seen
 
 from bench.load import LoadWorker, Turned
 from bench.observation import Seen, TurnObservation, added, believed
 from bench.probes.unwatched import METRICS, SHORT_NS
 from bench.processes import Child, Guard, start
-from bench.record import Machine
 from bench.server import RunningServer
 
-WINDOW_NS = 25_000_000
 BUSY = "while True: pass"
-
-
-def seen(cpu_ns: float = 10e6, **about: Any) -> Seen:
-    at_ns = int.from_bytes(os.urandom(4), "little")
-    metrics = {"cpu_ns": cpu_ns, "thread_demand_ns": cpu_ns + 5}
-    return Seen(at_ns, at_ns + WINDOW_NS, metrics, {}, machine())._replace(**about)
-
-
-def machine(**changes: Any) -> Machine:
-    fields: dict[str, Any] = {
-        "server_idle_ns": 2e6,
-        "server_steal_ns": 1e3,
-        "load_cpus": [0],
-        "load_idle_ns": 3e6,
-        "load_steal_ns": 0,
-        "load_wait_ns": 1e6,
-        "harness_ns": 1e5,
-    }
-    return Machine(**(fields | changes))
 
 
 def test_amounts_and_times_add_up_as_if_there_had_been_one_window() -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 from echo_client import Client
-from spawn import ROOT, WAIT_S, Case, cases, list_strategies, readable, spawned, stop
+from spawn import ROOT, WAIT_S, Case, cases, list_strategies, spawned, stop
 
 import servers
-from bench.events import Event
+from bench.events import Event, readable
 from bench.server import RunningServer
 from servers.__main__ import main
 from servers.transport import TRANSPORTS, Address, bound_address, listen, parse

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from synthetic_turns import trial
 
-from bench.record import Trial
 from bench.turn_length import (
     EACH_CONNECTION_S,
     LEAST_SETTLING_S,
@@ -15,19 +15,6 @@ from bench.turn_length import (
     length,
     turns_s,
 )
-
-
-def trial(connections: int = 16, duration_s: float = 1.0, **changes: Any) -> Trial:
-    fields: dict[str, Any] = {
-        "strategy": "epoll_lt",
-        "transport": "tcp",
-        "message_bytes": 64,
-        "workload": "closed",
-        "warmup_s": 0.0,
-        "repeat": 1,
-        "seed": 1,
-    }
-    return Trial(connections=connections, duration_s=duration_s, **(fields | changes))
 
 
 def test_a_turn_is_as_short_as_it_may_be_and_all_of_them_last_as_long_as_the_trial() -> None:

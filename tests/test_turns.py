@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from spawn import eventually
+from synthetic_turns import WINDOW_NS, machine, seen, trial
 
 from bench import turns
 from bench.catalogue import list_strategies
@@ -19,10 +20,9 @@ from bench.external import read_externals
 from bench.external_server import start_external
 from bench.load import Turned
 from bench.load_pool import LoadPool
-from bench.observation import NOTHING_SEEN, Seen, added
+from bench.observation import NOTHING_SEEN, added
 from bench.probes.process import process_cpu_ns, with_children
 from bench.processes import Guard
-from bench.record import Machine, Trial
 from bench.server import RunningServer, start_server
 from bench.turn_length import Length
 from bench.turns import (
@@ -41,41 +41,8 @@ from bench.validity import LATE_NS
 
 FOREIGN = str(Path(__file__).with_name("foreign_server.py"))
 CPUS = sorted(os.sched_getaffinity(0))
-WINDOW_NS = 25_000_000
 MOMENT_NS = 5_000_000  # that a signal to stop may take
 SHORT = Length(1, 0.005, 0.03)
-
-
-def trial(connections: int = 16, duration_s: float = 1.0, **changes: Any) -> Trial:
-    fields: dict[str, Any] = {
-        "strategy": "epoll_lt",
-        "transport": "tcp",
-        "message_bytes": 64,
-        "workload": "closed",
-        "warmup_s": 0.0,
-        "repeat": 1,
-        "seed": 1,
-    }
-    return Trial(connections=connections, duration_s=duration_s, **(fields | changes))
-
-
-def seen(cpu_ns: float = 10e6, **about: Any) -> Seen:
-    at_ns = int.from_bytes(os.urandom(4), "little")
-    metrics = {"cpu_ns": cpu_ns, "thread_demand_ns": cpu_ns + 5}
-    return Seen(at_ns, at_ns + WINDOW_NS, metrics, {}, machine())._replace(**about)
-
-
-def machine(**changes: Any) -> Machine:
-    fields: dict[str, Any] = {
-        "server_idle_ns": 2e6,
-        "server_steal_ns": 1e3,
-        "load_cpus": [0],
-        "load_idle_ns": 3e6,
-        "load_steal_ns": 0,
-        "load_wait_ns": 1e6,
-        "harness_ns": 1e5,
-    }
-    return Machine(**(fields | changes))
 
 
 # --- which of them count
